@@ -1,0 +1,97 @@
+"""Activations with their legacy meaning, and the two-way mapping between activations and what configs write.
+
+In this package the name `"hard_sigmoid"` means the function of Keras 1, Keras 2 and tf.keras. Keras 3 gave the name to
+another function; pass its function object, `keras.activations.hard_sigmoid`, to get that one.
+"""
+
+import keras
+from keras import ops
+
+from keras_gru_ext.errors import ArgumentError
+
+
+# The function's own name must differ from every name in `keras.activations`: Keras writes a function whose name it
+# knows as that bare name, and reads its own function back.
+@keras.saving.register_keras_serializable(package="keras_gru_ext")
+def legacy_hard_sigmoid(x):
+    """Hard sigmoid of Keras 1, Keras 2 and tf.keras: `clip(0.2 x + 0.5, 0, 1)`.
+
+    It is linear between -2.5 and 2.5. Keras 3 uses the name for `clip(x / 6 + 0.5, 0, 1)`, which is linear between -3
+    and 3; the two differ by up to 1/12, at |x| = 2.5, and `legacy_hard_sigmoid(x)` equals the Keras 3 function at
+    `1.2 x`.
+
+    Args:
+        x: Tensor of any shape and floating dtype.
+
+    Returns:
+        Tensor of the shape and dtype of `x`.
+
+    Example:
+
+    >>> import numpy as np
+    >>> np.asarray(legacy_hard_sigmoid(np.array([-2.5, 0.0, 1.0, 2.5]))).round(3).tolist()
+    [0.0, 0.5, 0.7, 1.0]
+
+    Source: `hard_sigmoid` of every backend of Keras 1.0 to 2.3.1 and of tf.keras 1.4 to 2.15.
+    """
+    return ops.clip(0.2 * x + 0.5, 0.0, 1.0)
+
+
+hard_sigmoid = legacy_hard_sigmoid
+
+def get(identifier):
+    """Returns the activation that an identifier stands for, with `"hard_sigmoid"` meaning the legacy function.
+
+    Args:
+        identifier: A name, a function, a callable object such as a layer, a serialized dict, or `None` (linear).
+
+    Returns:
+        A callable.
+
+    Raises:
+        ArgumentError: if nothing is known by that identifier.
+    """
+    if identifier == "hard_sigmoid" and isinstance(identifier, str):
+        return legacy_hard_sigmoid
+    try:
+        return keras.activations.get(identifier)
+    except (TypeError, ValueError) as error:
+        raise ArgumentError(
+            f"Unknown activation {identifier!r}. Expected the name of a function in `keras.activations` "
+            '("hard_sigmoid" means the legacy one), a function, a layer, a serialized dict or None. '
+            "Register a function of your own with `keras.saving.register_keras_serializable()`, or pass it itself."
+        ) from error
+
+
+def apply(activation, x):
+    """Returns `activation(x)` in the dtype of `x`.
+
+    Keras 3's tanh takes float64 to float32 on JAX, so there the identity `tanh(x) = 2 sigmoid(2x) - 1` serves.
+
+    Args:
+        activation: A callable that `get` returned.
+        x: Tensor of floating dtype.
+    """
+    y = activation(x)
+    if y.dtype == x.dtype:
+        return y
+    if activation is keras.activations.tanh:
+        return 2.0 * keras.activations.sigmoid(2.0 * x) - 1.0
+    return ops.cast(y, x.dtype)
+
+
+def serialize(activation):
+    """Returns what a config writes for an activation, such that `get` gives the same one back.
+
+    Args:
+        activation: A callable that `get` returned.
+
+    Returns:
+        A name, or a dict for whatever a name alone would not tell. The legacy hard sigmoid is written as
+        `"hard_sigmoid"`, as every legacy config has it, and Keras 3's function of that name as a dict.
+    """
+    if activation is legacy_hard_sigmoid:
+        return "hard_sigmoid"
+    if activation is keras.activations.hard_sigmoid:
+        return keras.saving.serialize_keras_object(activation)
+    return keras.activations.serialize(activation)

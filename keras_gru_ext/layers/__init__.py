@@ -1,0 +1,6 @@
+"""The layers. Importing this registers them with Keras, so that saved models find them."""
+
+from keras_gru_ext.layers.gru import GRU
+from keras_gru_ext.layers.gru_cell import GRUCell
+
+__all__ = ["GRU", "GRUCell"]

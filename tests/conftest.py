@@ -1,0 +1,48 @@
+"""Fixtures that every test file shares."""
+
+import zlib
+
+import keras
+import numpy as np
+import pytest
+
+from tests.helpers import BACKEND
+
+
+@pytest.fixture
+def rng(request):
+    """A random generator whose seed is the test's own id, so that each case has its own, repeatable numbers."""
+    return np.random.default_rng(zlib.crc32(request.node.nodeid.encode()))
+
+
+@pytest.fixture(autouse=True)
+def _fresh_keras_state(request):
+    keras.utils.clear_session(free_memory=False)
+    keras.utils.set_random_seed(zlib.crc32(request.node.nodeid.encode()) % 2**31)
+    policy = keras.config.dtype_policy()
+    yield
+    keras.config.set_dtype_policy(policy)
+
+
+@pytest.fixture
+def float64():
+    """For tests in float64, which JAX has only in a process that asks for it before Keras is imported.
+
+    Keras' NumPy backend computes in `floatx`, whatever the dtype of a layer.
+    """
+    if BACKEND == "jax":
+        import jax
+
+        if not jax.config.jax_enable_x64:
+            pytest.skip("needs JAX_ENABLE_X64=1; `tests/run.py` runs these tests in a process of their own")
+    floatx = keras.config.floatx()
+    keras.config.set_floatx("float64" if BACKEND == "numpy" else floatx)
+    yield
+    keras.config.set_floatx(floatx)
+
+
+@pytest.fixture
+def trains():
+    """Skips the test on the backend that has no gradients."""
+    if BACKEND == "numpy":
+        pytest.skip("the NumPy backend of Keras cannot train")
