@@ -73,6 +73,8 @@ def test_float64_is_float64(rng, float64, reset_after, use_bias):
 @pytest.mark.parametrize("policy", ["mixed_bfloat16", "mixed_float16"])
 @pytest.mark.parametrize("reset_after", [True, False], ids=["reset_after", "reset_before"])
 def test_mixed_precision(rng, policy, reset_after):
+    if BACKEND == "numpy" and policy == "mixed_bfloat16":
+        pytest.skip("Keras' NumPy backend has no bfloat16 arithmetic")
     layer = built(rng, reset_after=reset_after, dtype=policy)
     dtype = policy.removeprefix("mixed_")
     inputs = to_numpy(keras.ops.cast(sequences(rng), dtype))

@@ -195,6 +195,16 @@ class GRU(keras.layers.GRU):
         self._zero_output_for_mask = value
 
     @property
+    def states(self):
+        """List with the variable that keeps the state of a stateful layer, or `None` before there is one."""
+        return None if self._kept is None else [self._kept.state]
+
+    @states.setter
+    def states(self, value):
+        # For the constructor of `keras.layers.RNN` alone, which assigns None.
+        self._kept = value
+
+    @property
     def variables(self):
         """All variables, the kept state of a stateful layer among them (but `weights` leaves it out).
 
@@ -204,7 +214,7 @@ class GRU(keras.layers.GRU):
 
     def build(self, sequences_shape, initial_state_shape=None):
         """Creates the weights, and the state if the layer is stateful, for inputs of shape (B, T, F)."""
-        batch, time, features = self._to_batch_major(sequences_shape)
+        batch, _, features = self._to_batch_major(sequences_shape)
         if features is None:
             raise ArgumentError(
                 f"The last dimension of the inputs of GRU {self.name!r} must be known to make its weights. "
@@ -218,7 +228,15 @@ class GRU(keras.layers.GRU):
                 f"{tuple(sequences_shape)}. Declare it by `keras.Input(batch_shape=(B, T, F))` or by the layer's "
                 "`batch_input_shape`."
             )
-        super().build((batch, time, features))
+        if not self.cell.built:
+            self.cell.build((batch, features))
+        if self.stateful and self.states is None:
+            # In a holder, because Keras counts every variable that is assigned to a layer among its weights.
+            self._kept = types.SimpleNamespace(
+                state=keras.Variable(
+                    "zeros", shape=(batch, self.units), dtype=self.variable_dtype, trainable=False, name="state"
+                )
+            )
         self.input_spec = keras.layers.InputSpec(ndim=3, axes={-1: features})
         if self.initial_weights is not None:
             self._set_initial_weights()
@@ -253,7 +271,7 @@ class GRU(keras.layers.GRU):
         mask = sequences_mask if mask is None else mask
         sequences = self._to_batch_major_tensor(sequences)
         mask = self._standardize_mask(mask, sequences)
-        self._check_lengths(sequences)
+        self._check_time(sequences.shape)
         state = self._starting_state(initial_state, sequences)
 
         last_output, outputs, [state] = self.inner_loop(sequences, [state], mask, training)
@@ -379,28 +397,27 @@ class GRU(keras.layers.GRU):
             )
         return ops.cast(mask, "bool")
 
-    def _check_lengths(self, sequences):
-        batch, time = sequences.shape[:2]
-        if time == 0:
+    def _check_time(self, shape):
+        """Checks the number of time steps of a batch-major input shape."""
+        if shape[1] == 0:
             raise ArgumentError(
-                f"GRU {self.name!r} needs at least one time step. Received: sequences of shape "
-                f"{tuple(sequences.shape)} (batch, time, features)."
+                f"GRU {self.name!r} needs at least one time step. Received: sequences of shape {tuple(shape)} "
+                "(batch, time, features)."
             )
-        if self.unroll and time is None:
+        if self.unroll and shape[1] is None:
             raise ArgumentError(
                 f"GRU {self.name!r} has unroll=True, so the number of time steps must be known. Received: sequences "
-                f"of shape {tuple(sequences.shape)} (batch, time, features). Give it to `keras.Input`, or pass "
-                "unroll=False."
-            )
-        if self.stateful and not _may_equal((batch,), (self.states[0].shape[0],)):
-            raise ArgumentError(
-                f"GRU {self.name!r} is stateful and was built for batches of {self.states[0].shape[0]} sequences. "
-                f"Received: {batch}."
+                f"of shape {tuple(shape)} (batch, time, features). Give it to `keras.Input`, or pass unroll=False."
             )
 
     def _starting_state(self, initial_state, sequences):
         """Returns the state before the first step, of shape (B, U) and the compute dtype."""
         if initial_state is None and self.stateful:
+            if not _may_equal(sequences.shape[:1], self.states[0].shape[:1]):
+                raise ArgumentError(
+                    f"GRU {self.name!r} is stateful and keeps the state of {self.states[0].shape[0]} sequences. "
+                    f"Received: a batch of {sequences.shape[0]}."
+                )
             # A copy: the variable is assigned to before a gradient is taken through its old value.
             return ops.cast(ops.copy(ops.convert_to_tensor(self.states[0])), self.compute_dtype)
         if initial_state is None:
@@ -418,7 +435,9 @@ class GRU(keras.layers.GRU):
         return state
 
     def compute_output_shape(self, sequences_shape, initial_state_shape=None):
-        shape = super().compute_output_shape(self._to_batch_major(sequences_shape))
+        sequences_shape = self._to_batch_major(sequences_shape)
+        self._check_time(sequences_shape)
+        shape = super().compute_output_shape(sequences_shape)
         if not self.return_state:
             return self._to_batch_major(shape) if self.return_sequences else shape
         output, state = shape
