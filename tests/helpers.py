@@ -3,7 +3,7 @@
 import keras
 import numpy as np
 
-from keras_gru_ext import activations
+from keras_gru_ext import GRU, GRUCell, activations
 from keras_gru_ext.kernels.reference import ACTIVATION, gru_gradients, reference_gru
 from keras_gru_ext.kernels.spec import GRUSpec
 
@@ -154,3 +154,17 @@ def assert_close(name, got, wanted, atol):
         f"{name}: off by {error[worst]:.2e} (allowed {atol:.2e}) at {tuple(map(int, worst))}: "
         f"{got[worst]!r}, expected {wanted[worst]!r}"
     )
+
+
+def sample_model(seed=0, masked=True):
+    """A model with every way to use the layers, and its inputs."""
+    keras.utils.set_random_seed(seed)
+    tokens = keras.Input((TIME,), dtype="int32", name="tokens")
+    x = keras.layers.Embedding(11, FEATURES, mask_zero=masked)(tokens)
+    x = keras.layers.Bidirectional(GRU(UNITS, return_sequences=True))(x)
+    x, state = GRU(UNITS, return_sequences=True, return_state=True, reset_after=True, dropout=0.1)(x)
+    x = GRU(UNITS, return_sequences=True, recurrent_activation=keras.activations.hard_sigmoid)(x, initial_state=state)
+    x = keras.layers.RNN([GRUCell(UNITS), GRUCell(3, reset_after=False)])(x)
+    model = keras.Model(tokens, keras.layers.Dense(2)(x))
+    randomize(model, np.random.default_rng(seed), scale=0.7)
+    return model, np.random.default_rng(seed).integers(0, 4, (5, TIME)).astype("int32")
