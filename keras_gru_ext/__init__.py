@@ -1,8 +1,48 @@
-"""The GRU of every legacy Keras, on Keras 3."""
+"""The GRU of every legacy Keras, on Keras 3.
 
-from keras_gru_ext.activations import legacy_hard_sigmoid
-from keras_gru_ext.layers import GRU, GRUCell
+Importing the package registers its layers with Keras, so that saved models find them. Loading legacy files is imported
+when it is first used.
+"""
+
+import importlib
+import os.path
+import sys
 
 __version__ = "0.1.0"
 
-__all__ = ["GRU", "GRUCell", "legacy_hard_sigmoid"]
+_HOMES = {
+    "Bidirectional": "layers",
+    "GRU": "layers",
+    "GRUCell": "layers",
+    "convert": "legacy",
+    "legacy_hard_sigmoid": "activations",
+    "load_model": "legacy",
+    "verify": "legacy",
+}
+
+__all__ = ["GRU", "Bidirectional", "GRUCell", "convert", "legacy_hard_sigmoid", "load_model", "verify"]
+
+
+def __getattr__(name):
+    if name in _HOMES:
+        return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__():
+    return sorted({*globals(), *__all__})
+
+
+def _is_the_command():
+    """Tells whether this process is the command line, which imports Keras no sooner than it must.
+
+    `keras-gru-ext --help` should not take the seconds that a framework needs to start.
+    """
+    by_script = os.path.basename(sys.argv[0] if sys.argv else "").removesuffix(".exe") == "keras-gru-ext"
+    return by_script or any(
+        pair == ("-m", "keras_gru_ext") for pair in zip(sys.orig_argv[1:], sys.orig_argv[2:], strict=False)
+    )
+
+
+if not _is_the_command():
+    from keras_gru_ext import layers as layers

@@ -1,6 +1,7 @@
 """The layers. Importing this registers them with Keras, so that saved models find them."""
 
+from keras_gru_ext.layers.bidirectional import Bidirectional
 from keras_gru_ext.layers.gru import GRU
 from keras_gru_ext.layers.gru_cell import GRUCell
 
-__all__ = ["GRU", "GRUCell"]
+__all__ = ["GRU", "Bidirectional", "GRUCell"]

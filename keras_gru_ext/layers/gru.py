@@ -185,12 +185,12 @@ class GRU(keras.layers.GRU):
 
     @zero_output_for_mask.setter
     def zero_output_for_mask(self, value):
-        # `keras.layers.Bidirectional` sets this on the layers it wraps, and then flips axis 1 of their sequences.
-        if value and getattr(self, "time_major", False):
+        # `keras.layers.Bidirectional` sets this on the layers that it wraps, and takes axis 1 for time.
+        if getattr(self, "time_major", False):
             raise ArgumentError(
                 f"`zero_output_for_mask` of GRU {self.name!r} cannot be set after construction on a layer with "
-                "time_major=True. If a `keras.layers.Bidirectional` did that: it would flip the batch axis of the "
-                "time-major sequences, so wrap a layer with time_major=False and transpose around it."
+                "time_major=True. If a `keras.layers.Bidirectional` did that: it takes axis 1 for time, which is the "
+                "batch here, so wrap a layer with time_major=False and transpose around it."
             )
         self._zero_output_for_mask = value
 

@@ -1,0 +1,113 @@
+"""Which library wrote this? Everything that depends on the producer of a file is answered here, from data.
+
+Standard library only.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from keras_gru_ext.errors import FileFormatError
+
+STANDALONE = "keras"
+BUNDLED = "tf.keras"
+
+
+@dataclass(frozen=True)
+class Dialect:
+    """The producer of a legacy model.
+
+    Attributes:
+        library: "keras" (the standalone package, 1.0 to 2.3.1) or "tf.keras" (TensorFlow's copy of Keras 2, and
+            tf_keras, its successor).
+        version: The version as a tuple, such as `(2, 2, 4)`.
+        text: The version as the file spells it, such as "2.2.4-tf".
+        backend: "tensorflow", "theano", "cntk", or "" where the file does not say (Keras 1).
+        repeats_masked_outputs: Whether a `Bidirectional` that returns sequences repeats the previous output at a
+            masked step (True) or gives zeros (False). No config records it.
+    """
+
+    library: str
+    version: tuple[int, ...]
+    text: str
+    backend: str
+    repeats_masked_outputs: bool
+
+    def __str__(self) -> str:
+        on = f" on {self.backend}" if self.backend and self.library == STANDALONE else ""
+        return f"{self.library} {self.text}{on}"
+
+    @property
+    def is_keras_1(self) -> bool:
+        """Whether the file has Keras 1 names and its nine arrays per GRU."""
+        return self.version < (2,)
+
+    @property
+    def records_input_dtype_in_layer(self) -> bool:
+        """Whether `dtype` in a layer's config is the dtype of its input: standalone Keras before 2.2.5."""
+        return self.library == STANDALONE and self.version < (2, 2, 5)
+
+
+def recognize(config: Mapping[str, Any], version: str | None, backend: str | None) -> Dialect:
+    """Tells which library wrote a model.
+
+    tf.keras calls itself "2.2.4-tf" in TensorFlow 1.13 to 2.1 and drops the suffix from TensorFlow 2.3 on, where it
+    begins at 2.4.0; the last standalone Keras 2 was 2.3.1. TensorFlow 1 and 2 under the same number are told apart
+    by their initializers: TensorFlow 1 writes a `dtype` into each.
+
+    Args:
+        config: The model's config, `{"class_name": ..., "config": ...}`.
+        version: The `keras_version` that the file states, or `None` (Keras 1 weights state none).
+        backend: The `backend` that the file states, or `None`.
+
+    Returns:
+        The producer.
+
+    Raises:
+        FileFormatError: if the version cannot be read, or is of Keras 3.
+
+    Source: LEGACY files of Keras 1.0 to 2.3.1, tf.keras 1.4 to 2.15 and tf_keras 2.21, and the masked outputs that
+        those versions computed.
+    """
+    text = version if version else "1"
+    numbers = re.match(r"\d+(\.\d+)*", text)
+    if numbers is None:
+        raise FileFormatError(
+            f"The file says that keras_version {version!r} wrote it. Expected something like '2.2.4' or '2.2.4-tf'."
+        )
+    parsed = tuple(int(number) for number in numbers.group().split("."))
+    if parsed >= (3,):
+        raise FileFormatError(
+            f"The file says that Keras {version} wrote it, which is not a legacy version. "
+            "Load it with `keras.saving.load_model`."
+        )
+    bundled = text.endswith("-tf") or parsed >= (2, 4)
+    return Dialect(
+        library=BUNDLED if bundled else STANDALONE,
+        version=parsed,
+        text=text,
+        backend=backend or ("tensorflow" if bundled else ""),
+        repeats_masked_outputs=not bundled or _is_tensorflow_2_0(config, text),
+    )
+
+
+def _is_tensorflow_2_0(config: Mapping[str, Any], text: str) -> bool:
+    return text == "2.2.4-tf" and not any(_initializers_with_dtype(config))
+
+
+def _initializers_with_dtype(value: Any) -> Iterator[bool]:
+    """Yields True for each initializer in a config that records a dtype."""
+    stack = [value]
+    while stack:
+        item = stack.pop()
+        if isinstance(item, Mapping):
+            for key, child in item.items():
+                settings = child.get("config") if isinstance(child, Mapping) else None
+                if str(key).endswith("_initializer") and isinstance(settings, Mapping) and "dtype" in settings:
+                    yield True
+                stack.append(child)
+        elif isinstance(item, (list, tuple)):
+            stack.extend(item)

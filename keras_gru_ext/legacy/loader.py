@@ -1,0 +1,151 @@
+"""Loads legacy models: source -> record -> upgraded config -> live Keras 3 model -> its weights."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import keras
+
+from keras_gru_ext.errors import ConfigError, FileFormatError, UnsafeContentError, WeightsError
+from keras_gru_ext.legacy import h5
+from keras_gru_ext.legacy.builder import Builder
+from keras_gru_ext.legacy.config import upgrade_model
+from keras_gru_ext.legacy.graph import keep_outputs
+from keras_gru_ext.legacy.record import LayerArrays, LegacyModel
+from keras_gru_ext.legacy.training import upgrade_training
+from keras_gru_ext.legacy.weights import distribute
+
+_HDF5_SUFFIXES = (".h5", ".hdf5")
+
+
+def load_model(
+    path: str | os.PathLike,
+    weights: str | os.PathLike | None = None,
+    outputs: Sequence[str] | None = None,
+    custom_objects: Mapping[str, Any] | None = None,
+    compile: bool = False,
+    safe_mode: bool = True,
+) -> keras.Model:
+    """Loads a model that a legacy Keras saved, so that it computes the same numbers as it did there.
+
+    Args:
+        path: A whole-model HDF5 file (`.h5`, `.hdf5`), or a `.keras` file, which goes to Keras.
+        weights: An HDF5 file to take the weights from instead.
+        outputs: Names of layers. Only the part of the model that they need is loaded, and their
+            outputs are the model's, in this order.
+        custom_objects: Classes and functions of your own that the model uses, by name.
+        compile: Whether to restore loss, metrics and optimizer settings, too.
+        safe_mode: Whether code in the file (Lambda layers) is refused.
+
+    Returns:
+        A Keras model. Its GRU layers are `keras_gru_ext.GRU`.
+
+    Raises:
+        FileFormatError: if the file is missing, damaged or of another kind.
+        ConfigError: if the architecture cannot be understood; the message names the layer.
+        WeightsError: if the weights do not fit the architecture.
+        UnsafeContentError: if the file holds code or refers to other files.
+
+    Source: the loaders of Keras 2.2.4 and tf.keras 2.15, and what those versions computed.
+    """
+    path = os.fspath(path)
+    suffix = os.path.splitext(path)[1].lower()
+    options = {"custom_objects": dict(custom_objects or {}), "compile": compile, "safe_mode": safe_mode}
+    if suffix == ".keras":
+        return _cut(keras.saving.load_model(path, **options), outputs)
+    if suffix not in _HDF5_SUFFIXES:
+        raise FileFormatError(
+            f"{path}: the kind of a model file is told by its name, and {suffix!r} is none of "
+            f"{[*_HDF5_SUFFIXES, '.keras']}. Rename the file if it is one of these."
+        )
+    if (h5.stated_version(path) or "").startswith("3."):
+        return _cut(keras.saving.load_model(path, **options), outputs)
+    record = h5.read_model(path)
+    if weights is not None:
+        record = _with_weights_of(record, os.fspath(weights))
+    return assemble(record, outputs, custom_objects or {}, compile, safe_mode)
+
+
+def assemble(
+    record: LegacyModel,
+    outputs: Sequence[str] | None,
+    custom_objects: Mapping[str, Any],
+    compile: bool,
+    safe_mode: bool,
+) -> keras.Model:
+    """Makes a live model of what a source read.
+
+    Args:
+        record: The model as the file holds it.
+        outputs: As for `load_model`.
+        custom_objects: As for `load_model`.
+        compile: As for `load_model`.
+        safe_mode: As for `load_model`.
+
+    Returns:
+        The model, with its weights.
+
+    Raises:
+        ConfigError, WeightsError, UnsafeContentError: As for `load_model`.
+    """
+    try:
+        kept = keep_outputs(record.config, list(outputs)) if outputs is not None else record.config
+        config = upgrade_model(kept, record.dialect, custom_objects, safe_mode)
+    except (ConfigError, UnsafeContentError) as error:
+        raise type(error)(f"{record.path} (written by {record.dialect}): {error}") from error
+    builder = Builder(custom_objects, record.path, per_gate=record.dialect.is_keras_1)
+    model = builder.model(config)
+    _set_weights(config, builder, record, partial=outputs is not None)
+    if compile and record.training:
+        model.compile(**upgrade_training(record.training))
+    return model
+
+
+def _with_weights_of(record: LegacyModel, weights: str) -> LegacyModel:
+    dialect, arrays = h5.read_weights(weights)
+    if dialect.is_keras_1 != record.dialect.is_keras_1:
+        raise WeightsError(
+            f"{weights}: these weights were written by {dialect}, the architecture in {record.path} by "
+            f"{record.dialect}. They do not belong together."
+        )
+    return dataclasses.replace(record, weights=arrays)
+
+
+def _set_weights(config: Mapping, builder: Builder, record: LegacyModel, partial: bool) -> None:
+    """Puts the file's arrays into the model's layers: every array is checked before any is assigned."""
+    wanted = {path: leaves for path, leaves in builder.weighted_layers(config) if leaves}
+    ready = []
+    for path, stored in _matched(list(wanted), record, partial):
+        leaves = wanted[path]
+        where = f"{record.path}: {stored.layer!r} (written by {record.dialect})"
+        arrays = distribute(stored.arrays, [leaf for leaf, _ in leaves], where)
+        ready += [(layer, given) for (_, layer), given in zip(leaves, arrays, strict=True)]
+    for layer, given in ready:
+        layer.set_weights(given)
+
+
+def _matched(names: list[str], record: LegacyModel, partial: bool) -> list[tuple[str, LayerArrays]]:
+    """Pairs the model's layers with the file's groups: by name, or by order where the names differ."""
+    stored = {group.layer: group for group in record.weights}
+    if set(names) <= set(stored) and (partial or len(names) == len(stored)):
+        return [(name, stored[name]) for name in names]
+    if len(names) == len(stored) and not partial:
+        return list(zip(names, record.weights, strict=True))
+    raise WeightsError(
+        f"{record.path}: the weights are those of another architecture. Layers of the model that need weights: "
+        f"{names}; layers with weights in the file: {list(stored)}."
+    )
+
+
+def _cut(model: keras.Model, outputs: Sequence[str] | None) -> keras.Model:
+    if outputs is None:
+        return model
+    names = [layer.name for layer in model.layers]
+    unknown = [name for name in outputs if name not in names]
+    if unknown or not outputs:
+        raise ConfigError(f"outputs={list(outputs)!r}: the model has no layer named {unknown}. Its layers: {names}.")
+    chosen = [model.get_layer(name).output for name in outputs]
+    return keras.Model(model.inputs, chosen[0] if len(chosen) == 1 else chosen, name=model.name)

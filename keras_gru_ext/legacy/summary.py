@@ -1,0 +1,92 @@
+"""Says in words what a legacy model is made of: pure, from a record and its upgraded config. No Keras needed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from keras_gru_ext.legacy.config import HARD_SIGMOID
+from keras_gru_ext.legacy.record import LegacyModel
+from keras_gru_ext.legacy.rules import FUNCTIONAL, SEQUENTIAL
+
+_INSIDE = ("layer", "backward_layer", "cell")
+
+
+@dataclass(frozen=True)
+class LayerSummary:
+    """One line about one layer.
+
+    Attributes:
+        name: Its name, indented by two spaces for each layer around it.
+        class_name: Its Keras 3 class.
+        notes: What one should know about it.
+        parameters: How many numbers the file holds for it, or `None` for a layer within another.
+    """
+
+    name: str
+    class_name: str
+    notes: str
+    parameters: int | None
+
+
+def summarize(record: LegacyModel, config: Mapping[str, Any]) -> list[LayerSummary]:
+    """Lists the layers of a model.
+
+    Args:
+        record: The model as a file holds it.
+        config: Its upgraded config.
+
+    Returns:
+        One entry per layer, in the order of the config; what a layer wraps follows it.
+    """
+    sizes = {group.layer: sum(int(array.size) for array in group.arrays) for group in record.weights}
+    return [
+        LayerSummary("  " * depth + name, entry["class_name"], _notes(entry), None if depth else sizes.get(name, 0))
+        for depth, name, entry in _walk(config, 0)
+    ]
+
+
+def _walk(container: Mapping, depth: int) -> Iterator[tuple[int, str, Mapping]]:
+    for entry in container["config"]["layers"]:
+        yield from _walk_layer(entry, depth)
+
+
+def _walk_layer(entry: Mapping, depth: int) -> Iterator[tuple[int, str, Mapping]]:
+    config = entry["config"]
+    yield depth, str(entry.get("name") or config.get("name") or "(unnamed)"), entry
+    if entry["class_name"] in (SEQUENTIAL, FUNCTIONAL):
+        yield from _walk(entry, depth + 1)
+    for key in _INSIDE:
+        if isinstance(config.get(key), Mapping):
+            yield from _walk_layer(config[key], depth + 1)
+    for cell in config.get("cells") or ():
+        yield from _walk_layer(cell, depth + 1)
+
+
+def _notes(entry: Mapping) -> str:
+    config = entry["config"]
+    notes = []
+    if entry["class_name"] == "InputLayer":
+        notes.append("x".join("?" if size is None else str(size) for size in config["batch_shape"]))
+    if config.get("units") is not None:
+        notes.append(f"{config['units']} units")
+    for key in ("activation", "recurrent_activation"):
+        if config.get(key) not in (None, "linear"):
+            notes.append(_activation(config[key]))
+    if entry["class_name"] in ("GRU", "GRUCell"):
+        notes.append("reset after the product" if config["reset_after"] else "reset before the product")
+    if entry["class_name"] == "Bidirectional":
+        notes.append(f"merged by {config.get('merge_mode')}")
+        if config.get("zero_output_for_mask") is False:
+            notes.append("repeats outputs at masked steps")
+    notes += [flag for flag in ("return_sequences", "go_backwards", "stateful", "mask_zero") if config.get(flag)]
+    if config.get("trainable") is False:
+        notes.append("frozen")
+    return ", ".join(notes)
+
+
+def _activation(value: Any) -> str:
+    if value in ("hard_sigmoid", HARD_SIGMOID):
+        return "hard_sigmoid (0.2 x + 0.5)"
+    return value if isinstance(value, str) else "a custom activation"
