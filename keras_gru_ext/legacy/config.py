@@ -1,16 +1,18 @@
 """Turns a legacy model config into the config of a Keras 3 model: pure, from plain dicts to new plain dicts.
 
-The chain, for each layer: what describes its input goes to an `InputLayer`; keys are renamed; keys that mean nothing
-now are dropped; classes get their present names; initializers, regularizers, constraints, activations and dtypes their
-present spellings; wrapped layers, cells and nested models go through the same chain. Whatever remains and is not an
-argument of the Keras 3 layer is an error that names it.
+The chain, for each layer: Keras 1 becomes Keras 2; what describes its input goes to an `InputLayer`; keys are renamed;
+keys that mean nothing now are dropped; classes get their present names; initializers, regularizers, constraints,
+activations and dtypes their present spellings; wrapped layers, cells and nested models go through the same chain.
+Whatever remains and is not an argument of the Keras 3 layer is an error that names it.
 
 The result has one form, whoever wrote the original:
 
 - a Sequential config is `{"name", "layers"}`, and its first layer is an `InputLayer` where the input's shape is known;
 - a Functional config is `{"name", "layers", "input_layers", "output_layers"}`; each of its layers has `inbound_nodes`,
   a list of calls, and a call is a list of `[layer, call number, tensor number, keyword arguments]`;
-- call numbers count from 0, also for nested models (which legacy files count from 1).
+- call numbers count from 0, also for nested models (which legacy files count from 1), and states of stacked cells are
+  in the order of the cells;
+- a layer whose arrays Keras 1 stored in a way of its own says so under `stored`, beside `class_name` and `config`.
 
 Standard library only.
 """
@@ -18,46 +20,44 @@ Standard library only.
 from __future__ import annotations
 
 import copy
+import warnings
 from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 from keras_gru_ext.errors import ConfigError, UnsafeContentError
+from keras_gru_ext.legacy import keras_1
 from keras_gru_ext.legacy.dialect import Dialect
-from keras_gru_ext.legacy.graph import name_of, opened, upgrade_graph
+from keras_gru_ext.legacy.graph import name_of, opened, outputs_without, upgrade_graph
+from keras_gru_ext.legacy.inputs import input_of, upgrade_dtype, upgrade_input
+from keras_gru_ext.legacy.lambdas import named_function, upgrade_lambda
 from keras_gru_ext.legacy.rules import (
     COMMON,
     CONTAINERS,
     INPUT_KEYS,
     RULES,
     SEQUENTIAL,
+    STATES,
+    WRITTEN_BY_ALL,
     Rule,
 )
-from keras_gru_ext.vocabulary import (
-    upgrade_constraint,
-    upgrade_gru_cell_config,
-    upgrade_gru_config,
-    upgrade_initializer,
-    upgrade_regularizer,
+from keras_gru_ext.legacy.values import (
+    HARD_SIGMOID,
+    is_activation,
+    upgrade_activation,
+    upgrade_training_only,
 )
+from keras_gru_ext.vocabulary import upgrade_gru_cell_config, upgrade_gru_config
 
-# How Keras 3 writes this package's registered legacy function.
-HARD_SIGMOID = {
-    "module": "builtins",
-    "class_name": "function",
-    "config": "keras_gru_ext>legacy_hard_sigmoid",
-    "registered_name": "function",
-}
+__all__ = ["HARD_SIGMOID", "upgrade_model"]
 
 # Deeper nesting than any real model has; it bounds the recursion over untrusted configs.
 _DEEPEST = 30
 
-_CELL_DEFAULTS_OF_THEIR_TIME = {"recurrent_activation": "hard_sigmoid"}
-_SPELLINGS: Mapping[str, Callable[[Any], Any]] = {
-    "_initializer": upgrade_initializer,
-    "_regularizer": upgrade_regularizer,
-    "_constraint": upgrade_constraint,
+_NESTED = ("layer", "backward_layer", "cell", "cells")
+_GRU_UPGRADES: Mapping[str, Callable[[Mapping], dict]] = {
+    "GRU": upgrade_gru_config,
+    "GRUCell": upgrade_gru_cell_config,
 }
-_NESTED = {"layer": "one", "backward_layer": "one", "cell": "one", "cells": "many"}
 
 
 def upgrade_model(
@@ -69,7 +69,7 @@ def upgrade_model(
         config: `{"class_name": "Sequential" | "Model" | "Functional", "config": ...}`, as a file holds it. It is not
             changed.
         dialect: Who wrote it.
-        custom: Names of classes that the caller supplies; their configs pass through as they are.
+        custom: Names of classes and functions that the caller supplies; configs of such classes pass through.
         safe_mode: Whether layers that hold code (Lambda) are refused.
 
     Returns:
@@ -77,9 +77,27 @@ def upgrade_model(
 
     Raises:
         ConfigError: for what cannot be understood; the message names the layer.
-        UnsafeContentError: for a Lambda layer in safe mode.
+        UnsafeContentError: for a Lambda layer in safe mode; the message names the outputs that do without it.
     """
-    return _Upgrade(dialect, frozenset(custom), safe_mode).layer(config, "the model")
+    upgrade = _Upgrade(dialect, frozenset(custom), safe_mode)
+    try:
+        new = upgrade.layer(config, "the model")
+    except UnsafeContentError as error:
+        names = outputs_without(config, upgrade.is_refused)
+        advice = f"these need no code: outputs={names}" if names else "pass their names: outputs=[...]"
+        raise UnsafeContentError(f"{error} If the layers that you need come before it, {advice}.") from None
+    if upgrade.left_out:
+        warnings.warn(_about(upgrade.left_out), stacklevel=2)
+    return new
+
+
+def _about(left_out: Mapping[str, list[str]]) -> str:
+    found = "; ".join(f"{name!r} ({', '.join(places)})" for name, places in left_out.items())
+    names = ", ".join(f"{name!r}: ..." for name in left_out)
+    return (
+        f"Initializers, regularizers or constraints that neither Keras nor this package knows were left out: {found}. "
+        f"Predictions do not depend on them. To train with them, pass custom_objects={{{names}}}."
+    )
 
 
 class _Upgrade:
@@ -89,6 +107,20 @@ class _Upgrade:
         self.dialect = dialect
         self.custom = custom
         self.safe_mode = safe_mode
+        self.left_out: dict[str, list[str]] = {}
+
+    def is_refused(self, entry: Any) -> bool:
+        """Whether a layer entry, or one inside it, holds code that must not run."""
+        if not self.safe_mode or not isinstance(entry, Mapping):
+            return False
+        config = entry.get("config")
+        if entry.get("class_name") == "Merge" and isinstance(config, Mapping):
+            return config.get("mode_type", "raw") != "raw"
+        if entry.get("class_name") == "Lambda" and isinstance(config, Mapping):
+            return named_function(config) is None
+        inner = config.get("layers") if isinstance(config, Mapping) else config
+        wrapped = [config.get("layer")] if isinstance(config, Mapping) else []
+        return any(self.is_refused(one) for one in [*(inner if isinstance(inner, list) else []), *wrapped])
 
     def layer(self, entry: Any, where: str, depth: int = 0) -> dict[str, Any]:
         """Upgrades one `{"class_name", "config"}` entry of any class."""
@@ -98,38 +130,63 @@ class _Upgrade:
         if class_name in self.custom:
             return {"class_name": class_name, "config": _without(config, INPUT_KEYS)}
         if class_name in CONTAINERS:
+            if self.dialect.is_keras_1:
+                class_name, config = keras_1.rewrite_container(class_name, config)
             return self._container(CONTAINERS[class_name], config, where, depth)
-        if class_name == "Lambda" and self.safe_mode:
-            raise UnsafeContentError(
-                f"{where}: a Lambda layer holds code, which is not run from a file that might come from anyone. If "
-                "you trust the file, pass safe_mode=False. If the layers that you need come before it, pass their "
-                "names: outputs=[...]."
-            )
         if not isinstance(config, Mapping):
             raise ConfigError(f"{where}: a {class_name} config must be a dict. Received: {config!r}.")
         if class_name == "InputLayer":
-            return {"class_name": class_name, "config": _input(config, where)}
-        return self._plain(class_name, config, where, depth)
+            return {"class_name": class_name, "config": upgrade_input(config, where)}
+        stored: Mapping[str, Any] = {}
+        if self.dialect.is_keras_1:
+            translated = keras_1.translate(class_name, config, where)
+            class_name, config, stored = translated.class_name, translated.config, translated.stored
+        stored = entry.get("stored", stored)
+        if class_name == "Lambda":
+            return {"class_name": class_name, "config": self._lambda(config, where)}
+        new = self._plain(class_name, config, where, depth)
+        return {**new, "stored": dict(stored)} if stored else new
+
+    def _lambda(self, config: Mapping, where: str) -> dict[str, Any]:
+        if self.safe_mode and named_function(config) is None:
+            raise UnsafeContentError(
+                f"{where}: a Lambda layer holds code, which is not run from a file that might come from anyone. If "
+                "you trust the file, pass safe_mode=False."
+            )
+        return upgrade_lambda(config, self.custom, where)
 
     def _plain(self, class_name: str, config: Mapping, where: str, depth: int) -> dict[str, Any]:
         rule = RULES.get(class_name, Rule())
-        new = _without(copy.deepcopy(dict(config)), INPUT_KEYS)
-        new = _dtype(new, self.dialect)
+        new = _without(copy.deepcopy(dict(config)), INPUT_KEYS | WRITTEN_BY_ALL)
+        new = upgrade_dtype(new, self.dialect)
         new = _renamed(new, rule, where)
         new = _dropped(new, rule, where)
-        new = {**new, **rule.pinned}
+        new = {**rule.defaults, **new, **rule.pinned}
         class_name = rule.now or class_name
-        if class_name == "GRU":
-            new = _naming_the_layer(upgrade_gru_config, new, where)
-        elif class_name == "GRUCell":
-            new = _naming_the_layer(upgrade_gru_cell_config, new, where)
+        new = self._values(new, where)
+        if class_name in _GRU_UPGRADES:
+            new = _gru(class_name, new, where)
         else:
             new = _stock(class_name, new, rule, where)
-        for key in _NESTED.keys() & new.keys():
+        for key in new.keys() & _NESTED:
             new[key] = self._nested(new[key], f"{where}, {key}", depth)
         if class_name == "Bidirectional" and self._repeats(new):
             new["zero_output_for_mask"] = False
         return {"class_name": class_name, "config": new}
+
+    def _values(self, config: Mapping, where: str) -> dict[str, Any]:
+        new = {}
+        for key, value in config.items():
+            if is_activation(key):
+                new[key] = upgrade_activation(value, self.custom, where)
+                continue
+            new[key], unknown = upgrade_training_only(key, value, self.custom)
+            if unknown is not None:
+                self.left_out.setdefault(unknown, []).append(f"{where}, {key}")
+                # Keras 3 wants an initializer; without the key it takes its default.
+                if key.endswith("_initializer"):
+                    del new[key]
+        return new
 
     def _nested(self, value: Any, where: str, depth: int) -> Any:
         if isinstance(value, (list, tuple)):
@@ -138,8 +195,9 @@ class _Upgrade:
 
     def _repeats(self, config: Mapping) -> bool:
         """Whether a Bidirectional must be told to repeat outputs at masked steps; Keras 3 would give zeros."""
-        inner = config["layer"]["config"]
-        return self.dialect.repeats_masked_outputs and bool(inner.get("return_sequences"))
+        layer = config.get("layer")
+        returns_sequences = isinstance(layer, Mapping) and layer["config"].get("return_sequences")
+        return self.dialect.repeats_masked_outputs and bool(returns_sequences)
 
     def _container(self, kind: str, config: Any, where: str, depth: int) -> dict[str, Any]:
         if isinstance(config, list):
@@ -153,77 +211,36 @@ class _Upgrade:
         if kind == SEQUENTIAL:
             new["layers"] = self._with_input_layer(entries, layers, config.get("build_input_shape"), where)
         else:
-            new.update(upgrade_graph(config, entries, layers, where))
+            stacks = self._stacks(entries, layers)
+            new.update(upgrade_graph(config, entries, layers, where, stacks))
         return {"class_name": kind, "config": new}
+
+    def _stacks(self, entries: list, layers: list) -> dict[str, list[int]]:
+        """How many states each cell of a stack has, by the layer's name, where the file counts them from the last."""
+        if not self.dialect.counts_states_from_the_last_cell:
+            return {}
+        found = {}
+        for entry, layer in zip(entries, layers, strict=True):
+            cell = layer["config"].get("cell") or {}
+            if layer["class_name"] == "RNN" and cell.get("class_name") == "StackedRNNCells":
+                found[str(name_of(entry))] = [STATES.get(one["class_name"], 1) for one in cell["config"]["cells"]]
+        return found
 
     def _with_input_layer(self, entries: list, layers: list, built_with: Any, where: str) -> list[dict]:
         if not layers or layers[0]["class_name"] == "InputLayer":
             return layers
-        described = input_of(entries[0])
+        described = input_of(entries[0], self.dialect.is_keras_1)
         if described is None and built_with is not None:
             described = {"batch_input_shape": built_with}
         if described is None:
             return layers
         name = layers[0]["config"].get("name")
         named = {"name": f"{name}_input", **described} if name else described
-        return [{"class_name": "InputLayer", "config": _input(named, where)}, *layers]
-
-
-def input_of(entry: Any) -> dict[str, Any] | None:
-    """Finds the shape and dtype of the input that a layer's legacy config records.
-
-    Args:
-        entry: A legacy layer entry. A nested model is asked for its first layer's input.
-
-    Returns:
-        `batch_input_shape` and, where recorded, `dtype`; or `None` if the config does not say.
-    """
-    class_name, config = opened(entry, "the first layer")
-    if class_name in CONTAINERS:
-        layers = config if isinstance(config, list) else config.get("layers") if isinstance(config, Mapping) else None
-        return input_of(layers[0]) if layers else None
-    if not isinstance(config, Mapping) or config.get("batch_input_shape") is None:
-        return None
-    dtype = config.get("input_dtype") or config.get("dtype")
-    described = {"batch_input_shape": config["batch_input_shape"]}
-    return {**described, "dtype": dtype} if isinstance(dtype, str) else described
-
-
-def _input(config: Mapping, where: str) -> dict[str, Any]:
-    shape = config.get("batch_input_shape", config.get("batch_shape"))
-    if not isinstance(shape, (list, tuple)):
-        raise ConfigError(f"{where}: the shape of the input must be a list. Received: {shape!r}.")
-    if config.get("sparse") or config.get("ragged"):
-        raise ConfigError(f"{where}: sparse and ragged inputs have no equivalent in Keras 3; feed dense arrays.")
-    new: dict[str, Any] = {"batch_shape": list(shape)}
-    dtype = config.get("input_dtype") or config.get("dtype")
-    new["dtype"] = _policy_name(dtype) or "float32"
-    if config.get("name"):
-        new["name"] = config["name"]
-    return new
+        return [{"class_name": "InputLayer", "config": upgrade_input(named, where)}, *layers]
 
 
 def _without(config: Mapping, keys: Collection[str]) -> dict[str, Any]:
     return {key: value for key, value in config.items() if key not in keys}
-
-
-def _dtype(config: dict, dialect: Dialect) -> dict:
-    """Keeps the dtype of a layer's own numbers, and leaves out the dtype of its input."""
-    if "dtype" not in config:
-        return config
-    name = _policy_name(config["dtype"])
-    if name is None or dialect.records_input_dtype_in_layer or name.startswith(("int", "uint", "bool")):
-        return _without(config, ["dtype"])
-    return {**config, "dtype": name}
-
-
-def _policy_name(dtype: Any) -> str | None:
-    if isinstance(dtype, Mapping):
-        settings = dtype.get("config")
-        dtype = settings.get("name") if isinstance(settings, Mapping) else None
-    if not isinstance(dtype, str):
-        return None
-    return {"infer": None, "_infer": None}.get(dtype, dtype)
 
 
 def _renamed(config: dict, rule: Rule, where: str) -> dict:
@@ -239,13 +256,21 @@ def _renamed(config: dict, rule: Rule, where: str) -> dict:
 def _dropped(config: dict, rule: Rule, where: str) -> dict:
     for key, harmless in rule.dropped.items():
         if key in config and isinstance(harmless, tuple) and config[key] not in harmless:
-            raise ConfigError(f"{where}: {key}={config[key]!r} has no equivalent in Keras 3 (only {harmless} has).")
+            reason = rule.reasons.get(key, f"only {', '.join(repr(value) for value in harmless)} has")
+            raise ConfigError(f"{where}: {key}={config[key]!r} has no equivalent in Keras 3 ({reason}).")
     return _without(config, rule.dropped)
 
 
+def _gru(class_name: str, config: Mapping, where: str) -> dict:
+    """A GRU of this package writes the legacy function by its old name."""
+    named = {key: "hard_sigmoid" if value == HARD_SIGMOID else value for key, value in config.items()}
+    try:
+        return _GRU_UPGRADES[class_name](named)
+    except ConfigError as error:
+        raise ConfigError(f"{where}: {error}") from error
+
+
 def _stock(class_name: str, config: dict, rule: Rule, where: str) -> dict:
-    if class_name in ("LSTM", "LSTMCell"):
-        config = {**_CELL_DEFAULTS_OF_THEIR_TIME, **config}
     if class_name == "BatchNormalization" and isinstance(config.get("axis"), list) and len(config["axis"]) == 1:
         config = {**config, "axis": config["axis"][0]}
     unknown = [] if rule.arguments is None else sorted(set(config) - rule.arguments - COMMON)
@@ -254,20 +279,4 @@ def _stock(class_name: str, config: dict, rule: Rule, where: str) -> dict:
             f"{where}: the {class_name} config has keys that no version of Keras wrote: {unknown}. If this is a class "
             f"of your own, pass it: custom_objects={{{class_name!r}: ...}}."
         )
-    return {key: _value(key, value) for key, value in config.items()}
-
-
-def _value(key: str, value: Any) -> Any:
-    if key in ("activation", "recurrent_activation") and value == "hard_sigmoid":
-        return copy.deepcopy(HARD_SIGMOID)
-    for suffix, upgrade in _SPELLINGS.items():
-        if key.endswith(suffix):
-            return upgrade(value)
-    return value
-
-
-def _naming_the_layer(upgrade: Callable[[Mapping], dict], config: Mapping, where: str) -> dict:
-    try:
-        return upgrade(config)
-    except ConfigError as error:
-        raise ConfigError(f"{where}: {error}") from error
+    return config

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
@@ -12,13 +13,22 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_gru_ext.errors import ArgumentError, FileFormatError, VerificationError
+from keras_gru_ext.errors import ArgumentError, VerificationError
+from keras_gru_ext.legacy.backends import BackendResult, check_backends, compare_backends
 from keras_gru_ext.legacy.loader import load_model
+from keras_gru_ext.legacy.stock import to_stock
+from keras_gru_ext.legacy.verification import TOLERANCE, difference_of, predict, random_inputs, verify
 
-TOLERANCE = 1e-5
+__all__ = ["Conversion", "convert", "predict", "random_inputs", "verify"]
 
 # Saved and loaded on the same backend: the same program on the same numbers.
 _REREAD_TOLERANCE = 1e-6
+
+
+# Scaled weights round at other places, so a stock model agrees up to rounding only.
+_STOCK_TOLERANCE = 1e-5
+
+_FORMATS = (".weights.h5", ".keras", ".h5")
 
 
 @dataclass(frozen=True)
@@ -28,10 +38,12 @@ class Conversion:
     Attributes:
         model: The model, as read again from the new file.
         difference: The largest difference from the reference, or `None` if there was none to compare with.
+        backends: What each of the backends asked for computed.
     """
 
     model: keras.Model
     difference: float | None
+    backends: tuple[BackendResult, ...] = ()
 
 
 def convert(
@@ -44,15 +56,17 @@ def convert(
     force: bool = False,
     against: str | os.PathLike | None = None,
     tolerance: float = TOLERANCE,
+    stock: bool = False,
+    backends: Sequence[str] = (),
 ) -> Conversion:
-    """Converts a legacy model into a `.keras` file.
+    """Converts a legacy model into a file of Keras 3.
 
     The file is written under another name beside the target, read again, compared with the model (weights, and
     predictions on random input), and only then renamed; when anything fails, nothing is left behind.
 
     Args:
         source: As `path` of `load_model`.
-        target: The `.keras` file to write.
+        target: The file to write: `.keras`, `.h5` (a whole model) or `.weights.h5` (weights only).
         weights: As for `load_model`.
         outputs: As for `load_model`.
         custom_objects: As for `load_model`.
@@ -60,175 +74,131 @@ def convert(
         force: Whether to replace a target that exists.
         against: A reference as for `verify`, with which the new file is compared, too.
         tolerance: As for `verify`.
+        stock: Whether to write stock Keras 3 layers only, so that nobody needs this package to load the file; see
+            `keras_gru_ext.legacy.stock.to_stock`.
+        backends: Names of backends ("tensorflow", "jax", "torch") that each load the new file in a process of its own,
+            and must predict the same.
 
     Returns:
-        The model as read again, and how far it is from the reference.
+        The model as read again, how far it is from the reference, and what the backends computed.
 
     Raises:
-        ArgumentError: if the target exists and `force` is not given, or is not named `.keras`.
+        ArgumentError: if the target exists and `force` is not given, or has another suffix.
         VerificationError: if what was written is not what was loaded, or differs from the reference.
-        FileFormatError, ConfigError, WeightsError, UnsafeContentError: As for `load_model`.
+        FileFormatError, ConfigError, WeightsError, UnsafeContentError: As for `load_model`; `ConfigError` also if
+            `stock` is given and a layer has no stock equivalent.
 
     Source: `convert_file` of safetensors, for reading again what was written.
     """
     target = os.fspath(target)
-    if not target.endswith(".keras"):
-        raise ArgumentError(f"{target}: the new file's name must end in '.keras'.")
+    suffix = _checked_suffix(target, force)
+    _check_comparison(backends, custom_objects)
+    loading = {"weights": weights, "outputs": outputs, "safe_mode": safe_mode}
+    model = load_model(source, custom_objects=custom_objects, compile=False, **loading)
+    with _replacing(target) as temporary, keras.saving.custom_object_scope(dict(custom_objects or {})):
+        again, inputs = _written(model, temporary, target, suffix, stock, safe_mode)
+        difference = None if against is None else verify(again, against, tolerance)
+        results: list[BackendResult] = []
+        if backends:
+            recipe = _recipe(source, temporary, suffix, stock, loading)
+            results = compare_backends(recipe, inputs, predict(again, inputs), backends, tolerance)
+    return Conversion(again, difference, tuple(results))
+
+
+def _checked_suffix(target: str, force: bool) -> str:
+    suffix = next((suffix for suffix in _FORMATS if target.endswith(suffix)), None)
+    if suffix is None:
+        raise ArgumentError(f"{target}: the new file's name must end in '.keras', '.h5' or '.weights.h5'.")
     if os.path.lexists(target) and not force:
         raise ArgumentError(f"{target} exists. It is not replaced unless you ask for it: force=True, or --force.")
-    model = load_model(source, weights, outputs, custom_objects, compile=False, safe_mode=safe_mode)
-    with _replacing(target) as temporary:
-        model.save(temporary)
-        with keras.saving.custom_object_scope(dict(custom_objects or {})):
-            again = keras.saving.load_model(temporary, compile=False, safe_mode=safe_mode)
-        _check_same(model, again, target)
-        difference = None if against is None else verify(again, against, tolerance)
-    return Conversion(again, difference)
+    return suffix
 
 
-def verify(model: keras.Model, reference: str | os.PathLike, tolerance: float = TOLERANCE) -> float:
-    """Compares a model's predictions with stored ones.
-
-    Args:
-        model: The model.
-        reference: An `.npz` file with the model's inputs `x0`, `x1`, ... and the expected outputs `y0`, `y1`, ...
-        tolerance: The largest difference allowed between a prediction and the expected number.
-
-    Returns:
-        The largest difference found.
-
-    Raises:
-        FileFormatError: if the file is missing or is not such a file.
-        VerificationError: if a difference is larger than the tolerance, or shapes differ.
-    """
-    reference = os.fspath(reference)
-    inputs, expected = _read_reference(reference)
-    if len(inputs) != len(model.inputs) or len(expected) != len(model.outputs):
-        raise VerificationError(
-            f"{reference} holds {len(inputs)} inputs and {len(expected)} outputs; the model has "
-            f"{len(model.inputs)} and {len(model.outputs)}."
+def _check_comparison(backends: Sequence[str], custom_objects: Mapping[str, Any] | None) -> None:
+    if backends:
+        check_backends(backends)
+    if backends and custom_objects:
+        raise ArgumentError(
+            "backends= cannot be combined with custom_objects=: the processes that compare do not have your objects."
         )
-    _check_inputs(model, inputs, reference)
-    largest = 0.0
-    for index, (got, wanted) in enumerate(zip(predict(model, inputs), expected, strict=True)):
-        largest = max(largest, _difference(got, wanted, f"output {index}", reference, tolerance))
-    return largest
 
 
-def predict(model: keras.Model, inputs: Sequence[np.ndarray]) -> list[np.ndarray]:
-    """Predicts in one batch, from zero state where the model is stateful.
-
-    Args:
-        model: The model.
-        inputs: One array per input.
-
-    Returns:
-        One array per output.
-    """
-    _reset_states(model)
-    fed = list(inputs) if len(inputs) > 1 else inputs[0]
-    got = model.predict(fed, batch_size=len(inputs[0]), verbose=0)
-    _reset_states(model)
-    return [np.asarray(array) for array in keras.tree.flatten(got)]
+def _written(
+    model: keras.Model, temporary: str, target: str, suffix: str, stock: bool, safe_mode: bool
+) -> tuple[keras.Model, list[np.ndarray]]:
+    """Writes the model, reads it again, and compares; returns what was read, and random input for it."""
+    inputs = random_inputs(model)
+    made = to_stock(model) if stock else model
+    if stock:
+        _check_predictions(model, made, inputs, f"{target}: with stock layers", _STOCK_TOLERANCE)
+    _save(made, temporary, suffix)
+    again = _read_again(made, temporary, target, suffix, safe_mode)
+    _check_weights(made, again, target)
+    _check_predictions(made, again, inputs, f"{target}: read again", _REREAD_TOLERANCE)
+    return again, inputs
 
 
-def _check_inputs(model: keras.Model, inputs: Sequence[np.ndarray], where: str) -> None:
-    for index, (tensor, array) in enumerate(zip(model.inputs, inputs, strict=True)):
-        shape = tuple(tensor.shape)
-        fits = len(shape) == array.ndim and all(a in (None, b) for a, b in zip(shape, array.shape, strict=True))
-        if not fits:
-            raise VerificationError(
-                f"{where}: x{index} has the shape {array.shape}; the model's input {tensor.name!r} takes {shape}."
-            )
+def _save(model: keras.Model, path: str, suffix: str) -> None:
+    if suffix == ".weights.h5":
+        model.save_weights(path)
+    else:
+        with _quietly():
+            model.save(path)
 
 
-def _reset_states(model: keras.Model) -> None:
-    for layer in model.layers:
-        if isinstance(layer, keras.Model):
-            _reset_states(layer)
-        elif getattr(layer, "stateful", False):
-            layer.reset_state()
-
-
-def _read_reference(path: str) -> tuple[list[np.ndarray], list[np.ndarray]]:
+def _read_again(model: keras.Model, path: str, target: str, suffix: str, safe_mode: bool) -> keras.Model:
     try:
-        with np.load(path, allow_pickle=False) as stored:
-            arrays = {name: stored[name] for name in stored.files}
-    except (OSError, ValueError, EOFError) as error:
-        raise FileFormatError(f"{path}: not a readable .npz file of plain arrays: {error}") from error
-    inputs, outputs = _numbered(arrays, "x"), _numbered(arrays, "y")
-    if not inputs or not outputs:
-        raise FileFormatError(
-            f"{path}: a reference must hold inputs x0, x1, ... and outputs y0, y1, ... Found: {sorted(arrays)}."
+        if suffix != ".weights.h5":
+            return keras.saving.load_model(path, compile=False, safe_mode=safe_mode)
+        again = keras.saving.deserialize_keras_object(
+            keras.saving.serialize_keras_object(model), safe_mode=safe_mode
         )
-    return inputs, outputs
-
-
-def _numbered(arrays: Mapping[str, np.ndarray], letter: str) -> list[np.ndarray]:
-    found: list[np.ndarray] = []
-    while f"{letter}{len(found)}" in arrays:
-        found.append(arrays[f"{letter}{len(found)}"])
-    return found
-
-
-def _difference(got: np.ndarray, wanted: np.ndarray, what: str, where: str, tolerance: float) -> float:
-    if got.shape != wanted.shape:
-        raise VerificationError(f"{where}: {what} has the shape {got.shape}, expected {wanted.shape}.")
-    if not got.size:
-        return 0.0
-    errors = np.abs(got.astype("float64") - wanted.astype("float64"))
-    # Where both are the same special value (NaN, infinity) they agree.
-    errors = np.where((got == wanted) | (np.isnan(got) & np.isnan(wanted)), 0.0, errors)
-    worst = np.unravel_index(np.nanargmax(np.where(np.isnan(errors), np.inf, errors)), errors.shape)
-    if not errors[worst] <= tolerance:
+        again.load_weights(path)
+    except (TypeError, ValueError, KeyError, AttributeError) as error:
         raise VerificationError(
-            f"{where}: {what} differs by {errors[worst]:.2g} at index {tuple(int(i) for i in worst)} (got "
-            f"{got[worst]!r}, expected {wanted[worst]!r}; tolerance {tolerance:.2g})."
-        )
-    return float(errors[worst])
+            f"{target}: Keras {keras.__version__} cannot read back what it wrote in this format: {error}. "
+            "A '.keras' file can hold every model."
+        ) from error
+    return again
 
 
-def _check_same(model: keras.Model, again: keras.Model, target: str) -> None:
+@contextmanager
+def _quietly() -> Iterator[None]:
+    """Without Keras' advice against HDF5: the caller chose it."""
+    logger = logging.getLogger("absl")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
+
+
+def _recipe(
+    source: str | os.PathLike, written: str, suffix: str, stock: bool, loading: Mapping[str, Any]
+) -> dict[str, Any]:
+    if suffix != ".weights.h5":
+        safe = {"safe_mode": loading["safe_mode"]}
+        return {"path": written, "loading": safe, "weights": None, "stock": False}
+    plain = {**loading, "weights": loading["weights"] and os.fspath(loading["weights"])}
+    return {"path": os.fspath(source), "loading": plain, "weights": written, "stock": stock}
+
+
+def _check_weights(model: keras.Model, again: keras.Model, target: str) -> None:
     before, after = model.get_weights(), again.get_weights()
     if len(before) != len(after):
         raise VerificationError(f"{target}: holds {len(after)} arrays after writing, expected {len(before)}.")
     for index, (old, new) in enumerate(zip(before, after, strict=True)):
-        _difference(np.asarray(new), np.asarray(old), f"weight {index}", target, 0.0)
-    inputs = random_inputs(model)
-    for index, (old, new) in enumerate(zip(predict(model, inputs), predict(again, inputs), strict=True)):
-        _difference(new, old, f"output {index} on random input", target, _REREAD_TOLERANCE)
+        difference_of(np.asarray(new), np.asarray(old), f"weight {index}", target, 0.0)
 
 
-def random_inputs(model: keras.Model, seed: int = 0) -> list[np.ndarray]:
-    """Makes input that a model accepts.
-
-    Args:
-        model: The model.
-        seed: Of the random numbers.
-
-    Returns:
-        One array per input, with 2 for unknown batch sizes and 5 for other unknown sizes. If the model has an
-        Embedding, every matrix holds word numbers that all of its Embeddings know.
-    """
-    random = np.random.default_rng(seed)
-    words = min(_vocabularies(model), default=None)
-    return [_random_input(tuple(tensor.shape), random, words) for tensor in model.inputs]
-
-
-def _random_input(shape: tuple, random: np.random.Generator, words: int | None) -> np.ndarray:
-    sizes = [size if size is not None else 5 if axis else 2 for axis, size in enumerate(shape)]
-    if words is not None and len(sizes) == 2:
-        return random.integers(0, words, size=sizes).astype("int32")
-    return random.normal(size=sizes).astype("float32")
-
-
-def _vocabularies(layer: keras.Layer) -> Iterator[int]:
-    if isinstance(layer, keras.layers.Embedding):
-        yield layer.input_dim
-    if isinstance(layer, keras.layers.Wrapper):
-        yield from _vocabularies(layer.layer)
-    for inner in getattr(layer, "layers", ()):
-        yield from _vocabularies(inner)
+def _check_predictions(
+    model: keras.Model, other: keras.Model, inputs: Sequence[np.ndarray], where: str, tolerance: float
+) -> None:
+    pairs = zip(predict(model, inputs), predict(other, inputs), strict=True)
+    for index, (old, new) in enumerate(pairs):
+        scale = max(1.0, float(np.abs(np.nan_to_num(old)).max(initial=0.0)))
+        difference_of(new, old, f"output {index} on random input", where, tolerance * scale)
 
 
 @contextmanager

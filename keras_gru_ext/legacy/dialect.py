@@ -51,6 +51,17 @@ class Dialect:
         return self.library == STANDALONE and self.version < (2, 2, 5)
 
 
+    @property
+    def counts_states_from_the_last_cell(self) -> bool:
+        """Whether an RNN over several cells takes and returns their states last cell first: before Keras 2.2.3."""
+        return (2,) <= self.version < (2, 2, 3)
+
+    @property
+    def flips_convolutions(self) -> bool:
+        """Whether the file's kernels are those of true convolutions, which Keras 3 never computes."""
+        return self.backend == "theano"
+
+
 def recognize(config: Mapping[str, Any], version: str | None, backend: str | None) -> Dialect:
     """Tells which library wrote a model.
 
@@ -90,7 +101,7 @@ def recognize(config: Mapping[str, Any], version: str | None, backend: str | Non
         version=parsed,
         text=text,
         backend=backend or ("tensorflow" if bundled else ""),
-        repeats_masked_outputs=not bundled or _is_tensorflow_2_0(config, text),
+        repeats_masked_outputs=not bundled or parsed < (2, 2, 4) or _is_tensorflow_2_0(config, text),
     )
 
 

@@ -7,7 +7,8 @@ argument of a call; Keras 1 wrote no keyword arguments.
 from __future__ import annotations
 
 import copy
-from collections.abc import Collection, Iterator, Mapping, Sequence
+import itertools
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 from keras_gru_ext.errors import ConfigError
@@ -129,7 +130,47 @@ def _outputs_of(name: str, body: Mapping, entries: list, by_name: Collection[str
     return [[name, min((one[1] for one in used if one[0] == name), default=0), 0]]
 
 
-def upgrade_graph(config: Mapping, entries: list, layers: list, where: str) -> dict[str, Any]:
+def outputs_without(config: Any, is_refused: Callable[[Any], bool]) -> list[str]:
+    """Finds the layers that can be had without some others: the last ones on each way that need none of those.
+
+    Args:
+        config: A legacy model config.
+        is_refused: Tells whether a layer entry is one to do without.
+
+    Returns:
+        Their names, as `keep_outputs` takes them: none if there are none, one for a Sequential model.
+    """
+    class_name, body = opened(config, "the model")
+    entries = body.get("layers") if isinstance(body, Mapping) else body
+    if not isinstance(entries, list):
+        return []
+    if CONTAINERS.get(class_name) == SEQUENTIAL or not isinstance(body, Mapping):
+        kept = list(itertools.takewhile(lambda entry: not is_refused(entry), entries))
+        return [name for entry in kept[-1:] if (name := name_of(entry)) and not _is_input(entry)]
+    sources = {
+        name: {one[0] for one in references(entry.get("inbound_nodes", []), _names(entries))}
+        for entry in entries
+        if (name := name_of(entry))
+    }
+    tainted = {name for entry in entries if is_refused(entry) and (name := name_of(entry))}
+    while spread := {name for name, needed in sources.items() if name not in tainted and needed & tainted}:
+        tainted |= spread
+    clean = [entry for entry in entries if name_of(entry) in sources and name_of(entry) not in tainted]
+    inside = {needed for entry in clean for needed in sources[str(name_of(entry))]}
+    return [str(name_of(entry)) for entry in clean if name_of(entry) not in inside and not _is_input(entry)]
+
+
+def _names(entries: list) -> frozenset[str]:
+    return frozenset(name for entry in entries if (name := name_of(entry)))
+
+
+def _is_input(entry: Any) -> bool:
+    return isinstance(entry, Mapping) and entry.get("class_name") == "InputLayer"
+
+
+def upgrade_graph(
+    config: Mapping, entries: list, layers: list, where: str, stacks: Mapping[str, Sequence[int]] | None = None
+) -> dict[str, Any]:
     """Brings the graph of a Functional config into the one form that `upgrade_model` promises.
 
     Args:
@@ -137,6 +178,8 @@ def upgrade_graph(config: Mapping, entries: list, layers: list, where: str) -> d
         entries: Its layer entries, as written.
         layers: The same layers, upgraded to `{"class_name", "config"}`.
         where: The path of the model, for messages.
+        stacks: For each RNN over several cells whose states the file counts from the last cell: how many states each
+            cell has, in the order of the cells.
 
     Returns:
         `layers` (with `name` and `inbound_nodes`), `input_layers` and `output_layers`.
@@ -147,9 +190,10 @@ def upgrade_graph(config: Mapping, entries: list, layers: list, where: str) -> d
     names = [name for entry in entries if (name := name_of(entry))]
     if len(set(names)) < len(entries):
         raise ConfigError(f"{where}: every layer of a Functional model must have a name of its own. Found: {names}.")
-    renumber = _Renumbering(frozenset(names), _call_shifts(config, entries, layers, names))
+    orders = {name: _state_order(sizes) for name, sizes in (stacks or {}).items()}
+    renumber = _Renumbering(frozenset(names), _call_shifts(config, entries, layers, names), orders)
     graph = [
-        {**layer, "name": name, "inbound_nodes": _calls(entry, renumber, f"{where} > {name}")}
+        {**layer, "name": name, "inbound_nodes": _calls(entry, renumber, f"{where} > {name}", orders.get(name))}
         for layer, entry, name in zip(layers, entries, names, strict=True)
     ]
     ends = {key: _ends(config, key, renumber, where) for key in ("input_layers", "output_layers")}
@@ -177,13 +221,16 @@ def _call_shifts(config: Mapping, entries: list, layers: list, names: list) -> d
 class _Renumbering:
     """Rewrites every tensor reference within a value to `[layer, call from 0, tensor]`."""
 
-    def __init__(self, names: frozenset[str], shifts: Mapping[str, int]):
+    def __init__(self, names: frozenset[str], shifts: Mapping[str, int], orders: Mapping[str, Sequence[int]]):
         self.names = names
         self.shifts = shifts
+        self.orders = orders
 
     def __call__(self, value: Any) -> Any:
         if is_reference(value, self.names):
-            return [value[0], value[1] + self.shifts.get(value[0], 0), value[2]]
+            order = self.orders.get(value[0], ())
+            tensor = order[value[2]] if value[2] < len(order) else value[2]
+            return [value[0], value[1] + self.shifts.get(value[0], 0), tensor]
         if isinstance(value, (list, tuple)):
             return [self(item) for item in value]
         if isinstance(value, Mapping):
@@ -191,11 +238,26 @@ class _Renumbering:
         return copy.deepcopy(value)
 
 
-def _calls(entry: Mapping, renumber: _Renumbering, where: str) -> list[list]:
+def _state_order(sizes: Sequence[int]) -> list[int]:
+    """Where each output of an RNN, and each of its inputs, stands now: 0 is the sequence, then come the states."""
+    ends = list(itertools.accumulate(sizes))
+    from_the_last = [range(end - size, end) for end, size in zip(ends, sizes, strict=True)][::-1]
+    return [0, *(1 + state for states in from_the_last for state in states)]
+
+
+def _calls(entry: Mapping, renumber: _Renumbering, where: str, order: Sequence[int] | None = None) -> list[list]:
     calls = entry.get("inbound_nodes", [])
     if not isinstance(calls, list) or not all(isinstance(call, list) for call in calls):
         raise ConfigError(f"{where}: 'inbound_nodes' must be a list of calls. Received: {calls!r:.200}.")
-    return [_call(call, renumber, where) for call in calls]
+    found = [_call(call, renumber, where) for call in calls]
+    return [_reordered(call, order) for call in found] if order else found
+
+
+def _reordered(call: list, order: Sequence[int]) -> list:
+    """Puts the initial states of a call, if it has them, into their present order."""
+    if len(call) != len(order):
+        return call
+    return [argument for _, argument in sorted(zip(order, call, strict=True), key=lambda pair: pair[0])]
 
 
 def _call(call: list, renumber: _Renumbering, where: str) -> list[list]:

@@ -52,21 +52,12 @@ def load_model(
     Source: the loaders of Keras 2.2.4 and tf.keras 2.15, and what those versions computed.
     """
     path = os.fspath(path)
-    suffix = os.path.splitext(path)[1].lower()
     options = {"custom_objects": dict(custom_objects or {}), "compile": compile, "safe_mode": safe_mode}
-    if suffix == ".keras":
-        return _cut(keras.saving.load_model(path, **options), outputs)
-    if suffix not in _HDF5_SUFFIXES:
-        raise FileFormatError(
-            f"{path}: the kind of a model file is told by its name, and {suffix!r} is none of "
-            f"{[*_HDF5_SUFFIXES, '.keras']}. Rename the file if it is one of these."
-        )
-    if (h5.stated_version(path) or "").startswith("3."):
-        return _cut(keras.saving.load_model(path, **options), outputs)
-    record = h5.read_model(path)
-    if weights is not None:
-        record = _with_weights_of(record, os.fspath(weights))
-    return assemble(record, outputs, custom_objects or {}, compile, safe_mode)
+    if sources.is_keras_3(path):
+        if weights is not None:
+            raise ArgumentError(f"{path}: weights= is for legacy files; load the weights into the model instead.")
+        return _cut(_load_with_keras(path, options), outputs)
+    return assemble(read(path, weights), outputs, custom_objects or {}, compile, safe_mode)
 
 
 def assemble(

@@ -28,6 +28,8 @@ class Rule:
         renamed: Old key -> new key.
         now: The Keras 3 class, where its name changed.
         pinned: Arguments that the old class had fixed and the new class lets one choose.
+        defaults: What a key that is absent meant to those who left it out, where Keras 3 means something else.
+        reasons: For keys in `dropped`, why other values have no equivalent.
     """
 
     arguments: frozenset[str] | None = None
@@ -35,12 +37,20 @@ class Rule:
     renamed: Mapping[str, str] = field(default_factory=dict)
     now: str | None = None
     pinned: Mapping[str, object] = field(default_factory=dict)
+    defaults: Mapping[str, object] = field(default_factory=dict)
+    reasons: Mapping[str, str] = field(default_factory=dict)
 
 
 COMMON = _words("name trainable dtype activity_regularizer")
 
 # Keys that any layer may carry: the shape and dtype of its input, which an InputLayer takes over.
 INPUT_KEYS = _words("batch_input_shape input_dtype")
+
+# Keys that tf.keras wrote here and there, and that mean nothing.
+WRITTEN_BY_ALL = _words("dynamic autocast")
+
+# How many states a cell has, where it is not one.
+STATES: Mapping[str, int] = MappingProxyType({"LSTMCell": 2})
 
 _KERNEL = """activation use_bias kernel_initializer bias_initializer kernel_regularizer bias_regularizer
     kernel_constraint bias_constraint"""

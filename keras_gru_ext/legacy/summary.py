@@ -18,13 +18,13 @@ class LayerSummary:
     """One line about one layer.
 
     Attributes:
-        name: Its name, indented by two spaces for each layer around it.
+        path: Its name, after the names of the layers around it.
         class_name: Its Keras 3 class.
         notes: What one should know about it.
         parameters: How many numbers the file holds for it, or `None` for a layer within another.
     """
 
-    name: str
+    path: tuple[str, ...]
     class_name: str
     notes: str
     parameters: int | None
@@ -42,26 +42,27 @@ def summarize(record: LegacyModel, config: Mapping[str, Any]) -> list[LayerSumma
     """
     sizes = {group.layer: sum(int(array.size) for array in group.arrays) for group in record.weights}
     return [
-        LayerSummary("  " * depth + name, entry["class_name"], _notes(entry), None if depth else sizes.get(name, 0))
-        for depth, name, entry in _walk(config, 0)
+        LayerSummary(path, entry["class_name"], _notes(entry), None if path[1:] else sizes.get(path[0], 0))
+        for path, entry in _walk(config, ())
     ]
 
 
-def _walk(container: Mapping, depth: int) -> Iterator[tuple[int, str, Mapping]]:
+def _walk(container: Mapping, around: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], Mapping]]:
     for entry in container["config"]["layers"]:
-        yield from _walk_layer(entry, depth)
+        yield from _walk_layer(entry, around)
 
 
-def _walk_layer(entry: Mapping, depth: int) -> Iterator[tuple[int, str, Mapping]]:
+def _walk_layer(entry: Mapping, around: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], Mapping]]:
     config = entry["config"]
-    yield depth, str(entry.get("name") or config.get("name") or "(unnamed)"), entry
+    path = (*around, str(entry.get("name") or config.get("name") or "(unnamed)"))
+    yield path, entry
     if entry["class_name"] in (SEQUENTIAL, FUNCTIONAL):
-        yield from _walk(entry, depth + 1)
+        yield from _walk(entry, path)
     for key in _INSIDE:
         if isinstance(config.get(key), Mapping):
-            yield from _walk_layer(config[key], depth + 1)
+            yield from _walk_layer(config[key], path)
     for cell in config.get("cells") or ():
-        yield from _walk_layer(cell, depth + 1)
+        yield from _walk_layer(cell, path)
 
 
 def _notes(entry: Mapping) -> str:

@@ -1,0 +1,62 @@
+"""Fast GRU recurrences, one for each framework, and the reference that they are tested against.
+
+`README.md` beside this file derives the maths. `why_not` says whether there is a kernel for a recurrence,
+`kernel_for` gives it. Only the framework that is asked for gets imported.
+"""
+
+from importlib import import_module
+
+from keras_gru_ext.errors import ArgumentError
+from keras_gru_ext.kernels.spec import ACTIVATIONS, GRUSpec
+
+__all__ = ["GRUSpec", "kernel_for", "why_not", "why_not_now"]
+
+_MODULES = {"jax": "on_jax", "tensorflow": "on_tensorflow", "torch": "on_torch"}
+"""Keras backend -> module of this package with its kernel."""
+
+
+def why_not(spec, backend):
+    """Returns why there is no kernel for `spec` on `backend`, as text for a user, or `None` if there is one.
+
+    Imports no framework. A kernel's own file lists the transformations that it works under; `why_not_now`
+    asks about the one in progress.
+    """
+    if backend not in _MODULES:
+        return f"the {backend!r} backend has no kernel; there is one for {_listed(_MODULES)}"
+    for argument in ("activation", "recurrent_activation"):
+        name = getattr(spec, argument)
+        if name not in ACTIVATIONS:
+            return f"no kernel knows {argument}={name!r}; kernels know {_listed(ACTIVATIONS)}"
+    return None
+
+
+def why_not_now(backend):
+    """Returns why the kernel of `backend` cannot be used in what is going on right now, or `None`.
+
+    To be asked at every call: exporting a model is the case that rules a kernel out (on PyTorch).
+    """
+    return _module(backend).why_not_now()
+
+
+def kernel_for(spec, backend):
+    """Returns the function that runs `spec` on `backend`.
+
+    Its signature is the same for every backend: `gru(spec, projected, recurrent_kernel, recurrent_bias,
+    initial_state, mask, recurrent_masks) -> (outputs, last_output, final_state)`, as documented in each
+    kernel's file and in `reference.py`.
+
+    Raises:
+        ArgumentError: There is no kernel; the message is the one of `why_not`.
+    """
+    reason = why_not(spec, backend)
+    if reason is not None:
+        raise ArgumentError(f"No fast GRU kernel: {reason}.")
+    return _module(backend).gru
+
+
+def _module(backend):
+    return import_module(f"{__name__}.{_MODULES[backend]}")
+
+
+def _listed(names):
+    return ", ".join(map(repr, names))

@@ -1,0 +1,325 @@
+"""Turns what Keras 1 wrote into what Keras 2 would have written, layer by layer: pure, standard library only.
+
+Tables say what each class called its arguments; the few classes that changed in kind have a function of their own. The
+GRU's own vocabulary is not here but with the layer, in `keras_gru_ext.vocabulary`.
+
+Source: `get_config` of every layer of Keras 1.0 to 1.2.2, and `legacy/interfaces.py` of Keras 2.2.4.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from keras_gru_ext.errors import ConfigError
+
+
+@dataclass(frozen=True)
+class Translated:
+    """One layer in the vocabulary of Keras 2.
+
+    Attributes:
+        class_name: The Keras 2 class.
+        config: Its config.
+        stored: How its arrays are stored, where that is not how Keras 2 stores them: `per_gate` (one kernel, recurrent
+            kernel and bias for each gate) or `dropped` (how many arrays at the end the present layer lacks).
+    """
+
+    class_name: str
+    config: Mapping[str, Any]
+    stored: Mapping[str, Any] = field(default_factory=dict)
+
+
+_KERNEL = {
+    "init": "kernel_initializer",
+    "W_regularizer": "kernel_regularizer",
+    "b_regularizer": "bias_regularizer",
+    "W_constraint": "kernel_constraint",
+    "b_constraint": "bias_constraint",
+    "bias": "use_bias",
+}
+_RECURRENT = {
+    **_KERNEL,
+    "output_dim": "units",
+    "inner_init": "recurrent_initializer",
+    "inner_activation": "recurrent_activation",
+    "U_regularizer": "recurrent_regularizer",
+    "dropout_W": "dropout",
+    "dropout_U": "recurrent_dropout",
+}
+_WINDOW = {"border_mode": "padding", "dim_ordering": "data_format"}
+_CONVOLUTION_1D = {**_KERNEL, **_WINDOW, "nb_filter": "filters", "subsample_length": "strides"}
+_CONVOLUTION = {**_KERNEL, **_WINDOW, "nb_filter": "filters", "subsample": "strides", "atrous_rate": "dilation_rate"}
+_POOLING_1D = {**_WINDOW, "pool_length": "pool_size", "stride": "strides"}
+_RATE = {"p": "rate"}
+
+# Keras 1 class -> (Keras 2 class, old key -> new key).
+_CLASSES: Mapping[str, tuple[str, Mapping[str, str]]] = {
+    "AtrousConvolution1D": ("Conv1D", {**_CONVOLUTION_1D, "atrous_rate": "dilation_rate"}),
+    "AtrousConvolution2D": ("Conv2D", _CONVOLUTION),
+    "AveragePooling1D": ("AveragePooling1D", _POOLING_1D),
+    "AveragePooling2D": ("AveragePooling2D", _WINDOW),
+    "AveragePooling3D": ("AveragePooling3D", _WINDOW),
+    "BatchNormalization": ("BatchNormalization", {}),
+    "Convolution1D": ("Conv1D", _CONVOLUTION_1D),
+    "Convolution2D": ("Conv2D", _CONVOLUTION),
+    "Convolution3D": ("Conv3D", _CONVOLUTION),
+    "Deconvolution2D": ("Conv2DTranspose", _CONVOLUTION),
+    "Dense": ("Dense", {**_KERNEL, "output_dim": "units"}),
+    "Dropout": ("Dropout", _RATE),
+    "Embedding": (
+        "Embedding",
+        {
+            "init": "embeddings_initializer",
+            "W_regularizer": "embeddings_regularizer",
+            "W_constraint": "embeddings_constraint",
+        },
+    ),
+    "GaussianDropout": ("GaussianDropout", _RATE),
+    "GaussianNoise": ("GaussianNoise", {"sigma": "stddev"}),
+    "GlobalAveragePooling2D": ("GlobalAveragePooling2D", _WINDOW),
+    "GlobalAveragePooling3D": ("GlobalAveragePooling3D", _WINDOW),
+    "GlobalMaxPooling2D": ("GlobalMaxPooling2D", _WINDOW),
+    "GlobalMaxPooling3D": ("GlobalMaxPooling3D", _WINDOW),
+    "LSTM": ("LSTM", {**_RECURRENT, "forget_bias_init": "unit_forget_bias"}),
+    "MaxPooling1D": ("MaxPooling1D", _POOLING_1D),
+    "MaxPooling2D": ("MaxPooling2D", _WINDOW),
+    "MaxPooling3D": ("MaxPooling3D", _WINDOW),
+    "PReLU": ("PReLU", {"init": "alpha_initializer"}),
+    "SimpleRNN": ("SimpleRNN", _RECURRENT),
+    "SpatialDropout1D": ("SpatialDropout1D", _RATE),
+    "SpatialDropout2D": ("SpatialDropout2D", {**_RATE, **_WINDOW}),
+    "SpatialDropout3D": ("SpatialDropout3D", {**_RATE, **_WINDOW}),
+    "TimeDistributedDense": ("Dense", {**_KERNEL, "output_dim": "units"}),
+    "UpSampling1D": ("UpSampling1D", {"length": "size"}),
+    "UpSampling2D": ("UpSampling2D", _WINDOW),
+    "UpSampling3D": ("UpSampling3D", _WINDOW),
+    "ZeroPadding2D": ("ZeroPadding2D", _WINDOW),
+    "ZeroPadding3D": ("ZeroPadding3D", _WINDOW),
+}
+_DATA_FORMATS = {"th": "channels_first", "tf": "channels_last"}
+_KERNEL_SIZES = (("filter_length",), ("nb_row", "nb_col"), ("kernel_dim1", "kernel_dim2", "kernel_dim3"))
+# How the first layer of a model tells the shape of its input when it does not say `batch_input_shape`.
+_INPUT_SHAPES: Mapping[str, Callable[[Mapping], list]] = {
+    "Dense": lambda config: [None, config["input_dim"]],
+    "Embedding": lambda config: [None, config.get("input_length")],
+    **dict.fromkeys(
+        ("GRU", "LSTM", "SimpleRNN", "Convolution1D", "AtrousConvolution1D", "TimeDistributedDense"),
+        lambda config: [None, config.get("input_length"), config["input_dim"]],
+    ),
+}
+# Keys that say nothing (more): sizes of the input, and a dropout of whole words, which had no effect on predictions.
+_DROPPED = {"Embedding": ("input_length", "dropout")}
+_MERGES = {"sum": "Add", "mul": "Multiply", "ave": "Average", "max": "Maximum", "concat": "Concatenate", "dot": "Dot"}
+
+
+def translate(class_name: str, config: Mapping[str, Any], where: str) -> Translated:
+    """Spells a Keras 1 layer as Keras 2 would.
+
+    Args:
+        class_name: The Keras 1 class.
+        config: Its config. It is not changed.
+        where: The path of the layer, for messages.
+
+    Returns:
+        The Keras 2 class and config; a class that did not change keeps its config.
+
+    Raises:
+        ConfigError: for settings that nothing in Keras 3 computes.
+    """
+    config = copy.deepcopy(dict(config))
+    if class_name == "GRU":
+        per_gate = config.get("consume_less") != "gpu"
+        return Translated("GRU", _without(config, "input_dim", "input_length"), {"per_gate": per_gate})
+    if class_name == "Merge":
+        return _merge(config, where)
+    if class_name not in _CLASSES:
+        return Translated(class_name, config)
+    now, names = _CLASSES[class_name]
+    per_gate = class_name == "LSTM" and config.get("consume_less") != "gpu"
+    config = _without(config, *_DROPPED.get(class_name, ("input_dim", "input_length")), "consume_less")
+    config = _kernel_size(config)
+    config = {names.get(key, key): value for key, value in config.items()}
+    config = _values(config, now, where)
+    if class_name == "BatchNormalization":
+        return _normalization(config, where)
+    if class_name == "Deconvolution2D":
+        config = _without(config, "output_shape")
+    return Translated(now, config, {"per_gate": True} if per_gate else {})
+
+
+def _without(config: Mapping, *keys: str) -> dict[str, Any]:
+    return {key: value for key, value in config.items() if key not in keys}
+
+
+def input_shape_of(class_name: str, config: Mapping[str, Any]) -> list | None:
+    """Returns the batch shape of a layer's input as `input_dim` and `input_length` tell it, or `None`.
+
+    Args:
+        class_name: The Keras 1 class.
+        config: Its config.
+    """
+    if class_name not in _INPUT_SHAPES or config.get("input_dim") is None:
+        return None
+    return _INPUT_SHAPES[class_name](config)
+
+
+def _kernel_size(config: Mapping) -> dict[str, Any]:
+    for keys in _KERNEL_SIZES:
+        if all(key in config for key in keys):
+            return {**_without(config, *keys), "kernel_size": [config[key] for key in keys]}
+    return dict(config)
+
+
+def _values(config: Mapping, class_name: str, where: str) -> dict[str, Any]:
+    new = dict(config)
+    if "data_format" in new:
+        if new["data_format"] not in _DATA_FORMATS:
+            raise ConfigError(
+                f"{where}: dim_ordering={new['data_format']!r}. Expected one of {sorted(_DATA_FORMATS)}."
+            )
+        new["data_format"] = _DATA_FORMATS[new["data_format"]]
+    if "unit_forget_bias" in new:
+        new["unit_forget_bias"] = new["unit_forget_bias"] == "one"
+    if class_name == "Conv1D" and isinstance(new.get("strides"), int):
+        new["strides"] = [new["strides"]]
+    return new
+
+
+def _normalization(config: Mapping, where: str) -> Translated:
+    """Mode 0 is what the class does now, mode 1 is what LayerNormalization does."""
+    mode = config.get("mode", 0)
+    kept = _without(config, "mode")
+    if mode == 0:
+        return Translated("BatchNormalization", kept)
+    if mode == 1:
+        kept = {**_without(kept, "momentum"), "axis": -1}
+        return Translated("LayerNormalization", kept, {"dropped": 2})
+    raise ConfigError(
+        f"{where}: BatchNormalization with mode={mode!r} normalizes by the statistics of the batch at hand when it "
+        "predicts, too, and no layer of Keras 3 does. Load the part before it by outputs=[...]."
+    )
+
+
+def _merge(config: Mapping, where: str) -> Translated:
+    name = {"name": config["name"]} if "name" in config else {}
+    mode = config.get("mode", "sum")
+    if config.get("mode_type", "raw") != "raw":
+        return Translated("Lambda", {**name, "function": mode, "function_type": config["mode_type"]})
+    if mode not in _MERGES:
+        raise ConfigError(f"{where}: Merge with mode={mode!r}. Expected one of {sorted([*_MERGES, 'cos'])}.")
+    arguments: dict[str, Any] = {}
+    if mode == "concat":
+        arguments["axis"] = config.get("concat_axis", -1)
+    elif mode == "dot":
+        arguments["axes"] = _dot_axes(config)
+    return Translated(_MERGES[mode], {**name, **arguments})
+
+
+def _dot_axes(config: Mapping) -> Any:
+    axes = config.get("dot_axes", -1)
+    # Keras 1.0 nested them.
+    return [axis[0] if _is_list(axis) and len(axis) == 1 else axis for axis in axes] if _is_list(axes) else axes
+
+
+def _is_list(value: Any) -> bool:
+    return isinstance(value, (list, tuple))
+
+
+def rewrite_container(class_name: str, config: Any) -> tuple[str, Any]:
+    """Rewrites a Keras 1 model such that each of its layers has a Keras 2 counterpart.
+
+    Args:
+        class_name: "Sequential" or "Model".
+        config: Its config. It is not changed.
+
+    Returns:
+        The class and config of an equal model: a Sequential model that begins by merging other models becomes a
+        Functional one, and a merge by cosine becomes two layers.
+    """
+    if class_name == "Sequential":
+        entries = config.get("layers") if isinstance(config, Mapping) else config
+        if _is_list(entries) and entries and _merged_models(entries[0]) is not None:
+            return "Model", _from_merged(entries)
+        return class_name, config
+    if isinstance(config, Mapping) and _is_list(config.get("layers")):
+        return class_name, {**config, "layers": [new for entry in config["layers"] for new in _split(entry)]}
+    return class_name, config
+
+
+def _merged_models(entry: Any) -> list | None:
+    config = entry.get("config") if isinstance(entry, Mapping) and entry.get("class_name") == "Merge" else None
+    models = config.get("layers") if isinstance(config, Mapping) else None
+    return models if _is_list(models) and models else None
+
+
+def _split(entry: Any) -> list:
+    """A merge by cosine: a normalized product, which then gets an axis more."""
+    config = entry.get("config") if isinstance(entry, Mapping) and entry.get("class_name") == "Merge" else None
+    if not isinstance(config, Mapping) or config.get("mode") != "cos":
+        return [entry]
+    name = entry.get("name") or config.get("name") or "merge"
+    product = {"name": f"{name}_cosine", "axes": _dot_axes(config), "normalize": True}
+    shape = {"name": name, "target_shape": [1, 1]}
+    return [
+        {"class_name": "Dot", "name": product["name"], "config": product, "inbound_nodes": entry["inbound_nodes"]},
+        {"class_name": "Reshape", "name": name, "config": shape, "inbound_nodes": [[[product["name"], 0, 0]]]},
+    ]
+
+
+def _from_merged(entries: list) -> dict[str, Any]:
+    """Lays the branches of a leading Merge out beside each other; their layers are stored one by one, too."""
+    layers: list[dict] = []
+    inputs, ends = [], []
+    for number, branch in enumerate(_merged_models(entries[0]) or ()):
+        source, end = _branch(branch, number, layers)
+        inputs.append(source)
+        ends.append(end)
+    head = entries[0]["config"]
+    current = _chain(layers, {"class_name": "Merge", "config": _without(head, "layers")}, [ends], "merge")
+    for number, entry in enumerate(entries[1:]):
+        current = _chain(layers, entry, [[current]], f"layer_{number}")
+    split = [new for entry in layers for new in _split(entry)]
+    return {"layers": split, "input_layers": inputs, "output_layers": [current]}
+
+
+def _branch(branch: Any, number: int, layers: list[dict]) -> tuple[list, list]:
+    """Adds the layers of one merged model, and returns its input and its output."""
+    inner = branch.get("config") if isinstance(branch, Mapping) and branch.get("class_name") == "Sequential" else None
+    entries = inner.get("layers") if isinstance(inner, Mapping) else inner
+    if not _is_list(entries) or not entries or _merged_models(entries[0]) is not None:
+        raise ConfigError(
+            f"the model: the Sequential model begins by merging {branch!r:.200}. Expected Sequential models with "
+            "layers; save it as a Functional model."
+        )
+    first = entries[0]
+    if first.get("class_name") == "InputLayer":
+        entries = entries[1:]
+        source = dict(first["config"])
+    else:
+        settings = first["config"]
+        shape = settings.get("batch_input_shape") or input_shape_of(first["class_name"], settings)
+        source = {"batch_input_shape": shape, "input_dtype": settings.get("input_dtype")}
+    name = f"merged_input_{number}"
+    layers.append(
+        {"class_name": "InputLayer", "name": name, "config": {**source, "name": name}, "inbound_nodes": []}
+    )
+    current = [name, 0, 0]
+    for index, entry in enumerate(entries):
+        current = _chain(layers, entry, [[current]], f"branch_{number}_{index}")
+    return [name, 0, 0], current
+
+
+def _chain(layers: list[dict], entry: Mapping, calls: list, default: str) -> list:
+    config = entry.get("config")
+    name = (config.get("name") if isinstance(config, Mapping) else None) or default
+    named = {**config, "name": name} if isinstance(config, Mapping) else config
+    shared = next((one for one in layers if one["name"] == name), None)
+    if shared is None:
+        layers.append({**entry, "name": name, "config": named, "inbound_nodes": calls})
+        return [name, 0, 0]
+    # The same layer in two branches: one more call.
+    shared["inbound_nodes"] = [*shared["inbound_nodes"], *calls]
+    return [name, len(shared["inbound_nodes"]) - 1, 0]

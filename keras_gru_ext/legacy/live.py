@@ -1,0 +1,76 @@
+"""Walks a live Keras 3 model down to the layers that own arrays."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import keras
+
+# These make their own cell; it is part of them, where an `RNN` was given its cell by the caller.
+_WITH_OWN_CELL = (keras.layers.GRU, keras.layers.LSTM, keras.layers.SimpleRNN)
+
+
+@dataclass(frozen=True)
+class Place:
+    """A layer that owns arrays itself, and where it is.
+
+    Attributes:
+        names: The names of the layers around it and its own; what a wrapper holds is named by the attribute that
+            holds it, such as `("encoder", "bidirectional_1", "forward_layer")`.
+        layer: The layer.
+        trainable: Whether it and everything around it is trainable.
+    """
+
+    names: tuple[str, ...]
+    layer: keras.Layer
+    trainable: bool
+
+    @property
+    def path(self) -> str:
+        """The names in one line, for messages."""
+        return " > ".join(self.names)
+
+
+def members(layer: keras.Layer) -> list[tuple[str, keras.Layer]]:
+    """Lists the layers inside a model, a wrapper or an RNN over cells, in the order in which legacy files store them.
+
+    Args:
+        layer: Any layer.
+
+    Returns:
+        Pairs of a name and a layer: for a model its layers by name, for anything else attributes by name. A layer
+        that holds its arrays itself has no members.
+    """
+    if isinstance(layer, keras.Model):
+        inner = [one for one in layer.layers if not isinstance(one, keras.layers.InputLayer)]
+        return [(one.name, one) for one in inner]
+    if isinstance(layer, keras.layers.Bidirectional):
+        return [("forward_layer", layer.forward_layer), ("backward_layer", layer.backward_layer)]
+    if isinstance(layer, keras.layers.Wrapper):
+        return [("layer", layer.layer)]
+    if isinstance(layer, keras.layers.StackedRNNCells):
+        return [(f"cells {index}", cell) for index, cell in enumerate(layer.cells)]
+    if isinstance(layer, keras.layers.RNN) and not isinstance(layer, _WITH_OWN_CELL):
+        stacked = isinstance(layer.cell, keras.layers.StackedRNNCells)
+        return members(layer.cell) if stacked else [("cell", layer.cell)]
+    return []
+
+
+def places(layer: keras.Layer, names: tuple[str, ...] = (), trainable: bool = True) -> Iterator[Place]:
+    """Yields every layer inside another that has no members of its own, weights or not.
+
+    Args:
+        layer: A model or a layer.
+        names: The names of the layers around its members, and its own.
+        trainable: Whether everything around it is trainable.
+
+    Yields:
+        The places in the order of `members`.
+    """
+    inside = members(layer)
+    trainable = trainable and layer.trainable
+    if not inside and not isinstance(layer, keras.Model):
+        yield Place(names, layer, trainable)
+    for name, inner in inside:
+        yield from places(inner, (*names, name), trainable)
