@@ -80,6 +80,30 @@ def apply(activation, x):
     return ops.cast(y, x.dtype)
 
 
+_KERNEL_NAMES = {
+    keras.activations.tanh: "tanh",
+    keras.activations.sigmoid: "sigmoid",
+    legacy_hard_sigmoid: "legacy_hard_sigmoid",
+    keras.activations.hard_sigmoid: "hard_sigmoid",
+    keras.activations.relu: "relu",
+    keras.activations.linear: "linear",
+    keras.activations.softsign: "softsign",
+    keras.activations.softplus: "softplus",
+    keras.activations.elu: "elu",
+}
+
+
+def kernel_name(activation):
+    """Returns the name by which kernels know an activation, or its own representation if they do not.
+
+    Only Keras' own functions and the legacy hard sigmoid count, not other functions of the same name.
+    """
+    try:
+        return _KERNEL_NAMES.get(activation, repr(activation))
+    except TypeError:  # an unhashable callable
+        return repr(activation)
+
+
 def serialize(activation):
     """Returns what a config writes for an activation, such that `get` gives the same one back.
 

@@ -1,14 +1,15 @@
 """The layer's numbers, against the float64 oracle."""
 
 import itertools
+import sys
 
 import keras
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from keras_gru_ext import GRU
+from keras_gru_ext import GRU, kernels
 from tests.helpers import (
     BACKEND,
     BATCH,
@@ -25,8 +26,19 @@ from tests.helpers import (
 )
 
 
+FUSED = "auto"
+
+
+@pytest.fixture(autouse=True, params=["auto", False], ids=["kernel", "cell"])
+def _both_paths(request, monkeypatch):
+    """Runs every test by the kernel, where there is one, and by the cell."""
+    if BACKEND == "numpy" and request.param == "auto":
+        pytest.skip("there is no kernel for NumPy")
+    monkeypatch.setattr(sys.modules[__name__], "FUSED", request.param)
+
+
 def built(rng, features=FEATURES, batch=None, scale=0.5, **arguments):
-    layer = GRU(UNITS, return_sequences=True, return_state=True, **arguments)
+    layer = GRU(UNITS, return_sequences=True, return_state=True, fused=FUSED, **arguments)
     layer.build((batch, None, features))
     return randomize(layer, rng, scale)
 
@@ -244,7 +256,7 @@ def test_the_input_keeps_its_mask_beside_an_initial_state(rng):
 def test_shapes_that_are_returned(rng):
     inputs = sequences(rng)
     for return_sequences, return_state in itertools.product([False, True], repeat=2):
-        layer = GRU(UNITS, return_sequences=return_sequences, return_state=return_state)
+        layer = GRU(UNITS, return_sequences=return_sequences, return_state=return_state, fused=FUSED)
         output = (BATCH, TIME, UNITS) if return_sequences else (BATCH, UNITS)
         expected = (output, (BATCH, UNITS)) if return_state else output
         returned = layer(inputs)
@@ -364,7 +376,13 @@ def configurations(draw):
     }
 
 
-@settings(max_examples=25, deadline=None, derandomize=True)
+@settings(
+    max_examples=15,
+    deadline=None,
+    derandomize=True,
+    # The fixture sets the same path for all examples.
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
 @given(
     configuration=configurations(),
     size=st.tuples(st.integers(1, 4), st.integers(1, 6), st.integers(1, 5)),
@@ -375,7 +393,7 @@ def configurations(draw):
 def test_any_configuration(configuration, size, masked, with_state, seed):
     rng = np.random.default_rng(seed)
     batch, time, features = size
-    layer = GRU(**configuration, return_sequences=True, return_state=True)
+    layer = GRU(**configuration, return_sequences=True, return_state=True, fused=FUSED)
     inputs = sequences(rng, batch, time, features)
     mask = rng.random((batch, time)) > 0.4
     if layer.time_major:
@@ -386,3 +404,56 @@ def test_any_configuration(configuration, size, masked, with_state, seed):
     if with_state:
         options["initial_state"] = rng.standard_normal((batch, layer.units)).astype("float32")
     check(layer, inputs, tolerance=3e-5, **options)
+
+
+class TestWhichPath:
+    """`fused` decides between the kernel and the cell, and says why there is no kernel."""
+
+    @pytest.fixture
+    def taken(self, monkeypatch):
+        """The specs that kernels were asked to run."""
+        specs = []
+        kernel_for = kernels.kernel_for
+        monkeypatch.setattr(kernels, "kernel_for", lambda spec, backend: specs.append(spec) or kernel_for(spec, backend))
+        return specs
+
+    def test_the_kernel_where_there_is_one(self, rng, taken):
+        built(rng)(sequences(rng), mask=MASKS["holes"])
+        if FUSED is False:
+            assert taken == []
+        else:
+            [spec] = taken
+            assert (spec.reset_after, spec.recurrent_activation, spec.masked) == (False, "legacy_hard_sigmoid", True)
+
+    @pytest.mark.parametrize(
+        ("arguments", "told"),
+        [
+            ({"unroll": True}, "unroll=True"),
+            ({"activation": "gelu"}, "gelu"),
+            ({"activation": lambda x: x}, "lambda"),
+            ({"recurrent_activation": keras.layers.LeakyReLU()}, "LeakyReLU"),
+        ],
+        ids=["unroll", "gelu", "lambda", "layer"],
+    )
+    def test_the_cell_where_there_is_none(self, rng, taken, arguments, told):
+        layer = GRU(UNITS, **arguments)
+        layer(sequences(rng))
+        assert taken == []
+        layer = GRU(UNITS, name="mine", fused=True, **arguments)
+        with pytest.raises(ValueError, match=told if BACKEND != "numpy" or told == "unroll=True" else "numpy") as caught:
+            layer(sequences(rng))
+        assert "mine" in str(caught.value)
+        assert "fused=True" in str(caught.value)
+
+    def test_both_agree_in_training(self, rng):
+        """The same seed draws the same masks on both paths."""
+        arguments = {"dropout": 0.3, "recurrent_dropout": 0.3, "seed": 1, "return_sequences": True}
+        inputs = sequences(rng)
+        for implementation in (1, 2):
+            outputs = []
+            for fused in ("auto", False):
+                layer = GRU(UNITS, implementation=implementation, fused=fused, **arguments)
+                layer.build(inputs.shape)
+                randomize(layer, np.random.default_rng(0))
+                outputs.append(to_numpy(layer(inputs, training=True, mask=MASKS["holes"])))
+            assert_close("outputs", *outputs, rounding("float32"))

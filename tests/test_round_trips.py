@@ -42,6 +42,7 @@ OTHER_THAN_DEFAULT = {
     "seed": 3,
     "zero_output_for_mask": True,
     "use_cudnn": False,
+    "fused": False,
     "time_major": True,
     "batch_input_shape": (2, TIME, FEATURES),
     "name": "mine",

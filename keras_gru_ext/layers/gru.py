@@ -6,7 +6,7 @@ import warnings
 import keras
 from keras import ops
 
-from keras_gru_ext import activations, vocabulary
+from keras_gru_ext import activations, kernels, vocabulary
 from keras_gru_ext.errors import ArgumentError
 from keras_gru_ext.layers import arguments
 from keras_gru_ext.layers.gru_cell import GRUCell
@@ -60,6 +60,8 @@ class GRU(keras.layers.GRU):
         zero_output_for_mask: Whether outputs at masked time steps are zero instead of repeating the output before.
         use_cudnn: `"auto"` to use Keras' cuDNN path on a GPU where it computes the same, `True` to demand Keras' own
             fused path on any device, `False` never to use it.
+        fused: `"auto"` to take the kernel that this package has for the backend wherever it computes the same, `True` to
+            demand it, `False` to step through the cell by Keras' own loop.
         time_major: Whether inputs, masks and returned sequences have the shape (T, B, ...) instead of (B, T, ...).
         weights: List of arrays to start from: kernel, recurrent kernel and, with `use_bias`, bias.
         input_shape: Tuple (T, F) of the inputs, for the first layer of a `Sequential` model.
@@ -125,6 +127,7 @@ class GRU(keras.layers.GRU):
         seed=None,
         zero_output_for_mask=False,
         use_cudnn="auto",
+        fused="auto",
         time_major=False,
         weights=None,
         input_shape=None,
@@ -137,7 +140,8 @@ class GRU(keras.layers.GRU):
         where = f"GRU {kwargs['name']!r}" if kwargs.get("name") else "GRU"
         cell_arguments = arguments.resolve({name: given[name] for name in arguments.CELL_ARGUMENTS}, where)
         own = arguments.resolve({"activity_regularizer": activity_regularizer}, where)
-        arguments.check_choice(use_cudnn, ("auto", True, False), "use_cudnn", where)
+        for argument in ("use_cudnn", "fused"):
+            arguments.check_choice(given[argument], ("auto", True, False), argument, where)
         declared_shape = arguments.declared_input_shape(
             input_shape, batch_input_shape, input_dim, input_length, where
         )
@@ -166,6 +170,7 @@ class GRU(keras.layers.GRU):
             )
         self.input_spec = keras.layers.InputSpec(ndim=3)
         self.use_cudnn = use_cudnn
+        self.fused = fused
         self.time_major = bool(time_major)
         self.initial_weights = None if weights is None else tuple(weights)
         self._declared_shape = declared_shape
@@ -291,23 +296,76 @@ class GRU(keras.layers.GRU):
             training: Whether to apply dropout.
 
         Returns:
-            The last output (B, U), the outputs (B, T, U), and a list with the last state (B, U). Where
-            `return_sequences` is False, a backend may return the last output alone as the outputs.
+            The last output (B, U), the outputs (B, T, U), which mean something with `return_sequences` only, and a list
+            with the last state (B, U).
         """
         if self._takes_cudnn(sequences, mask, training):
             return super().inner_loop(sequences, initial_state, None, training=False)
         [state] = initial_state
-        cell = self.cell
         input_mask, recurrent_mask = self._draw_dropout_masks(sequences, state, training)
+        if mask is not None:
+            # What stands at a masked step must not matter, not even to the gradient if it is NaN.
+            sequences = ops.where(ops.expand_dims(mask, -1), sequences, ops.zeros_like(sequences))
+        if self.fused is not False:
+            spec = self._spec(mask, recurrent_mask, training)
+            reason = self._why_not_fused(spec)
+            if reason is None:
+                return self._run_kernel(spec, sequences, state, mask, input_mask, recurrent_mask)
+            if self.fused is True:
+                raise ArgumentError(
+                    f"GRU {self.name!r} has fused=True, but there is no kernel for this call: {reason}. "
+                    'Pass fused="auto" to go without one where there is none.'
+                )
+        return self._run_cell(sequences, state, mask, input_mask, recurrent_mask)
+
+    def _spec(self, mask, recurrent_mask, training):
+        """Describes this call's recurrence to the kernels."""
+        cell = self.cell
+        per_gate = isinstance(recurrent_mask, (list, tuple))
+        return kernels.GRUSpec(
+            reset_after=cell.reset_after,
+            activation=activations.kernel_name(cell.activation),
+            recurrent_activation=activations.kernel_name(cell.recurrent_activation),
+            has_recurrent_bias=cell.use_bias and cell.reset_after,
+            masked=mask is not None,
+            recurrent_dropout="none" if recurrent_mask is None else "per_gate" if per_gate else "shared",
+            return_sequences=self.return_sequences,
+            zero_output_for_mask=bool(self.zero_output_for_mask) and mask is not None,
+            go_backwards=self.go_backwards,
+            training=bool(training),
+        )
+
+    def _why_not_fused(self, spec):
+        backend = keras.backend.backend()
+        if self.unroll:
+            return "unroll=True asks for the loop to be laid out step by step"
+        return kernels.why_not(spec, backend) or kernels.why_not_now(backend)
+
+    def _run_kernel(self, spec, sequences, state, mask, input_mask, recurrent_mask):
+        """Runs the recurrence by the backend's kernel, which is time-major."""
+        kernel = kernels.kernel_for(spec, keras.backend.backend())
+        projected = self.cell.project(ops.swapaxes(sequences, 0, 1), _along_time(input_mask, axis=0))
+        if isinstance(recurrent_mask, (list, tuple)):
+            recurrent_mask = ops.stack(recurrent_mask)
+        outputs, last_output, state = kernel(
+            spec,
+            projected,
+            *self.cell.recurrent_weights(),
+            state,
+            None if mask is None else ops.swapaxes(mask, 0, 1),
+            recurrent_mask,
+        )
+        return last_output, None if outputs is None else ops.swapaxes(outputs, 0, 1), [state]
+
+    def _run_cell(self, sequences, state, mask, input_mask, recurrent_mask):
+        """Runs the recurrence by the cell, step after step: the path that every backend has."""
+        cell = self.cell
         weights = cell.recurrent_weights()
+        projected = cell.project(sequences, _along_time(input_mask, axis=1))
 
-        if mask is None:
-
-            def step(projected, states):
-                h = cell.step(projected, states[0], recurrent_mask, weights)
-                return h, [h]
-
-            return self._loop(step, cell.project(sequences, input_mask), [state])
+        def step(projected, states):
+            h = cell.step(projected, states[0], recurrent_mask, weights)
+            return h, [h]
 
         def masked_step(projected_and_mask, states):
             h, output = states
@@ -316,12 +374,10 @@ class GRU(keras.layers.GRU):
             output = ops.where(counts, h, ops.zeros_like(h) if self.zero_output_for_mask else output)
             return output, [h, output]
 
-        # What stands at a masked step must not matter, not even to the gradient if it is NaN.
-        counts = ops.expand_dims(mask, -1)
-        sequences = ops.where(counts, sequences, ops.zeros_like(sequences))
-        projected = cell.project(sequences, input_mask)
+        if mask is None:
+            return self._loop(step, projected, [state])
         # The loop slices one tensor, so the mask travels as its last column.
-        projected = ops.concatenate([projected, ops.cast(counts, projected.dtype)], axis=-1)
+        projected = ops.concatenate([projected, ops.cast(ops.expand_dims(mask, -1), projected.dtype)], axis=-1)
         last_output, outputs, [state, _] = self._loop(masked_step, projected, [state, ops.zeros_like(state)])
         return last_output, outputs, [state]
 
@@ -347,7 +403,6 @@ class GRU(keras.layers.GRU):
         if training and 0.0 < self.dropout < 1.0:
             input_mask = self.cell.get_dropout_mask(sequences[:, 0, :])
             self.cell.reset_dropout_mask()
-            input_mask = keras.tree.map_structure(lambda m: ops.expand_dims(m, 1), input_mask)
         if training and 0.0 < self.recurrent_dropout < 1.0:
             recurrent_mask = self.cell.get_recurrent_dropout_mask(state)
             self.cell.reset_recurrent_dropout_mask()
@@ -488,6 +543,7 @@ class GRU(keras.layers.GRU):
             "recurrent_activation": activations.serialize(self.recurrent_activation),
             "implementation": self.implementation,
             "use_cudnn": self.use_cudnn,
+            "fused": self.fused,
             "time_major": self.time_major,
         }
         if self._declared_shape is not None:
@@ -513,6 +569,13 @@ class GRU(keras.layers.GRU):
 def _may_equal(shape, other):
     """Tells whether two shapes agree as far as they are known."""
     return all(a is None or b is None or a == b for a, b in zip(shape, other, strict=True))
+
+
+def _along_time(mask, axis):
+    """Makes a dropout mask (B, F), each of a list of them, or `None`, broadcast along the time axis."""
+    if isinstance(mask, (list, tuple)):
+        return [ops.expand_dims(m, axis) for m in mask]
+    return None if mask is None else ops.expand_dims(mask, axis)
 
 
 def _is_on_gpu(tensor):
