@@ -187,7 +187,7 @@ def test_unknown_sizes_that_are_needed():
         GRU(UNITS).build((None, 3, None))
     layer = GRU(UNITS, stateful=True)
     layer(np.zeros((2, 3, FEATURES), "float32"))
-    with pytest.raises(ArgumentError, match="of 2 sequences.*a batch of 3"):
+    with pytest.raises(ArgumentError, match=r"of 2 sequences.*a batch of 3"):
         layer(np.zeros((3, 3, FEATURES), "float32"))
 
 

@@ -25,7 +25,6 @@ from tests.helpers import (
     to_numpy,
 )
 
-
 FUSED = "auto"
 
 
@@ -138,7 +137,7 @@ def test_activation_with_weights_of_its_own(rng):
     inputs = 0.3 * sequences(rng)
     layer.build(inputs.shape), linear.build(inputs.shape)
     randomize(linear, rng)
-    kernel, recurrent_kernel, bias, alpha = layer.get_weights()
+    *_, alpha = layer.get_weights()
     assert alpha.shape == (UNITS,)
     layer.set_weights([*linear.get_weights(), alpha])
     assert_close("outputs", to_numpy(layer(inputs)), to_numpy(linear(inputs)), 1e-6)
@@ -342,7 +341,7 @@ class TestStateful:
     @pytest.mark.parametrize("jit_compile", [False, True], ids=["no_jit", "jit"])
     def test_predict_carries_the_state(self, rng, jit_compile):
         if BACKEND == "torch" and jit_compile:
-            pytest.skip("covered by test_places: torch.compile takes a C++ compiler")
+            pytest.skip("torch.compile is tried in test_places")
         layer = self.layer(rng)
         model = keras.Sequential([keras.Input(batch_shape=(BATCH, TIME, FEATURES)), layer])
         if BACKEND != "numpy":
@@ -414,7 +413,9 @@ class TestWhichPath:
         """The specs that kernels were asked to run."""
         specs = []
         kernel_for = kernels.kernel_for
-        monkeypatch.setattr(kernels, "kernel_for", lambda spec, backend: specs.append(spec) or kernel_for(spec, backend))
+        monkeypatch.setattr(
+            kernels, "kernel_for", lambda spec, backend: specs.append(spec) or kernel_for(spec, backend)
+        )
         return specs
 
     def test_the_kernel_where_there_is_one(self, rng, taken):
@@ -440,7 +441,9 @@ class TestWhichPath:
         layer(sequences(rng))
         assert taken == []
         layer = GRU(UNITS, name="mine", fused=True, **arguments)
-        with pytest.raises(ValueError, match=told if BACKEND != "numpy" or told == "unroll=True" else "numpy") as caught:
+        with pytest.raises(
+            ValueError, match=told if BACKEND != "numpy" or told == "unroll=True" else "numpy"
+        ) as caught:
             layer(sequences(rng))
         assert "mine" in str(caught.value)
         assert "fused=True" in str(caught.value)

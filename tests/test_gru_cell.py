@@ -90,7 +90,9 @@ def test_positional_order(layer, parameters):
 
 def test_layer_defaults():
     signature = inspect.signature(GRU.__init__).parameters
-    given = {name: p.default for name, p in signature.items() if p.default is not p.empty and p.kind is not p.KEYWORD_ONLY}
+    given = {
+        name: p.default for name, p in signature.items() if p.default is not p.empty and p.kind is not p.KEYWORD_ONLY
+    }
     assert given == {
         "activation": "tanh",
         "recurrent_activation": "hard_sigmoid",

@@ -1,6 +1,5 @@
 """Where the layers must work: models of every kind, wrappers, training in every mode, tools of Keras."""
 
-import contextlib
 import io
 import shutil
 
@@ -72,18 +71,16 @@ MERGES = {
 @pytest.mark.parametrize("return_sequences", [False, True], ids=["last", "sequences"])
 @pytest.mark.parametrize("merge_mode", MERGES)
 def test_bidirectional(rng, inputs, merge_mode, return_sequences, masked, own_backward_layer):
-    backward = GRU(UNITS, go_backwards=True, return_sequences=return_sequences) if own_backward_layer else None
+    own = GRU(UNITS, go_backwards=True, return_sequences=return_sequences) if own_backward_layer else None
     layer = keras.layers.Bidirectional(
-        GRU(UNITS, return_sequences=return_sequences), merge_mode=merge_mode, backward_layer=backward
+        GRU(UNITS, return_sequences=return_sequences), merge_mode=merge_mode, backward_layer=own
     )
     layer.build(inputs.shape)
     randomize(layer, rng)
     options = {"mask": MASK} if masked else {}
     halves = [oracle(half, inputs, **options) for half in (layer.forward_layer, layer.backward_layer)]
-    if return_sequences:
-        parts = [halves[0][0], np.flip(halves[1][0], 1)]
-    else:
-        parts = [halves[0][1], halves[1][1]]
+    (forward, forward_last, _), (backward, backward_last, _) = halves
+    parts = [forward, np.flip(backward, 1)] if return_sequences else [forward_last, backward_last]
     got = layer(inputs, **options)
     got = np.stack([to_numpy(g) for g in got]) if merge_mode is None else to_numpy(got)
     assert_close("outputs", got, MERGES[merge_mode](*parts), rounding("float32"))

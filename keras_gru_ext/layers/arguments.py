@@ -34,13 +34,14 @@ IMPLEMENTATIONS = (0, 1, 2)
 def check_units(units, where):
     if isinstance(units, bool) or not isinstance(units, numbers.Integral) or units <= 0:
         raise ArgumentError(
-            f"`units` of {where} must be a positive integer. Received: units={units!r} (of type {type(units).__name__})."
+            f"`units` of {where} must be a positive integer. "
+            f"Received: units={units!r} (of type {type(units).__name__})."
         )
     return int(units)
 
 
 def check_rate(rate, argument, where):
-    if isinstance(rate, bool) or not isinstance(rate, numbers.Real) or not 0.0 <= rate <= 1.0:
+    if isinstance(rate, bool) or not isinstance(rate, numbers.Real) or not 0.0 <= float(rate) <= 1.0:
         raise ArgumentError(
             f"`{argument}` of {where} must be a number between 0 and 1 (the fraction of units to drop). "
             f"Received: {argument}={rate!r}."

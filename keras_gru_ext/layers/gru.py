@@ -60,8 +60,8 @@ class GRU(keras.layers.GRU):
         zero_output_for_mask: Whether outputs at masked time steps are zero instead of repeating the output before.
         use_cudnn: `"auto"` to use Keras' cuDNN path on a GPU where it computes the same, `True` to demand Keras' own
             fused path on any device, `False` never to use it.
-        fused: `"auto"` to take the kernel that this package has for the backend wherever it computes the same, `True` to
-            demand it, `False` to step through the cell by Keras' own loop.
+        fused: `"auto"` to take this package's kernel wherever there is one for the call, `True` to demand it, `False`
+            to step through the cell by Keras' own loop. The numbers are the same up to rounding.
         time_major: Whether inputs, masks and returned sequences have the shape (T, B, ...) instead of (B, T, ...).
         weights: List of arrays to start from: kernel, recurrent kernel and, with `use_bias`, bias.
         input_shape: Tuple (T, F) of the inputs, for the first layer of a `Sequential` model.
@@ -142,9 +142,7 @@ class GRU(keras.layers.GRU):
         own = arguments.resolve({"activity_regularizer": activity_regularizer}, where)
         for argument in ("use_cudnn", "fused"):
             arguments.check_choice(given[argument], ("auto", True, False), argument, where)
-        declared_shape = arguments.declared_input_shape(
-            input_shape, batch_input_shape, input_dim, input_length, where
-        )
+        declared_shape = arguments.declared_input_shape(input_shape, batch_input_shape, input_dim, input_length, where)
         cell = GRUCell(
             **cell_arguments,
             name="gru_cell",
@@ -244,10 +242,10 @@ class GRU(keras.layers.GRU):
             )
         self.input_spec = keras.layers.InputSpec(ndim=3, axes={-1: features})
         if self.initial_weights is not None:
-            self._set_initial_weights()
+            self._set_initial_weights(self.initial_weights)
+            self.initial_weights = None
 
-    def _set_initial_weights(self):
-        arrays, self.initial_weights = self.initial_weights, None
+    def _set_initial_weights(self, arrays):
         expected = [tuple(variable.shape) for variable in self.weights]
         received = [tuple(array.shape) for array in arrays]
         if expected != received:
@@ -490,6 +488,7 @@ class GRU(keras.layers.GRU):
         return state
 
     def compute_output_shape(self, sequences_shape, initial_state_shape=None):
+        """Returns the shape of the output, or with `return_state` a pair of it and the shape of the state."""
         sequences_shape = self._to_batch_major(sequences_shape)
         self._check_time(sequences_shape)
         shape = super().compute_output_shape(sequences_shape)

@@ -131,9 +131,7 @@ class GRUCell(keras.layers.GRUCell):
         h = states[0] if is_list else states
         # `keras.layers.RNN` resets these masks after each sequence; until then every step gets the same ones.
         input_mask = self.get_dropout_mask(inputs) if training and 0.0 < self.dropout < 1.0 else None
-        recurrent_mask = (
-            self.get_recurrent_dropout_mask(h) if training and 0.0 < self.recurrent_dropout < 1.0 else None
-        )
+        recurrent_mask = self.get_recurrent_dropout_mask(h) if training and 0.0 < self.recurrent_dropout < 1.0 else None
         h = self.step(self.project(inputs, input_mask), h, recurrent_mask)
         return h, [h] if is_list else h
 
