@@ -76,12 +76,9 @@ def _environment(name, oldest):
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     if oldest:
         [keras] = [need for need in project["dependencies"] if need.startswith("keras>=")]
-        only = ("torch", "pytest", "hypothesis", "pyyaml", "rich", "pydot")
-        needs = [
-            keras.replace(">=", "=="),
-            *(n for n in project["optional-dependencies"]["test"] if n.startswith(only)),
-        ]
-        needs.append(".")
+        wanted = ("torch", "pytest", "hypothesis", "pyyaml")
+        needs = [n for n in project["optional-dependencies"]["test"] if n.startswith(wanted)]
+        needs = [keras.replace(">=", "=="), *needs, "."]
     else:
         needs = [".[test]"]
     stamp = folder / "needs.txt"

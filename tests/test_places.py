@@ -339,6 +339,8 @@ def test_torch_compile(rng, inputs):
 def test_torch_jit(inputs):
     if BACKEND != "torch":
         pytest.skip("for the PyTorch backend")
+    if tuple(map(int, keras.__version__.split(".")[:2])) < (3, 13):
+        pytest.skip("torch 2.13 cannot compile the training step of an older Keras")
     if shutil.which("c++") is None:
         pytest.skip("torch.compile needs a C++ compiler")
 

@@ -108,7 +108,8 @@ def test_whole_model_files(tmp_path, suffix):
     model.save(path)
     again = keras.saving.load_model(path)
     np.testing.assert_array_equal(predict(again, inputs), predict(model, inputs))
-    assert json.dumps(again.get_config()) == json.dumps(model.get_config())
+    for layer, written in zip(again.layers, model.layers, strict=True):
+        assert json.dumps(layer.get_config()) == json.dumps(written.get_config())
 
 
 def test_weight_files(tmp_path):
@@ -155,6 +156,10 @@ def test_a_stateful_model_saves_without_its_state(tmp_path, rng):
     np.testing.assert_array_equal(to_numpy(again(inputs)), first)
 
 
+@pytest.mark.skipif(
+    tuple(map(int, keras.__version__.split(".")[:2])) < (3, 15),
+    reason="written by Keras 3.15, and Keras reads no files that a newer Keras wrote",
+)
 @pytest.mark.parametrize("suffix", [".keras", ".weights.h5", ".h5"])
 @pytest.mark.parametrize("writer", ["tensorflow", "jax", "torch"])
 def test_files_of_the_other_backends(writer, suffix):
