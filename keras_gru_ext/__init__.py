@@ -16,11 +16,23 @@ _HOMES = {
     "GRUCell": "layers",
     "convert": "legacy",
     "legacy_hard_sigmoid": "activations",
+    "inspect": "legacy",
     "load_model": "legacy",
+    "load_weights": "legacy",
     "verify": "legacy",
 }
 
-__all__ = ["GRU", "Bidirectional", "GRUCell", "convert", "legacy_hard_sigmoid", "load_model", "verify"]
+__all__ = [
+    "GRU",
+    "Bidirectional",
+    "GRUCell",
+    "convert",
+    "inspect",
+    "legacy_hard_sigmoid",
+    "load_model",
+    "load_weights",
+    "verify",
+]
 
 
 def __getattr__(name):

@@ -39,6 +39,7 @@ def legacy_hard_sigmoid(x):
 
 hard_sigmoid = legacy_hard_sigmoid
 
+
 def get(identifier):
     """Returns the activation that an identifier stands for, with `"hard_sigmoid"` meaning the legacy function.
 

@@ -150,4 +150,5 @@ def test_the_command_loads_nothing_for_its_help():
         "try: runpy.run_module('keras_gru_ext.cli')['main']()\n"
         "except SystemExit: pass"
     )
-    assert loaded_by(f"import contextlib, io\nwith contextlib.redirect_stdout(io.StringIO()):\n exec({code!r})") == set()
+    quietly = f"import contextlib, io\nwith contextlib.redirect_stdout(io.StringIO()):\n exec({code!r})"
+    assert loaded_by(quietly) == set()

@@ -8,7 +8,7 @@ import pytest
 
 from keras_gru_ext.errors import ArgumentError, FileFormatError, VerificationError
 from keras_gru_ext.legacy import conversion, load_model
-from keras_gru_ext.legacy.conversion import convert, random_inputs, verify
+from keras_gru_ext.legacy.conversion import convert, predict, random_inputs, verify
 from tests.test_fixtures import named
 
 FIXTURE = named("keras-2.2.4-tensorflow", "embedding_masked")
@@ -43,8 +43,65 @@ def test_nothing_is_replaced_unless_asked_for(target):
 
 
 def test_the_name_of_the_target():
-    with pytest.raises(ArgumentError, match=r"must end in '\.keras'"):
+    with pytest.raises(ArgumentError, match=r"must end in '\.keras', '\.h5' or '\.weights\.h5'"):
         convert(FIXTURE.model, "new.onnx")
+
+
+@pytest.mark.parametrize("suffix", [".h5", ".weights.h5"])
+@pytest.mark.parametrize("stock", [False, True])
+def test_the_other_formats(tmp_path, suffix, stock):
+    target = str(tmp_path / f"new{suffix}")
+    fixture = named("keras-2.2.4-tensorflow", "nested_and_frozen")
+    made = convert(fixture.model, target, stock=stock, against=fixture.model.replace(".h5", ".npz"))
+    assert made.difference <= 1e-5
+    assert files(target) == [f"new{suffix}"]
+    if suffix == ".h5":
+        again = keras.saving.load_model(target, compile=False)
+        assert verify(again, fixture.model.replace(".h5", ".npz")) == made.difference
+
+
+def test_what_keras_cannot_read_back_is_not_kept(tmp_path, monkeypatch):
+    def refuse(path, **options):
+        raise ValueError("no such mask")
+
+    monkeypatch.setattr(conversion.keras.saving, "load_model", refuse)
+    with pytest.raises(VerificationError, match=r"cannot read back what it wrote .* no such mask\. A '\.keras' file"):
+        convert(FIXTURE.model, tmp_path / "new.h5")
+    assert os.listdir(tmp_path) == []
+
+
+def test_stock_is_checked_before_it_is_kept(target, monkeypatch):
+    monkeypatch.setattr(conversion, "to_stock", lambda model: keras.models.clone_model(model))
+    with pytest.raises(VerificationError, match="with stock layers: output 0 on random input differs"):
+        convert(FIXTURE.model, target, stock=True)
+    assert files(target) == []
+
+
+@pytest.mark.parametrize("name", ["new.keras", "new.weights.h5"])
+def test_backends(tmp_path, name):
+    made = convert(FIXTURE.model, tmp_path / name, backends=[keras.backend.backend()], stock=True)
+    [result] = made.backends
+    assert result.backend == keras.backend.backend()
+    assert result.difference <= 1e-5
+
+
+def test_backends_that_differ(target, monkeypatch):
+    monkeypatch.setattr(conversion, "predict", lambda model, inputs: [array + 1 for array in predict(model, inputs)])
+    with pytest.raises(VerificationError, match=f"on {keras.backend.backend()} the predictions differ by 0"):
+        convert(FIXTURE.model, target, backends=[keras.backend.backend()])
+    assert files(target) == []
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"backends": ["mxnet"]}, r"Unknown backends \['mxnet'\]"),
+        ({"backends": ["jax"], "custom_objects": {"A": keras.layers.Dense}}, "cannot be combined"),
+    ],
+)
+def test_bad_backends(target, options, message):
+    with pytest.raises(ArgumentError, match=message):
+        convert(FIXTURE.model, target, **options)
 
 
 def test_nothing_is_left_behind_when_the_file_is_bad(target):
@@ -148,7 +205,7 @@ def test_a_reference_that_holds_code_is_not_run(tmp_path):
 
 def test_random_inputs_of_an_embedding_are_words_it_knows():
     [words] = random_inputs(load_model(FIXTURE.model))
-    assert words.shape == (2, 5)
+    assert words.shape == (3, 5)
     assert words.dtype == np.int32
     assert words.max() < 11
 
@@ -156,3 +213,10 @@ def test_random_inputs_of_an_embedding_are_words_it_knows():
 def test_random_inputs_have_the_fixed_batch_of_a_stateful_model():
     [x] = random_inputs(load_model(named("keras-2.2.4-tensorflow", "stateful").model))
     assert x.shape == (3, 7, 4)
+
+
+def test_random_inputs_of_a_masking_layer_have_masked_steps():
+    [x] = random_inputs(load_model(named("keras-2.2.4-tensorflow", "masking_sequences").model))
+    masked = (x == x[0, 0]).all(axis=-1)
+    assert masked.sum(axis=1).tolist() == [1, 1, 1]
+    assert masked.argmax(axis=1).tolist() == [0, x.shape[1] // 2, x.shape[1] - 1]

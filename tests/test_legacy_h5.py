@@ -118,8 +118,8 @@ def replaced(name, **how):
 
 DAMAGE = {
     "no config": (no_attribute("model_config"), "no 'model_config' in it, so this is not a whole model"),
-    "config not JSON": (attribute("model_config", "{"), "'model_config' is not valid JSON"),
-    "config too deep": (attribute("model_config", "[" * 60_000), "'model_config' is not valid JSON"),
+    "config not JSON": (attribute("model_config", "{"), "model_config: not valid JSON"),
+    "config too deep": (attribute("model_config", "[" * 60_000), "model_config: not valid JSON"),
     "config a list": (attribute("model_config", "[]"), "must be a JSON object"),
     "config not text": (attribute("model_config", 3), "must be text"),
     "config not UTF-8": (attribute("model_config", np.bytes_(b"\xff\xfe")), "not UTF-8"),

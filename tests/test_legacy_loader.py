@@ -77,7 +77,8 @@ def test_a_frozen_layer_stays_frozen():
 def test_compile(producer):
     fixture = named(producer, "trained_with_penalties")
     assert not load_model(fixture.model).compiled
-    model = load_model(fixture.model, compile=True)
+    with pytest.warns(UserWarning, match=r"The optimizer \(RMSprop\) starts afresh: the slot variables"):
+        model = load_model(fixture.model, compile=True)
     assert isinstance(model.optimizer, keras.optimizers.RMSprop)
     assert float(model.optimizer.learning_rate) == pytest.approx(0.001)
     [x], [y] = fixture.arrays("x"), fixture.arrays("y")
@@ -217,3 +218,66 @@ def test_a_graph_that_does_not_hold_together(copy, reference, message):
         ConfigError, match=message or "refers to output 5 of call 0 of the layer 'gru_1', which gives 1"
     ):
         load_model(path)
+
+
+def test_numbers_that_are_none_are_named(copy):
+    path = copy("single")
+    with h5py.File(path, "r+") as file:
+        file["model_weights/gru_1/gru_1/bias:0"][0] = np.nan
+    with pytest.warns(UserWarning, match=rf"{path}: .*NaN or infinite: \['gru_1/bias:0 \(1 of 15\)'\]"):
+        load_model(path)
+
+
+def test_unknown_training_settings_are_left_out_with_one_warning(copy):
+    path = copy("trained_with_penalties")
+
+    def customize(config):
+        config["config"]["layers"][0]["config"].update(
+            kernel_constraint={"class_name": "WeightClip", "config": {"c": 0.5}},
+            recurrent_constraint={"class_name": "WeightClip", "config": {"c": 0.5}},
+            recurrent_initializer={"class_name": "Mine", "config": {}},
+        )
+
+    edit_config(path, customize)
+    with pytest.warns(UserWarning, match="were left out") as caught:
+        [gru] = load_model(path).layers
+    [warning] = caught
+    for part in (
+        "'WeightClip' (the model > gru_1, kernel_constraint, the model > gru_1, recurrent_constraint)",
+        "'Mine'",
+    ):
+        assert part in str(warning.message)
+    assert "custom_objects={'Mine': ..., 'WeightClip': ...}" in str(warning.message)
+    assert gru.kernel_constraint is None
+    assert isinstance(gru.bias_constraint, keras.constraints.NonNeg)
+
+
+class WeightClip(keras.constraints.Constraint):
+    def __init__(self, c):
+        self.c = c
+
+    def get_config(self):
+        return {"c": self.c}
+
+
+def test_training_settings_that_the_caller_supplies(copy):
+    path = copy("trained_with_penalties")
+
+    def customize(config):
+        constraint = {"class_name": "WeightClip", "config": {"c": 0.5}}
+        config["config"]["layers"][0]["config"]["kernel_constraint"] = constraint
+
+    edit_config(path, customize)
+    [gru] = load_model(path, custom_objects={"WeightClip": WeightClip}).layers
+    assert gru.kernel_constraint.c == 0.5
+
+
+def test_an_unknown_activation_is_an_error(copy):
+    path = copy("single")
+    edit_config(path, lambda config: config["config"]["layers"][0]["config"].update(activation="mine"))
+    with pytest.raises(
+        ConfigError, match=r"the model > gru_1: the activation 'mine'.*custom_objects=\{'mine': \.\.\.\}"
+    ):
+        load_model(path)
+    [gru] = load_model(path, custom_objects={"mine": keras.ops.tanh}).layers
+    assert gru.activation is keras.ops.tanh

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from keras_gru_ext.errors import WeightsError
-from keras_gru_ext.legacy.weights import Leaf, distribute, gather_gates, gru_from_cudnn, lstm_from_cudnn
+from keras_gru_ext.legacy.weights import Leaf, distribute, gather_gates, gru_from_cudnn, lstm_from_cudnn, not_finite
 
 F, U = 3, 4
 
@@ -118,3 +118,49 @@ def test_the_other_reset_convention_is_named(rng, stored):
     message = f"belongs to reset_after={stored}, but the config says reset_after={not stored}"
     with pytest.raises(WeightsError, match=message):
         distribute(gru_arrays(rng, stored), [gru_leaf(reset_after=not stored)], "file")
+
+
+def test_twelve_arrays_of_keras_1(rng):
+    """Keras 1 stored the gates of an LSTM in the order input, candidate, forget, output."""
+    wanted = [rng.standard_normal(shape) for shape in ((F, 4 * U), (U, 4 * U), (4 * U,))]
+    gates = [np.split(array, 4, axis=-1) for array in wanted]
+    stored = [gates[part][gate] for gate in (0, 2, 1, 3) for part in range(3)]
+    leaf = Leaf("lstm", "LSTM", tuple(array.shape for array in wanted), per_gate=True)
+    [got] = distribute(stored, [leaf], "file")
+    assert_same(got, wanted)
+
+
+def test_weights_of_keras_2_fit_an_architecture_of_keras_1(rng):
+    wanted = gru_arrays(rng)
+    [got] = distribute(wanted, [gru_leaf(per_gate=True)], "file")
+    assert_same(got, wanted)
+
+
+KERNELS = {
+    "Theano": ("Conv1D", {}, True, lambda k: k[::-1]),
+    "Theano, two axes": ("Conv2D", {}, True, lambda k: k[::-1, ::-1]),
+    "Keras 1": ("Conv1D", {}, False, lambda k: k[:, None]),
+    "Keras 1.0": ("Conv1D", {}, False, lambda k: k[:, None].transpose(3, 2, 0, 1)),
+    "Keras 1, filters first": ("Conv2D", {"filters_first": True}, False, lambda k: k.transpose(3, 2, 0, 1)),
+    "Keras 1, transposed": ("Conv2DTranspose", {}, False, lambda k: k.transpose(0, 1, 3, 2)),
+}
+
+
+@pytest.mark.parametrize(("class_name", "options", "flip", "store"), KERNELS.values(), ids=KERNELS)
+def test_kernels_of_convolutions(rng, class_name, options, flip, store):
+    kernel = rng.standard_normal((3, 2, 5) if class_name == "Conv1D" else (3, 4, 2, 5))
+    bias = rng.standard_normal(5)
+    leaf = Leaf("conv", class_name, (kernel.shape, bias.shape), **options)
+    [got] = distribute([store(kernel), bias], [leaf], "file", flip)
+    assert_same(got, [kernel, bias])
+
+
+def test_only_convolutions_are_flipped(rng):
+    arrays = [rng.standard_normal((2, 3)), rng.standard_normal(3)]
+    [got] = distribute(arrays, [Leaf("dense", "Dense", ((2, 3), (3,)))], "file", flip=True)
+    assert_same(got, arrays)
+
+
+def test_not_finite():
+    named = [("good", np.ones(3)), ("bad", np.array([[1, np.nan], [np.inf, 0]])), ("integers", np.arange(3))]
+    assert not_finite(named) == ["bad (2 of 4)"]

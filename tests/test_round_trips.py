@@ -91,6 +91,17 @@ def test_from_config_does_not_change_its_argument(layer):
     assert config == before
 
 
+@pytest.mark.parametrize("layer", [GRU, GRUCell])
+def test_custom_objects_by_argument_and_by_scope(layer):
+    def twice(x):
+        return 2 * x
+
+    config = {**layer(3).get_config(), "activation": {"class_name": "function", "config": "twice"}}
+    assert layer.from_config(config, custom_objects={"twice": twice}).activation is twice
+    with keras.saving.custom_object_scope({"twice": twice}):
+        assert layer.from_config(config).activation is twice
+
+
 def test_registered_under_the_package():
     assert keras.saving.get_registered_name(GRU) == "keras_gru_ext>GRU"
     assert keras.saving.get_registered_name(GRUCell) == "keras_gru_ext>GRUCell"

@@ -1,5 +1,6 @@
 """The gated recurrent unit over whole sequences."""
 
+import contextlib
 import types
 import warnings
 
@@ -561,7 +562,8 @@ class GRU(keras.layers.GRU):
         Raises:
             ConfigError: for keys that no version ever wrote.
         """
-        with keras.saving.custom_object_scope(custom_objects or {}):
+        # A scope hides the ones around it, so none is opened for nothing.
+        with keras.saving.custom_object_scope(custom_objects) if custom_objects else contextlib.nullcontext():
             return cls(**vocabulary.upgrade_gru_config(config))
 
 

@@ -1,5 +1,7 @@
 """One step of a gated recurrent unit."""
 
+import contextlib
+
 import keras
 from keras import ops
 
@@ -216,7 +218,8 @@ class GRUCell(keras.layers.GRUCell):
         Raises:
             ConfigError: for keys that no version ever wrote.
         """
-        with keras.saving.custom_object_scope(custom_objects or {}):
+        # A scope hides the ones around it, so none is opened for nothing.
+        with keras.saving.custom_object_scope(custom_objects) if custom_objects else contextlib.nullcontext():
             return cls(**vocabulary.upgrade_gru_cell_config(config))
 
 

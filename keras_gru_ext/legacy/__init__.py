@@ -5,9 +5,15 @@ The functions are imported when they are first asked for, so that the pure modul
 
 import importlib
 
-_HOMES = {"load_model": "loader", "convert": "conversion", "verify": "conversion"}
+_HOMES = {
+    "inspect": "inspection",
+    "load_model": "loader",
+    "load_weights": "assignment",
+    "convert": "conversion",
+    "verify": "conversion",
+}
 
-__all__ = ["convert", "load_model", "verify"]
+__all__ = ["convert", "inspect", "load_model", "load_weights", "verify"]
 
 
 def __getattr__(name):

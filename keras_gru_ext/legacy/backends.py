@@ -57,8 +57,9 @@ def compare_backends(
     """Lets each backend load a model and predict, and compares with what is expected.
 
     Args:
-        recipe: `path` of the model, `loading`, the arguments of `load_model` as JSON values, `weights`, a `.weights.h5`
-            file to load into the model or `None`, and `stock`, whether to turn it into stock layers before that.
+        recipe: `name`, for messages; `path` of the model; `loading`, the arguments of `load_model` as JSON values;
+            `weights`, a `.weights.h5` file to load into the model, or `None`; and `stock`, whether to turn the model
+            into stock layers before that.
         inputs: One array per input.
         expected: One array per output.
         backends: Names of backends.
@@ -75,26 +76,26 @@ def compare_backends(
     results = []
     with tempfile.TemporaryDirectory() as folder:
         given = os.path.join(folder, "inputs.npz")
-        np.savez(given, **{f"x{index}": array for index, array in enumerate(inputs)})
+        _save(given, "x", inputs)
         for backend in backends:
             made = os.path.join(folder, f"{backend}.npz")
             text = json.dumps({**recipe, "inputs": given, "outputs": made})
             started = time.monotonic()
-            _run(backend, text)
+            _run(backend, text, recipe["name"])
             seconds = time.monotonic() - started
             with np.load(made) as stored:
                 got = [stored[f"y{index}"] for index in range(len(stored.files))]
             difference = _largest_difference(got, expected)
             if not difference <= tolerance:
                 raise VerificationError(
-                    f"{recipe['path']}: on {backend} the predictions differ by {difference:.2g} from the expected ones "
+                    f"{recipe['name']}: on {backend} the predictions differ by {difference:.2g} from the expected ones "
                     f"(tolerance {tolerance:.2g})."
                 )
             results.append(BackendResult(backend, difference, seconds))
     return results
 
 
-def _run(backend: str, recipe: str) -> None:
+def _run(backend: str, recipe: str, name: str) -> None:
     home = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
     path = os.pathsep.join(filter(None, [home, os.environ.get("PYTHONPATH")]))
     done = subprocess.run(
@@ -107,7 +108,7 @@ def _run(backend: str, recipe: str) -> None:
     )
     if done.returncode:
         reason = " ".join(done.stderr.strip().splitlines()[-_LINES_KEPT:])
-        raise VerificationError(f"the backend {backend} cannot run the model: {reason}")
+        raise VerificationError(f"{name}: the backend {backend} cannot run the model: {reason}")
 
 
 def _largest_difference(got: Sequence[np.ndarray], expected: Sequence[np.ndarray]) -> float:
@@ -122,6 +123,11 @@ def _largest_difference(got: Sequence[np.ndarray], expected: Sequence[np.ndarray
     return max(differences)
 
 
+def _save(path: str, letter: str, arrays: Sequence[np.ndarray]) -> None:
+    named: dict[str, Any] = {f"{letter}{index}": array for index, array in enumerate(arrays)}
+    np.savez(path, **named)
+
+
 def _work(recipe: Mapping[str, Any]) -> None:
     """What one process does."""
     from keras_gru_ext.legacy.conversion import predict
@@ -134,7 +140,7 @@ def _work(recipe: Mapping[str, Any]) -> None:
         model.load_weights(recipe["weights"])
     with np.load(recipe["inputs"]) as stored:
         inputs = [stored[f"x{index}"] for index in range(len(stored.files))]
-    np.savez(recipe["outputs"], **{f"y{index}": array for index, array in enumerate(predict(model, inputs))})
+    _save(recipe["outputs"], "y", predict(model, inputs))
 
 
 if __name__ == "__main__":

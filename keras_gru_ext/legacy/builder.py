@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import builtins
 import functools
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import keras
+import numpy as np
 
 from keras_gru_ext.errors import ConfigError
 from keras_gru_ext.layers import GRU, GRUCell
 from keras_gru_ext.layers.bidirectional import Bidirectional
 from keras_gru_ext.legacy.graph import is_reference
+from keras_gru_ext.legacy.lambdas import function_of
 from keras_gru_ext.legacy.rules import FUNCTIONAL, SEQUENTIAL
+from keras_gru_ext.legacy.sizes import check_fits
 from keras_gru_ext.legacy.weights import Leaf
 
 _OWN_CLASSES = {"GRU": GRU, "GRUCell": GRUCell}
@@ -26,13 +30,13 @@ class Builder:
     Args:
         custom_objects: Classes and functions that the caller supplies, by name.
         source: The file, for messages.
-        per_gate: Whether the file stores the arrays of a GRU gate by gate (Keras 1).
+        held: How many numbers the file holds; a layer that needs more is refused before it allocates them.
     """
 
-    def __init__(self, custom_objects: Mapping[str, Any], source: str, per_gate: bool = False):
+    def __init__(self, custom_objects: Mapping[str, Any], source: str, held: int | None = None):
         self._custom = dict(custom_objects)
         self._source = source
-        self._per_gate = per_gate
+        self._held = held
         self._live: dict[str, keras.Layer] = {}
 
     def model(self, config: Mapping[str, Any]) -> keras.Model:
@@ -69,11 +73,13 @@ class Builder:
         self, entry: Mapping, layer: keras.Layer, path: str, trainable: bool
     ) -> Iterator[tuple[Leaf, keras.Layer]]:
         config = entry["config"]
-        trainable = trainable and config.get("trainable") is not False
         if entry["class_name"] in (SEQUENTIAL, FUNCTIONAL):
+            # A frozen model lists its arrays by what each layer in it says of itself.
             for inner_path, inner in _layers_of(entry, path):
-                yield from self._leaves(inner, self._live[inner_path], inner_path, trainable)
+                if inner["class_name"] != "InputLayer":
+                    yield from self._leaves(inner, self._live[inner_path], inner_path, True)
             return
+        trainable = trainable and (config.get("trainable") is not False or entry.get("stored", {}).get("trainable"))
         parts = _parts(layer, config)
         for name, part_entry, part in parts:
             yield from self._leaves(part_entry, part, f"{path}, {name}", trainable)
@@ -85,8 +91,7 @@ class Builder:
             path=path,
             class_name=entry["class_name"],
             shapes=tuple(tuple(variable.shape) for variable in layer.weights),
-            trainable=trainable,
-            per_gate=self._per_gate and entry["class_name"] == "GRU" and entry["config"]["implementation"] != 2,
+            **{"trainable": bool(trainable), **entry.get("stored", {})},
         )
 
     def _build(self, entry: Mapping, path: str) -> Any:
@@ -97,6 +102,8 @@ class Builder:
             built = self._functional(entry, path)
         elif class_name == "InputLayer":
             built = self._guarded(path, entry, lambda: keras.layers.InputLayer(**config))
+        elif class_name == "Lambda" and "Lambda" not in self._custom:
+            built = self._lambda(config, path)
         else:
             built = self._layer(entry, path)
         self._live[path] = built
@@ -109,7 +116,15 @@ class Builder:
         for key in wrapped:
             config[key] = self._wrapped(config[key], f"{path}, {key}")
         make = layer_class.from_config if not wrapped else lambda settings: layer_class(**settings)
+        if layer_class in _OWN_CLASSES.values():
+            # A scope within a scope hides the outer one, and `from_config` opens one.
+            make = functools.partial(layer_class.from_config, custom_objects=self._custom)
         return self._guarded(path, entry, lambda: make(config))
+
+    def _lambda(self, config: Mapping, path: str) -> keras.Layer:
+        names = {"K": keras.ops, "keras": keras, "np": np, "numpy": np, "__builtins__": builtins, **self._custom}
+        function = function_of(config["function"], names, f"{self._source}: {path}")
+        return keras.layers.Lambda(**{**config, "function": function})
 
     def _wrapped(self, value: Any, path: str) -> Any:
         if isinstance(value, list):
@@ -137,7 +152,10 @@ class Builder:
         """Runs a step of Keras on untrusted settings, and says where it failed if it did."""
         try:
             return make()
-        except (TypeError, ValueError, KeyError, AttributeError, IndexError) as error:
+        except ConfigError:
+            raise
+        except Exception as error:
+            # Every backend has error types of its own, which Keras lets through.
             raise ConfigError(
                 f"{self._source}: {path} ({entry['class_name']}): Keras {keras.__version__} refused its "
                 f"config {dict(entry['config'])!r:.500}: {error}"
@@ -147,7 +165,25 @@ class Builder:
         config = entry["config"]
         layers = [self._build(inner, inner_path) for inner_path, inner in _layers_of(entry, path)]
         options = {key: config[key] for key in ("name", "trainable") if key in config}
+        self._guarded(path, entry, lambda: self._check_chain(entry, layers, path))
         return self._guarded(path, entry, lambda: keras.Sequential(layers, **options))
+
+    def _check_chain(self, entry: Mapping, layers: list, path: str) -> None:
+        """Follows the shape through a Sequential model, which Keras builds as a whole."""
+        shape = entry["config"]["layers"][0]["config"].get("batch_shape") if layers else None
+        for (inner_path, inner), layer in list(zip(_layers_of(entry, path), layers, strict=True))[1:]:
+            if shape is None:
+                return
+            self._check_fits(inner, [shape], inner_path)
+            try:
+                shape = layer.compute_output_shape(tuple(shape))
+            except NotImplementedError:
+                return
+            shape = None if not shape or isinstance(shape[0], (list, tuple)) else shape
+
+    def _check_fits(self, entry: Mapping, shapes: list, path: str) -> None:
+        if self._held is not None:
+            check_fits(entry, shapes, self._held, f"{self._source}: {path}")
 
     def _functional(self, entry: Mapping, path: str) -> keras.Model:
         graph = _Graph(entry, path, self._source)
@@ -158,7 +194,7 @@ class Builder:
                 graph.tensors[(inner["name"], 0)] = [tensor]
             else:
                 graph.add(inner["name"], self._build(inner, inner_path), inner["inbound_nodes"])
-        graph.run(self._guarded)
+        graph.run(self._guarded, self._check_fits)
         config = entry["config"]
         options = {key: config[key] for key in ("name", "trainable") if key in config}
         inputs, outputs = (_single(graph.resolve(config[key])) for key in ("input_layers", "output_layers"))
@@ -179,7 +215,8 @@ class _Graph:
     def add(self, name: str, layer: keras.Layer, calls: list) -> None:
         self._waiting.extend((name, number, layer, call) for number, call in enumerate(calls))
 
-    def run(self, guarded: Callable) -> None:
+    def run(self, guarded: Callable, check_fits: Callable) -> None:
+        entries = {entry["name"]: entry for entry in self._entry["config"]["layers"]}
         while self._waiting:
             ready = [one for one in self._waiting if self._has(one[3])]
             if not ready:
@@ -191,6 +228,8 @@ class _Graph:
             self._waiting = [one for one in self._waiting if not self._has(one[3])]
             for name, number, layer, call in ready:
                 called = {"class_name": type(layer).__name__, "config": {"called with": call}}
+                given = [tensor.shape for tensor in keras.tree.flatten(self.resolve(call[0][:3]))]
+                check_fits(entries[name], given, f"{self._path} > {name}")
                 run = functools.partial(self._call, layer, call)
                 outputs = guarded(f"{self._path} > {name}", called, run)
                 self.tensors[(name, number)] = keras.tree.flatten(outputs)
@@ -220,9 +259,21 @@ class _Graph:
         tensors = [self.resolve(argument[:3]) for argument in call]
         keywords = {key: self.resolve(value) for argument in call for key, value in argument[3].items()}
         if isinstance(layer, (keras.layers.RNN, keras.layers.Bidirectional)) and len(tensors) > 1:
-            keywords["initial_state"] = tensors[1:]
+            keywords["initial_state"] = _states_of(layer, tensors[1:])
             tensors = tensors[:1]
         return layer(_single(tensors), **keywords)
+
+
+def _states_of(layer: keras.Layer, states: list) -> list:
+    """Groups the states of stacked cells by cell, where a cell has more than one."""
+    sizes = getattr(layer.cell, "state_size", None) if isinstance(layer, keras.layers.RNN) else None
+    if not isinstance(sizes, (list, tuple)) or not any(isinstance(size, (list, tuple)) for size in sizes):
+        return states
+    if len(keras.tree.flatten(sizes)) != len(states):
+        return states
+    # Of plain lists: Keras' own kind of list, which `sizes` is made of, is none that JAX takes.
+    remaining = iter(states)
+    return [[next(remaining) for _ in size] if isinstance(size, (list, tuple)) else next(remaining) for size in sizes]
 
 
 def _single(value: Any) -> Any:

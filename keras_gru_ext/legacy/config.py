@@ -12,7 +12,7 @@ The result has one form, whoever wrote the original:
   a list of calls, and a call is a list of `[layer, call number, tensor number, keyword arguments]`;
 - call numbers count from 0, also for nested models (which legacy files count from 1), and states of stacked cells are
   in the order of the cells;
-- a layer whose arrays Keras 1 stored in a way of its own says so under `stored`, beside `class_name` and `config`.
+- a layer whose arrays are stored in a way of their own says so under `stored`, beside `class_name` and `config`.
 
 Standard library only.
 """
@@ -25,7 +25,7 @@ from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 from keras_gru_ext.errors import ConfigError, UnsafeContentError
-from keras_gru_ext.legacy import keras_1
+from keras_gru_ext.legacy import keras_1, keras_1_models, theano
 from keras_gru_ext.legacy.dialect import Dialect
 from keras_gru_ext.legacy.graph import name_of, opened, outputs_without, upgrade_graph
 from keras_gru_ext.legacy.inputs import input_of, upgrade_dtype, upgrade_input
@@ -33,6 +33,7 @@ from keras_gru_ext.legacy.lambdas import named_function, upgrade_lambda
 from keras_gru_ext.legacy.rules import (
     COMMON,
     CONTAINERS,
+    FUSED,
     INPUT_KEYS,
     RULES,
     SEQUENTIAL,
@@ -131,7 +132,7 @@ class _Upgrade:
             return {"class_name": class_name, "config": _without(config, INPUT_KEYS)}
         if class_name in CONTAINERS:
             if self.dialect.is_keras_1:
-                class_name, config = keras_1.rewrite_container(class_name, config)
+                class_name, config = keras_1_models.rewrite_container(class_name, config)
             return self._container(CONTAINERS[class_name], config, where, depth)
         if not isinstance(config, Mapping):
             raise ConfigError(f"{where}: a {class_name} config must be a dict. Received: {config!r}.")
@@ -141,9 +142,10 @@ class _Upgrade:
         if self.dialect.is_keras_1:
             translated = keras_1.translate(class_name, config, where)
             class_name, config, stored = translated.class_name, translated.config, translated.stored
-        stored = entry.get("stored", stored)
         if class_name == "Lambda":
             return {"class_name": class_name, "config": self._lambda(config, where)}
+        if self.dialect.lists_as_trainable(class_name) and config.get("trainable") is False:
+            stored = {**stored, "trainable": True}
         new = self._plain(class_name, config, where, depth)
         return {**new, "stored": dict(stored)} if stored else new
 
@@ -162,12 +164,11 @@ class _Upgrade:
         new = _renamed(new, rule, where)
         new = _dropped(new, rule, where)
         new = {**rule.defaults, **new, **rule.pinned}
+        if self.dialect.backend == "theano":
+            theano.check_padding(new, where)
         class_name = rule.now or class_name
         new = self._values(new, where)
-        if class_name in _GRU_UPGRADES:
-            new = _gru(class_name, new, where)
-        else:
-            new = _stock(class_name, new, rule, where)
+        new = _gru(class_name, new, where) if class_name in _GRU_UPGRADES else _stock(class_name, new, rule, where)
         for key in new.keys() & _NESTED:
             new[key] = self._nested(new[key], f"{where}, {key}", depth)
         if class_name == "Bidirectional" and self._repeats(new):
@@ -196,8 +197,11 @@ class _Upgrade:
     def _repeats(self, config: Mapping) -> bool:
         """Whether a Bidirectional must be told to repeat outputs at masked steps; Keras 3 would give zeros."""
         layer = config.get("layer")
-        returns_sequences = isinstance(layer, Mapping) and layer["config"].get("return_sequences")
-        return self.dialect.repeats_masked_outputs and bool(returns_sequences)
+        if not isinstance(layer, Mapping) or not layer["config"].get("return_sequences"):
+            return False
+        if self.dialect.only_fused_layers_repeat and not _is_fused(layer):
+            return False
+        return self.dialect.repeats_masked_outputs
 
     def _container(self, kind: str, config: Any, where: str, depth: int) -> dict[str, Any]:
         if isinstance(config, list):
@@ -237,6 +241,13 @@ class _Upgrade:
         name = layers[0]["config"].get("name")
         named = {"name": f"{name}_input", **described} if name else described
         return [{"class_name": "InputLayer", "config": upgrade_input(named, where)}, *layers]
+
+
+def _is_fused(layer: Mapping) -> bool:
+    """Whether TensorFlow 2 had a fused implementation of a layer with these settings."""
+    config = layer["config"]
+    wanted = FUSED.get(layer["class_name"])
+    return wanted is not None and all(config.get(key, default) == value for key, (default, value) in wanted.items())
 
 
 def _without(config: Mapping, keys: Collection[str]) -> dict[str, Any]:

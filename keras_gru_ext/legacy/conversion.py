@@ -91,21 +91,22 @@ def convert(
     Source: `convert_file` of safetensors, for reading again what was written.
     """
     target = os.fspath(target)
-    suffix = _checked_suffix(target, force)
+    suffix = checked_suffix(target, force)
     _check_comparison(backends, custom_objects)
-    loading = {"weights": weights, "outputs": outputs, "safe_mode": safe_mode}
+    loading: dict[str, Any] = {"weights": weights, "outputs": outputs, "safe_mode": safe_mode}
     model = load_model(source, custom_objects=custom_objects, compile=False, **loading)
     with _replacing(target) as temporary, keras.saving.custom_object_scope(dict(custom_objects or {})):
         again, inputs = _written(model, temporary, target, suffix, stock, safe_mode)
         difference = None if against is None else verify(again, against, tolerance)
         results: list[BackendResult] = []
         if backends:
-            recipe = _recipe(source, temporary, suffix, stock, loading)
+            recipe = {"name": target, **_recipe(source, temporary, suffix, stock, loading)}
             results = compare_backends(recipe, inputs, predict(again, inputs), backends, tolerance)
     return Conversion(again, difference, tuple(results))
 
 
-def _checked_suffix(target: str, force: bool) -> str:
+def checked_suffix(target: str, force: bool) -> str:
+    """Returns which of the formats a target is to have, or raises `ArgumentError` if it must not be written."""
     suffix = next((suffix for suffix in _FORMATS if target.endswith(suffix)), None)
     if suffix is None:
         raise ArgumentError(f"{target}: the new file's name must end in '.keras', '.h5' or '.weights.h5'.")
@@ -150,9 +151,7 @@ def _read_again(model: keras.Model, path: str, target: str, suffix: str, safe_mo
     try:
         if suffix != ".weights.h5":
             return keras.saving.load_model(path, compile=False, safe_mode=safe_mode)
-        again = keras.saving.deserialize_keras_object(
-            keras.saving.serialize_keras_object(model), safe_mode=safe_mode
-        )
+        again = keras.saving.deserialize_keras_object(keras.saving.serialize_keras_object(model), safe_mode=safe_mode)
         again.load_weights(path)
     except (TypeError, ValueError, KeyError, AttributeError) as error:
         raise VerificationError(

@@ -6,7 +6,7 @@ Standard library only.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,6 +28,8 @@ class Dialect:
         backend: "tensorflow", "theano", "cntk", or "" where the file does not say (Keras 1).
         repeats_masked_outputs: Whether a `Bidirectional` that returns sequences repeats the previous output at a
             masked step (True) or gives zeros (False). No config records it.
+        only_fused_layers_repeat: Whether that holds only for a GRU or LSTM with the settings of cuDNN, for which
+            TensorFlow 2.0 and 2.1 had code of their own that ignored the wish for zeros.
     """
 
     library: str
@@ -35,6 +37,7 @@ class Dialect:
     text: str
     backend: str
     repeats_masked_outputs: bool
+    only_fused_layers_repeat: bool = False
 
     def __str__(self) -> str:
         on = f" on {self.backend}" if self.backend and self.library == STANDALONE else ""
@@ -50,16 +53,36 @@ class Dialect:
         """Whether `dtype` in a layer's config is the dtype of its input: standalone Keras before 2.2.5."""
         return self.library == STANDALONE and self.version < (2, 2, 5)
 
-
     @property
     def counts_states_from_the_last_cell(self) -> bool:
         """Whether an RNN over several cells takes and returns their states last cell first: before Keras 2.2.3."""
         return (2,) <= self.version < (2, 2, 3)
 
-    @property
-    def flips_convolutions(self) -> bool:
-        """Whether the file's kernels are those of true convolutions, which Keras 3 never computes."""
-        return self.backend == "theano"
+    def lists_as_trainable(self, class_name: str) -> bool:
+        """Whether the arrays of a layer stand among the trainable ones of a nested model though the layer is frozen.
+
+        Args:
+            class_name: The class of the layer. What it wraps is asked by itself.
+
+        Source: `trainable_weights` in `layers/recurrent.py` and `layers/wrappers.py` of Keras 1.2.2 to 2.1.6.
+        """
+        if self.library != STANDALONE:
+            return False
+        if class_name in ("Bidirectional", "TimeDistributed"):
+            return self.version < (2, 1, 4)
+        return class_name in ("GRU", "LSTM", "RNN", "SimpleRNN") and (2, 0, 9) <= self.version < (2, 1)
+
+    def flips_convolutions(self, array_names: Iterable[str]) -> bool:
+        """Whether the file's kernels are those of true convolutions, which Keras 3 never computes: Theano's.
+
+        Args:
+            array_names: The names of the arrays in the file. Keras 1 does not say which backend it ran on, but on
+                TensorFlow every name ends in ":0".
+        """
+        if self.backend:
+            return self.backend == "theano"
+        names = list(array_names)
+        return bool(names) and not any(re.search(r":\d+$", name) for name in names)
 
 
 def recognize(config: Mapping[str, Any], version: str | None, backend: str | None) -> Dialect:
@@ -101,11 +124,16 @@ def recognize(config: Mapping[str, Any], version: str | None, backend: str | Non
         version=parsed,
         text=text,
         backend=backend or ("tensorflow" if bundled else ""),
-        repeats_masked_outputs=not bundled or parsed < (2, 2, 4) or _is_tensorflow_2_0(config, text),
+        repeats_masked_outputs=not bundled or parsed < (2, 2, 4) or _is_early_tensorflow_2(config, text),
+        only_fused_layers_repeat=_is_early_tensorflow_2(config, text),
     )
 
 
-def _is_tensorflow_2_0(config: Mapping[str, Any], text: str) -> bool:
+def _is_early_tensorflow_2(config: Mapping[str, Any], text: str) -> bool:
+    """TensorFlow 2.0, or 2.1 where it can be told from 2.2, which says with which shape it built a Sequential model."""
+    if text == "2.3.0-tf":
+        body = config.get("config")
+        return config.get("class_name") == "Sequential" and "build_input_shape" not in (body or ())
     return text == "2.2.4-tf" and not any(_initializers_with_dtype(config))
 
 

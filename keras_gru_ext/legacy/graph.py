@@ -261,8 +261,17 @@ def _reordered(call: list, order: Sequence[int]) -> list:
 
 
 def _call(call: list, renumber: _Renumbering, where: str) -> list[list]:
-    arguments = [call] if is_reference(call, renumber.names) else call
+    arguments = [call] if is_reference(call, renumber.names) else list(_flat(call, renumber.names))
     return [_argument(argument, renumber, where) for argument in arguments]
+
+
+def _flat(arguments: list, names: Collection[str]) -> Iterator[Any]:
+    """Takes the states of a cell that has several, which tf.keras wrote as a list of their own, out of that list."""
+    for argument in arguments:
+        if isinstance(argument, list) and argument and all(is_reference(one, names) for one in argument):
+            yield from argument
+        else:
+            yield argument
 
 
 def _argument(argument: Any, renumber: _Renumbering, where: str) -> list:

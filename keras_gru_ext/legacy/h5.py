@@ -6,21 +6,25 @@ array is read before its declared size has been compared with the bytes that the
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, BinaryIO
 
 import h5py
 import numpy as np
 
-from keras_gru_ext.errors import FileFormatError, UnsafeContentError
+from keras_gru_ext.errors import FileFormatError, KerasGruExtError, UnsafeContentError
+from keras_gru_ext.legacy.architecture import parse_json
 from keras_gru_ext.legacy.dialect import Dialect, recognize
+from keras_gru_ext.legacy.objects import ObjectNode
 from keras_gru_ext.legacy.record import LayerArrays, LegacyModel
 
 # Deflate cannot expand a byte into more than this many.
 _LARGEST_EXPANSION = 1032
+
+_MOST_OBJECTS = 100_000
+_DEEPEST = 40
 
 
 def read_model(path: str | os.PathLike) -> LegacyModel:
@@ -97,20 +101,78 @@ def stated_version(path: str | os.PathLike) -> str | None:
         return None if value is None else _text(path, value)
 
 
+def read_objects(source: str | BinaryIO, where: str) -> ObjectNode:
+    """Reads an HDF5 file that keeps arrays by object: the weights in a `.keras` file, or a `.weights.h5` file.
+
+    Args:
+        source: The file's path, or the file.
+        where: Its name, for messages.
+
+    Returns:
+        The tree of its objects.
+
+    Raises:
+        FileFormatError: if it is not HDF5 or damaged.
+        UnsafeContentError: if it refers to anything outside itself.
+    """
+    with _opened(where, source) as file:
+        return _Objects(where).node(file, 0)
+
+
+def keeps_objects(path: str) -> bool:
+    """Tells whether an HDF5 file keeps arrays by object rather than by layer.
+
+    Raises:
+        FileFormatError: if it is missing or not HDF5.
+    """
+    with _opened(path) as file:
+        by_layer = any(name.startswith("layer_names") for name in file.attrs) or "model_weights" in file
+        return not by_layer and any(name in file for name in ("layers", "_layer_checkpoint_dependencies", "vars"))
+
+
+class _Objects:
+    """Reads a tree of groups; hard links can make it cyclic, so its size is bounded."""
+
+    def __init__(self, where: str):
+        self._where = where
+        self._left = _MOST_OBJECTS
+
+    def node(self, group: h5py.Group, depth: int) -> ObjectNode:
+        self._left -= 1
+        if depth > _DEEPEST or self._left < 0:
+            raise FileFormatError(f"{self._where}: its groups are cyclic, or nested deeper than any model's.")
+        children, arrays = {}, {}
+        for name in group:
+            member = group.get(name, getlink=True)
+            if not isinstance(member, h5py.HardLink):
+                _member(self._where, group, name, h5py.Group)
+            if isinstance(group[name], h5py.Dataset):
+                arrays[name] = _array(self._where, group, name)
+            elif isinstance(group[name], h5py.Group):
+                children[name] = self.node(group[name], depth + 1)
+        own = children.pop("vars", None)
+        label = group.attrs.get("name", "")
+        if own:
+            # Keras 3 labels the arrays of an object with its name.
+            return ObjectNode(children, own.arrays, own.label)
+        return ObjectNode(children, arrays, label if isinstance(label, str) else "")
+
+
 @contextmanager
-def _opened(path: str) -> Iterator[h5py.File]:
-    if not os.path.isfile(path):
+def _opened(path: str, source: str | BinaryIO | None = None) -> Iterator[h5py.File]:
+    if (source is None or isinstance(source, str)) and not os.path.isfile(source or path):
         raise FileFormatError(f"{path}: no such file.")
     try:
-        file = h5py.File(path, "r")
-    except OSError as error:
+        file = h5py.File(source or path, "r")
+    except (OSError, ValueError) as error:
         raise FileFormatError(
-            f"{path}: not a readable HDF5 file ({os.path.getsize(path)} bytes): {error}. "
-            "It may be truncated, or of another format under this name."
+            f"{path}: not a readable HDF5 file: {error}. It may be truncated, or of another format under this name."
         ) from error
     try:
         yield file
-    except (OSError, RuntimeError, KeyError) as error:
+    except (OSError, RuntimeError, KeyError, ValueError, TypeError, OverflowError, MemoryError) as error:
+        if isinstance(error, KerasGruExtError):
+            raise
         raise FileFormatError(f"{path}: the HDF5 file is damaged: {error}") from error
     finally:
         file.close()
@@ -129,11 +191,7 @@ def _dialect(path: str, file: h5py.File, group: h5py.Group, config: dict) -> Dia
 def _json_attribute(path: str, file: h5py.File, name: str) -> dict | None:
     if name not in file.attrs:
         return None
-    text = _text(path, file.attrs[name])
-    try:
-        value = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise FileFormatError(f"{path}: its {name!r} is not valid JSON: {error}") from error
+    value = parse_json(_text(path, file.attrs[name]), f"{path}, {name}")
     if not isinstance(value, dict):
         raise FileFormatError(f"{path}: its {name!r} must be a JSON object. Received: {type(value).__name__}.")
     return value

@@ -5,27 +5,32 @@ from __future__ import annotations
 import copy
 import json
 import os
+import re
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import keras
 import numpy as np
 
-from keras_gru_ext.activations import legacy_hard_sigmoid
 from keras_gru_ext.errors import KerasGruExtError
 from keras_gru_ext.legacy.config import upgrade_model
 from keras_gru_ext.legacy.graph import name_of, opened
 from keras_gru_ext.legacy.live import Place, places
-from keras_gru_ext.legacy.loader import assemble, read
+from keras_gru_ext.legacy.loader import assemble
 from keras_gru_ext.legacy.record import LegacyModel
 from keras_gru_ext.legacy.rules import CONTAINERS
-from keras_gru_ext.legacy.summary import summarize
+from keras_gru_ext.legacy.sources import read
+from keras_gru_ext.legacy.summary import activation_name, summarize
 from keras_gru_ext.legacy.verification import predict, random_inputs
 
 _GRU_CLASSES = ("GRU", "GRUCell", "CuDNNGRU")
 _BATCH, _TIME = 3, 8
 # Two right float32 computations of such a small sum differ by less.
 _SAME = 1e-5
+_LONGEST_REASON = 300
+# Layers whose code need not be read to list them.
+_DESCRIBED_AS_THEY_ARE = ("Lambda",)
 
 
 def inspect(
@@ -49,31 +54,48 @@ def inspect(
         FileFormatError, ConfigError, UnsafeContentError: As for `load_model`, if the file cannot even be read.
     """
     record = read(path, weights)
-    config = upgrade_model(record.config, record.dialect, safe_mode=False)
-    model, problem = _assembled(record, safe_mode)
-    live = {} if model is None else {place.names: place for place in places(model)}
+    config = upgrade_model(record.config, record.dialect, _DESCRIBED_AS_THEY_ARE)
+    with warnings.catch_warnings():
+        # What loading warns of is for those who load.
+        warnings.simplefilter("ignore")
+        model, problem = _assembled(record, safe_mode)
+        upgraded = dict(_grus(config))
+        grus = [_described(names, entry, upgraded[names], _live(model)) for names, entry in _grus(record.config)]
+        stock = _stock_outcome(record, model)
     shapes = {} if model is None else dict(_shapes(model, ()))
+    sizes = _sizes(record, model)
     return {
         "file": os.fspath(path),
         "producer": record.dialect.library,
         "version": record.dialect.text,
         "backend": record.dialect.backend,
         "class": config["class_name"],
-        "parameters": sum(int(array.size) for group in record.weights for array in group.arrays),
+        "parameters": sum(sizes.values()),
         "layers": [
             {
                 "path": list(row.path),
                 "class": row.class_name,
-                "shape": shapes.get(row.path),
-                "parameters": row.parameters,
+                "shape": shapes.get(row.path) or (row.shape and [row.shape]),
+                "parameters": None if row.path[1:] else sizes.get(row.path[0], 0),
                 "notes": row.notes,
             }
-            for row in summarize(record, config)
+            for row in summarize(config)
         ],
-        "grus": [_described(names, entry, live) for names, entry in _grus(record.config)],
-        "stock": _stock_outcome(record, model),
+        "grus": grus,
+        "stock": stock,
         "problem": problem,
     }
+
+
+def _live(model: keras.Model | None) -> dict[tuple[str, ...], Place]:
+    return {} if model is None else {place.names: place for place in places(model)}
+
+
+def _sizes(record: LegacyModel, model: keras.Model | None) -> dict[str, int]:
+    """How many numbers each top-level layer has: in the file, or, where it does not tell, in the model."""
+    if record.objects is None:
+        return {group.layer: sum(int(array.size) for array in group.arrays) for group in record.weights}
+    return {} if model is None else {layer.name: layer.count_params() for layer in model.layers}
 
 
 def _assembled(record: LegacyModel, safe_mode: bool) -> tuple[keras.Model | None, str | None]:
@@ -124,32 +146,27 @@ def _inside(class_name: str, config: Mapping) -> Iterator[tuple[tuple[str, ...],
         yield (f"cells {index}",), one
 
 
-def _described(names: tuple[str, ...], entry: Mapping, live: Mapping[tuple[str, ...], Place]) -> dict[str, Any]:
+def _described(
+    names: tuple[str, ...], entry: Mapping, upgraded: Mapping, live: Mapping[tuple[str, ...], Place]
+) -> dict[str, Any]:
     found = {"path": list(names), "class": entry["class_name"]}
+    config = upgraded["config"]
     place = live.get(names)
-    if place is None:
-        return {**found, "units": None, "convention": None, "activation": None, "recurrent_activation": None}
-    layer = place.layer
     return {
         **found,
-        "units": layer.units,
-        "convention": "reset after the product" if layer.reset_after else "reset before the product",
-        "activation": _name(layer.activation),
-        "recurrent_activation": _name(layer.recurrent_activation),
-        "stock": _stock_layer_outcome(entry, layer),
+        "units": config["units"],
+        "convention": "reset after the product" if config["reset_after"] else "reset before the product",
+        "activation": activation_name(config.get("activation")),
+        "recurrent_activation": activation_name(config["recurrent_activation"]),
+        "stock": _stock_layer_outcome(entry, None if place is None else place.layer),
     }
-
-
-def _name(function: Any) -> str:
-    if function is legacy_hard_sigmoid:
-        return "hard_sigmoid (0.2 x + 0.5)"
-    return str(getattr(function, "__name__", type(function).__name__))
 
 
 def _outcome(outcome: str, error: BaseException | str | None = None, difference: float | None = None) -> dict:
     if isinstance(error, BaseException):
-        lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-        error = f"{type(error).__name__}: {lines[0] if lines else ''}"
+        # The first sentence says what is wrong; what follows is advice and whole configs.
+        sentence = re.split(r"\n|(?<=[a-z'`)}])\. ", str(error).strip())[0]
+        error = f"{type(error).__name__}: {sentence[:_LONGEST_REASON]}"
     return {"outcome": outcome, "error": error, "difference": difference}
 
 
@@ -161,11 +178,13 @@ def _compared(got: Sequence[np.ndarray], wanted: Sequence[np.ndarray]) -> dict:
     return _outcome("same" if difference <= _SAME else "differs", difference=difference)
 
 
-def _stock_layer_outcome(entry: Mapping, layer: keras.Layer) -> dict:
+def _stock_layer_outcome(entry: Mapping, layer: keras.Layer | None) -> dict:
     """Gives the layer's config, as it is in the file, and its arrays to the stock class of that name."""
     try:
         stock_class = getattr(keras.layers, entry["class_name"])
         stock = _runnable(stock_class.from_config(copy.deepcopy(dict(entry["config"]))))
+        if layer is None:
+            return _outcome("unknown", "it takes the config; whether the numbers are right needs the weights")
         own = _runnable(type(layer).from_config(layer.get_config()))
         x = np.random.default_rng(0).normal(size=(_BATCH, _TIME, layer.get_weights()[0].shape[0])).astype("float32")
         wanted, got = _run(own, layer.get_weights(), x), _run(stock, layer.get_weights(), x)

@@ -24,7 +24,7 @@ class Translated:
         class_name: The Keras 2 class.
         config: Its config.
         stored: How its arrays are stored, where that is not how Keras 2 stores them: `per_gate` (one kernel, recurrent
-            kernel and bias for each gate) or `dropped` (how many arrays at the end the present layer lacks).
+            kernel and bias for each gate) or `filters_first` (a convolution's kernel).
     """
 
     class_name: str
@@ -131,8 +131,8 @@ def translate(class_name: str, config: Mapping[str, Any], where: str) -> Transla
     """
     config = copy.deepcopy(dict(config))
     if class_name == "GRU":
-        per_gate = config.get("consume_less") != "gpu"
-        return Translated("GRU", _without(config, "input_dim", "input_length"), {"per_gate": per_gate})
+        stored = {"per_gate": True} if config.get("consume_less") != "gpu" else {}
+        return Translated("GRU", _without(config, "input_dim", "input_length"), stored)
     if class_name == "Merge":
         return _merge(config, where)
     if class_name not in _CLASSES:
@@ -147,7 +147,9 @@ def translate(class_name: str, config: Mapping[str, Any], where: str) -> Transla
         return _normalization(config, where)
     if class_name == "Deconvolution2D":
         config = _without(config, "output_shape")
-    return Translated(now, config, {"per_gate": True} if per_gate else {})
+    filters_first = "kernel_size" in config and config.get("data_format") == "channels_first"
+    stored = {"per_gate": per_gate, "filters_first": filters_first}
+    return Translated(now, config, {key: True for key, value in stored.items() if value})
 
 
 def _without(config: Mapping, *keys: str) -> dict[str, Any]:
@@ -177,9 +179,7 @@ def _values(config: Mapping, class_name: str, where: str) -> dict[str, Any]:
     new = dict(config)
     if "data_format" in new:
         if new["data_format"] not in _DATA_FORMATS:
-            raise ConfigError(
-                f"{where}: dim_ordering={new['data_format']!r}. Expected one of {sorted(_DATA_FORMATS)}."
-            )
+            raise ConfigError(f"{where}: dim_ordering={new['data_format']!r}. Expected one of {sorted(_DATA_FORMATS)}.")
         new["data_format"] = _DATA_FORMATS[new["data_format"]]
     if "unit_forget_bias" in new:
         new["unit_forget_bias"] = new["unit_forget_bias"] == "one"
@@ -189,18 +189,15 @@ def _values(config: Mapping, class_name: str, where: str) -> dict[str, Any]:
 
 
 def _normalization(config: Mapping, where: str) -> Translated:
-    """Mode 0 is what the class does now, mode 1 is what LayerNormalization does."""
+    """Mode 0 is what the class does now. Mode 1 is close to LayerNormalization, but adds epsilon twice."""
     mode = config.get("mode", 0)
-    kept = _without(config, "mode")
-    if mode == 0:
-        return Translated("BatchNormalization", kept)
-    if mode == 1:
-        kept = {**_without(kept, "momentum"), "axis": -1}
-        return Translated("LayerNormalization", kept, {"dropped": 2})
-    raise ConfigError(
-        f"{where}: BatchNormalization with mode={mode!r} normalizes by the statistics of the batch at hand when it "
-        "predicts, too, and no layer of Keras 3 does. Load the part before it by outputs=[...]."
-    )
+    if mode != 0:
+        raise ConfigError(
+            f"{where}: BatchNormalization with mode={mode!r} normalizes by the statistics of the sample (1) or of the "
+            "batch at hand (2) when it predicts, and no layer of Keras 3 computes the same. Load the part before it by "
+            "outputs=[...]."
+        )
+    return Translated("BatchNormalization", _without(config, "mode"))
 
 
 def _merge(config: Mapping, where: str) -> Translated:
@@ -214,11 +211,12 @@ def _merge(config: Mapping, where: str) -> Translated:
     if mode == "concat":
         arguments["axis"] = config.get("concat_axis", -1)
     elif mode == "dot":
-        arguments["axes"] = _dot_axes(config)
+        arguments["axes"] = dot_axes_of(config)
     return Translated(_MERGES[mode], {**name, **arguments})
 
 
-def _dot_axes(config: Mapping) -> Any:
+def dot_axes_of(config: Mapping[str, Any]) -> Any:
+    """Returns the axes of a merge by product as one number or two."""
     axes = config.get("dot_axes", -1)
     # Keras 1.0 nested them.
     return [axis[0] if _is_list(axis) and len(axis) == 1 else axis for axis in axes] if _is_list(axes) else axes
@@ -226,100 +224,3 @@ def _dot_axes(config: Mapping) -> Any:
 
 def _is_list(value: Any) -> bool:
     return isinstance(value, (list, tuple))
-
-
-def rewrite_container(class_name: str, config: Any) -> tuple[str, Any]:
-    """Rewrites a Keras 1 model such that each of its layers has a Keras 2 counterpart.
-
-    Args:
-        class_name: "Sequential" or "Model".
-        config: Its config. It is not changed.
-
-    Returns:
-        The class and config of an equal model: a Sequential model that begins by merging other models becomes a
-        Functional one, and a merge by cosine becomes two layers.
-    """
-    if class_name == "Sequential":
-        entries = config.get("layers") if isinstance(config, Mapping) else config
-        if _is_list(entries) and entries and _merged_models(entries[0]) is not None:
-            return "Model", _from_merged(entries)
-        return class_name, config
-    if isinstance(config, Mapping) and _is_list(config.get("layers")):
-        return class_name, {**config, "layers": [new for entry in config["layers"] for new in _split(entry)]}
-    return class_name, config
-
-
-def _merged_models(entry: Any) -> list | None:
-    config = entry.get("config") if isinstance(entry, Mapping) and entry.get("class_name") == "Merge" else None
-    models = config.get("layers") if isinstance(config, Mapping) else None
-    return models if _is_list(models) and models else None
-
-
-def _split(entry: Any) -> list:
-    """A merge by cosine: a normalized product, which then gets an axis more."""
-    config = entry.get("config") if isinstance(entry, Mapping) and entry.get("class_name") == "Merge" else None
-    if not isinstance(config, Mapping) or config.get("mode") != "cos":
-        return [entry]
-    name = entry.get("name") or config.get("name") or "merge"
-    product = {"name": f"{name}_cosine", "axes": _dot_axes(config), "normalize": True}
-    shape = {"name": name, "target_shape": [1, 1]}
-    return [
-        {"class_name": "Dot", "name": product["name"], "config": product, "inbound_nodes": entry["inbound_nodes"]},
-        {"class_name": "Reshape", "name": name, "config": shape, "inbound_nodes": [[[product["name"], 0, 0]]]},
-    ]
-
-
-def _from_merged(entries: list) -> dict[str, Any]:
-    """Lays the branches of a leading Merge out beside each other; their layers are stored one by one, too."""
-    layers: list[dict] = []
-    inputs, ends = [], []
-    for number, branch in enumerate(_merged_models(entries[0]) or ()):
-        source, end = _branch(branch, number, layers)
-        inputs.append(source)
-        ends.append(end)
-    head = entries[0]["config"]
-    current = _chain(layers, {"class_name": "Merge", "config": _without(head, "layers")}, [ends], "merge")
-    for number, entry in enumerate(entries[1:]):
-        current = _chain(layers, entry, [[current]], f"layer_{number}")
-    split = [new for entry in layers for new in _split(entry)]
-    return {"layers": split, "input_layers": inputs, "output_layers": [current]}
-
-
-def _branch(branch: Any, number: int, layers: list[dict]) -> tuple[list, list]:
-    """Adds the layers of one merged model, and returns its input and its output."""
-    inner = branch.get("config") if isinstance(branch, Mapping) and branch.get("class_name") == "Sequential" else None
-    entries = inner.get("layers") if isinstance(inner, Mapping) else inner
-    if not _is_list(entries) or not entries or _merged_models(entries[0]) is not None:
-        raise ConfigError(
-            f"the model: the Sequential model begins by merging {branch!r:.200}. Expected Sequential models with "
-            "layers; save it as a Functional model."
-        )
-    first = entries[0]
-    if first.get("class_name") == "InputLayer":
-        entries = entries[1:]
-        source = dict(first["config"])
-    else:
-        settings = first["config"]
-        shape = settings.get("batch_input_shape") or input_shape_of(first["class_name"], settings)
-        source = {"batch_input_shape": shape, "input_dtype": settings.get("input_dtype")}
-    name = f"merged_input_{number}"
-    layers.append(
-        {"class_name": "InputLayer", "name": name, "config": {**source, "name": name}, "inbound_nodes": []}
-    )
-    current = [name, 0, 0]
-    for index, entry in enumerate(entries):
-        current = _chain(layers, entry, [[current]], f"branch_{number}_{index}")
-    return [name, 0, 0], current
-
-
-def _chain(layers: list[dict], entry: Mapping, calls: list, default: str) -> list:
-    config = entry.get("config")
-    name = (config.get("name") if isinstance(config, Mapping) else None) or default
-    named = {**config, "name": name} if isinstance(config, Mapping) else config
-    shared = next((one for one in layers if one["name"] == name), None)
-    if shared is None:
-        layers.append({**entry, "name": name, "config": named, "inbound_nodes": calls})
-        return [name, 0, 0]
-    # The same layer in two branches: one more call.
-    shared["inbound_nodes"] = [*shared["inbound_nodes"], *calls]
-    return [name, len(shared["inbound_nodes"]) - 1, 0]

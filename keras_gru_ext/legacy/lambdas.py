@@ -41,8 +41,8 @@ def upgrade_lambda(config: Mapping[str, Any], custom: Collection[str], where: st
         where: The path of the layer, for messages.
 
     Returns:
-        `name` and `trainable` where given, `arguments`, and `function`: either `{"named": name}` or `{"code", "defaults",
-        "closure"}`.
+        `name` and `trainable` where given, `arguments`, and `function`: either `{"named": name}` or
+        `{"code", "defaults", "closure"}`.
 
     Raises:
         ConfigError: for a named function that the caller does not supply.
@@ -121,7 +121,7 @@ def _from_escaped(text: str) -> bytes:
 
 
 def _is_of_this_python(code: types.CodeType) -> bool:
-    """Bytecode carries no version. Every function since Python 3.11 resumes once, by an instruction whose number moved."""
+    """Bytecode carries no version, but since Python 3.11 every function resumes once, by a number that has moved."""
     try:
         instructions = list(dis.get_instructions(code))
     except (IndexError, ValueError, KeyError):

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from keras_gru_ext.legacy.dialect import Dialect
+from keras_gru_ext.legacy.objects import ObjectNode
 
 
 @dataclass(frozen=True)
@@ -37,6 +38,7 @@ class LegacyModel:
         config: The model's config as written, `{"class_name": ..., "config": ...}`.
         training: The training config as written, or `None` for a model saved without one.
         weights: The arrays of each top-level layer that has any, in the file's order.
+        objects: The arrays by object instead, for containers that keep them so (`weights` is empty then).
     """
 
     path: str
@@ -44,3 +46,4 @@ class LegacyModel:
     config: Mapping[str, Any]
     training: Mapping[str, Any] | None
     weights: Sequence[LayerArrays]
+    objects: ObjectNode | None = None

@@ -5,6 +5,7 @@ Standard library only.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
@@ -63,6 +64,9 @@ _WINDOW = "kernel_size strides padding data_format dilation_rate"
 _POOL = "pool_size strides padding data_format"
 
 _RNN_DROPPED = {"implementation": ANYTHING, "time_major": (False,)}
+_NO_CONSTANTS: Mapping[str, object] = {"num_constants": (None, 0)}
+_WHY_NO_CONSTANTS = {"num_constants": "its RNN cannot be called with constants beside the input and the initial states"}
+_RECURRENT_DEFAULTS = {"recurrent_activation": "hard_sigmoid"}
 _CONVOLUTION = Rule(_words(f"{_KERNEL} {_WINDOW} filters groups"))
 _TRANSPOSED = Rule(_words(f"{_KERNEL} {_WINDOW} filters output_padding"), dropped={"groups": (1,)})
 _CELL = Rule(
@@ -78,31 +82,39 @@ _SPATIAL = {"noise_shape": (None,), "trainable": ANYTHING}
 _NORM = """axis epsilon center scale beta_initializer gamma_initializer beta_regularizer gamma_regularizer
     beta_constraint gamma_constraint"""
 
+_BATCH_NORMALIZATION = Rule(
+    _words(f"{_NORM} momentum moving_mean_initializer moving_variance_initializer"),
+    dropped={
+        "renorm": (False,),
+        "renorm_clipping": ANYTHING,
+        "renorm_momentum": ANYTHING,
+        "fused": ANYTHING,
+        "virtual_batch_size": (None,),
+        "adjustment": (None,),
+        "synchronized": (False,),
+    },
+)
 _WITH_RECURRENT_ACTIVATION = _words(f"{_KERNEL} {_RECURRENT} recurrent_activation unit_forget_bias")
+_LSTM = Rule(_WITH_RECURRENT_ACTIVATION, dropped=_RNN_DROPPED, defaults=_RECURRENT_DEFAULTS)
 
 RULES: Mapping[str, Rule] = MappingProxyType(
     {
         "Activation": Rule(_words("activation")),
         "ActivityRegularization": Rule(_words("l1 l2")),
         "Add": _MERGE,
+        "AdditiveAttention": Rule(dropped={"causal": (False,)}),
         "AlphaDropout": Rule(_words("rate noise_shape seed")),
+        "Attention": Rule(dropped={"causal": (False,)}),
         "Average": _MERGE,
         "AveragePooling1D": Rule(_words(_POOL)),
         "AveragePooling2D": Rule(_words(_POOL)),
-        "BatchNormalization": Rule(
-            _words(f"{_NORM} momentum moving_mean_initializer moving_variance_initializer"),
-            dropped={
-                "renorm": (False,),
-                "renorm_clipping": ANYTHING,
-                "renorm_momentum": ANYTHING,
-                "fused": ANYTHING,
-                "virtual_batch_size": (None,),
-                "adjustment": (None,),
-                "synchronized": (False,),
-            },
-        ),
+        "BatchNormalization": _BATCH_NORMALIZATION,
+        "BatchNormalizationV1": dataclasses.replace(_BATCH_NORMALIZATION, now="BatchNormalization"),
+        "BatchNormalizationV2": dataclasses.replace(_BATCH_NORMALIZATION, now="BatchNormalization"),
         "Bidirectional": Rule(
-            _words("layer backward_layer merge_mode zero_output_for_mask"), dropped={"num_constants": (None, 0)}
+            _words("layer backward_layer merge_mode zero_output_for_mask"),
+            dropped=_NO_CONSTANTS,
+            reasons=_WHY_NO_CONSTANTS,
         ),
         "Concatenate": Rule(_words("axis")),
         "Conv1D": _CONVOLUTION,
@@ -110,6 +122,8 @@ RULES: Mapping[str, Rule] = MappingProxyType(
         "Conv2D": _CONVOLUTION,
         "Conv2DTranspose": _TRANSPOSED,
         "Conv3D": _CONVOLUTION,
+        "Conv3DTranspose": Rule(dropped={"groups": (1,)}),
+        "ConvLSTM2D": Rule(dropped=_RNN_DROPPED, defaults=_RECURRENT_DEFAULTS),
         "Cropping1D": Rule(_words("cropping")),
         "Cropping2D": Rule(_words("cropping data_format")),
         "CuDNNGRU": Rule(
@@ -120,6 +134,8 @@ RULES: Mapping[str, Rule] = MappingProxyType(
         ),
         "CuDNNLSTM": Rule(_WITH_RECURRENT_ACTIVATION, dropped={"time_major": (False,)}, now="LSTM", pinned=_CUDNN),
         "Dense": Rule(_words(f"{_KERNEL} units")),
+        "DepthwiseConv1D": Rule(dropped={"groups": (1,)}),
+        "DepthwiseConv2D": Rule(dropped={"groups": (1,)}),
         "Dot": Rule(_words("axes normalize")),
         "Dropout": Rule(_words("rate noise_shape seed")),
         "ELU": Rule(_words("alpha")),
@@ -136,10 +152,11 @@ RULES: Mapping[str, Rule] = MappingProxyType(
         "GlobalAveragePooling2D": Rule(_words("data_format keepdims")),
         "GlobalMaxPooling1D": Rule(_words("data_format keepdims")),
         "GlobalMaxPooling2D": Rule(_words("data_format keepdims")),
-        "LSTM": Rule(_WITH_RECURRENT_ACTIVATION, dropped=_RNN_DROPPED),
+        "LSTM": _LSTM,
         "LSTMCell": Rule(
             (_CELL.arguments or frozenset()) | _words("recurrent_activation unit_forget_bias"),
             dropped=_CELL.dropped,
+            defaults=_RECURRENT_DEFAULTS,
         ),
         "LayerNormalization": Rule(_words(_NORM)),
         "LeakyReLU": Rule(_words("negative_slope"), renamed={"alpha": "negative_slope"}),
@@ -148,12 +165,14 @@ RULES: Mapping[str, Rule] = MappingProxyType(
         "MaxPooling2D": Rule(_words(_POOL)),
         "Maximum": _MERGE,
         "Minimum": _MERGE,
+        "MultiHeadAttention": Rule(dropped={"query_shape": ANYTHING, "key_shape": ANYTHING, "value_shape": ANYTHING}),
         "Multiply": _MERGE,
         "PReLU": Rule(_words("alpha_initializer alpha_regularizer alpha_constraint shared_axes")),
         "Permute": Rule(_words("dims")),
         "RNN": Rule(
             _words("cell return_sequences return_state go_backwards stateful unroll zero_output_for_mask"),
-            dropped={**_RNN_DROPPED, "num_constants": (None, 0)},
+            dropped={**_RNN_DROPPED, **_NO_CONSTANTS},
+            reasons=_WHY_NO_CONSTANTS,
         ),
         "ReLU": Rule(_words("max_value negative_slope threshold")),
         "RepeatVector": Rule(_words("n")),
@@ -165,15 +184,30 @@ RULES: Mapping[str, Rule] = MappingProxyType(
         "Softmax": Rule(_words("axis")),
         "SpatialDropout1D": Rule(_words("rate seed"), dropped=_SPATIAL),
         "SpatialDropout2D": Rule(_words("rate data_format seed"), dropped=_SPATIAL),
+        "SpatialDropout3D": Rule(_words("rate data_format seed"), dropped=_SPATIAL),
         "StackedRNNCells": Rule(_words("cells")),
         "Subtract": _MERGE,
         "ThresholdedReLU": Rule(_words("threshold"), renamed={"theta": "threshold"}, now="ReLU"),
         "TimeDistributed": Rule(_words("layer")),
+        "UnifiedGRU": Rule(now="GRU"),
+        "UnifiedLSTM": dataclasses.replace(_LSTM, now="LSTM"),
         "UpSampling1D": Rule(_words("size")),
         "UpSampling2D": Rule(_words("size data_format interpolation")),
         "ZeroPadding1D": Rule(_words("padding"), dropped={"data_format": (None, "channels_last")}),
         "ZeroPadding2D": Rule(_words("padding data_format")),
     }
+)
+
+# What a layer of TensorFlow 2 must say to be computed as cuDNN would: setting -> (default, needed).
+_FUSED_SETTINGS = {
+    "activation": ("tanh", "tanh"),
+    "recurrent_activation": (None, "sigmoid"),
+    "use_bias": (True, True),
+    "unroll": (False, False),
+    "recurrent_dropout": (0.0, 0.0),
+}
+FUSED: Mapping[str, Mapping[str, tuple[object, object]]] = MappingProxyType(
+    {"GRU": {**_FUSED_SETTINGS, "reset_after": (None, True)}, "LSTM": _FUSED_SETTINGS}
 )
 
 # Containers, by the names that the versions gave them.

@@ -216,8 +216,8 @@ def _rescaled_activation(config: Mapping) -> dict[str, Any]:
 def _refuse_what_is_left(entry: Mapping, where: tuple[str, ...]) -> None:
     if _PACKAGE in json.dumps(entry, default=str):
         raise ConfigError(
-            f"{_line(where)}: {entry['class_name']} applies the legacy hard_sigmoid to something that no weight scales, "
-            "so it has no stock equivalent. Convert without --stock."
+            f"{_line(where)}: {entry['class_name']} applies the legacy hard_sigmoid to something that no weight "
+            "scales, so it has no stock equivalent. Convert without --stock."
         )
 
 

@@ -1,4 +1,4 @@
-"""Says in words what a legacy model is made of: pure, from a record and its upgraded config. No Keras needed."""
+"""Says in words what a legacy model is made of: pure, from its upgraded config. No Keras needed."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from keras_gru_ext.legacy.config import HARD_SIGMOID
-from keras_gru_ext.legacy.record import LegacyModel
 from keras_gru_ext.legacy.rules import FUNCTIONAL, SEQUENTIAL
 
 _INSIDE = ("layer", "backward_layer", "cell")
@@ -21,28 +20,26 @@ class LayerSummary:
         path: Its name, after the names of the layers around it.
         class_name: Its Keras 3 class.
         notes: What one should know about it.
-        parameters: How many numbers the file holds for it, or `None` for a layer within another.
+        shape: The shape of an input, or `None` for other layers.
     """
 
     path: tuple[str, ...]
     class_name: str
     notes: str
-    parameters: int | None
+    shape: list[int | None] | None
 
 
-def summarize(record: LegacyModel, config: Mapping[str, Any]) -> list[LayerSummary]:
+def summarize(config: Mapping[str, Any]) -> list[LayerSummary]:
     """Lists the layers of a model.
 
     Args:
-        record: The model as a file holds it.
-        config: Its upgraded config.
+        config: The upgraded config of a model.
 
     Returns:
         One entry per layer, in the order of the config; what a layer wraps follows it.
     """
-    sizes = {group.layer: sum(int(array.size) for array in group.arrays) for group in record.weights}
     return [
-        LayerSummary(path, entry["class_name"], _notes(entry), None if path[1:] else sizes.get(path[0], 0))
+        LayerSummary(path, entry["class_name"], _notes(entry), entry["config"].get("batch_shape"))
         for path, entry in _walk(config, ())
     ]
 
@@ -68,13 +65,11 @@ def _walk_layer(entry: Mapping, around: tuple[str, ...]) -> Iterator[tuple[tuple
 def _notes(entry: Mapping) -> str:
     config = entry["config"]
     notes = []
-    if entry["class_name"] == "InputLayer":
-        notes.append("x".join("?" if size is None else str(size) for size in config["batch_shape"]))
     if config.get("units") is not None:
         notes.append(f"{config['units']} units")
     for key in ("activation", "recurrent_activation"):
         if config.get(key) not in (None, "linear"):
-            notes.append(_activation(config[key]))
+            notes.append(activation_name(config[key]))
     if entry["class_name"] in ("GRU", "GRUCell"):
         notes.append("reset after the product" if config["reset_after"] else "reset before the product")
     if entry["class_name"] == "Bidirectional":
@@ -87,7 +82,10 @@ def _notes(entry: Mapping) -> str:
     return ", ".join(notes)
 
 
-def _activation(value: Any) -> str:
+def activation_name(value: Any) -> str:
+    """Names an activation of an upgraded config, telling the legacy hard_sigmoid from Keras 3's."""
     if value in ("hard_sigmoid", HARD_SIGMOID):
         return "hard_sigmoid (0.2 x + 0.5)"
+    if value is None:
+        return "linear"
     return value if isinstance(value, str) else "a custom activation"

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import warnings
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from keras_gru_ext.errors import ConfigError
@@ -26,6 +27,7 @@ _KEPT = frozenset(
         "weight_decay",
     }
 )
+_OBJECT_SETTINGS = frozenset({"from_logits", "label_smoothing", "thresholds", "k", "num_classes"})
 _CLASSES = {"Nadam", "Adam", "Adamax", "Adagrad", "Adadelta", "RMSprop", "SGD", "Ftrl"}
 
 
@@ -36,19 +38,50 @@ def upgrade_training(training: Mapping[str, Any]) -> dict[str, Any]:
         training: The `training_config` of a legacy file. It is not changed.
 
     Returns:
-        `optimizer`, `loss`, `loss_weights` and `metrics`. The optimizer starts afresh: its slot variables have no
-        equivalent in Keras 3.
+        `optimizer`, `loss`, `loss_weights` and `metrics`. The optimizer starts afresh, and a warning says so: its slot
+        variables have no equivalent in Keras 3.
 
     Raises:
         ConfigError: if the optimizer is not one that Keras 2 had.
     """
     metrics = training.get("metrics") or None
+    optimizer = _optimizer(training.get("optimizer_config"))
+    note = _note(optimizer["class_name"], training["optimizer_config"]["config"])
+    if lost := sorted({setting for key in ("loss", "metrics") for setting in _lost(training.get(key))}):
+        note += f" Of loss and metrics only the names are kept, not {lost}: pass them to compile if you train on."
+    warnings.warn(note, stacklevel=3)
     return {
-        "optimizer": _optimizer(training.get("optimizer_config")),
+        "optimizer": optimizer,
         "loss": _unwrapped(training.get("loss")),
         "loss_weights": training.get("loss_weights"),
         "metrics": _unwrapped(metrics),
     }
+
+
+def _lost(value: Any) -> Iterator[str]:
+    """Yields the settings of loss and metric objects that mean something and that a name does not tell."""
+    if isinstance(value, Mapping) and "class_name" in value:
+        written = value.get("config")
+        settings = written if isinstance(written, Mapping) else {}
+        for key in _OBJECT_SETTINGS & settings.keys():
+            if settings[key]:
+                yield f"{key}={settings[key]!r}"
+    elif isinstance(value, (list, tuple, Mapping)):
+        for item in value.values() if isinstance(value, Mapping) else value:
+            yield from _lost(item)
+
+
+def _note(name: str, settings: Mapping) -> str:
+    note = (
+        f"The optimizer ({name}) starts afresh: the slot variables of legacy optimizers (momenta, step counts) have no "
+        "equivalent in Keras 3."
+    )
+    if settings.get("decay"):
+        note += (
+            f" Its decay of {settings['decay']!r} per step is left out, too: pass a learning rate schedule "
+            "(keras.optimizers.schedules.InverseTimeDecay) to compile."
+        )
+    return note
 
 
 def _optimizer(written: Any) -> dict[str, Any]:

@@ -103,7 +103,7 @@ def upgrade_activation(value: Any, custom: Collection[str], where: str) -> Any:
         return _layer_with_module(value)
     name = _RENAMED_ACTIVATIONS.get(name, name)
     if name in custom:
-        return name
+        return {"module": "builtins", "class_name": "function", "config": name, "registered_name": "function"}
     if name == "hard_sigmoid":
         return copy.deepcopy(HARD_SIGMOID)
     if name == HARD_SIGMOID["config"]:
@@ -150,10 +150,17 @@ def upgrade_training_only(key: str, value: Any, custom: Collection[str]) -> tupl
         return value, None
     names = _class_names(value)
     if not set(names).isdisjoint(custom):
-        return value, None
+        return _as_keras_writes_it(value), None
     if names and set(names).isdisjoint(kind.known):
         return None, names[0]
     return kind.upgrade(value), None
+
+
+def _as_keras_writes_it(value: Any) -> Any:
+    """Keras 3 looks for an object of the caller's only under its registered name."""
+    if isinstance(value, Mapping) and isinstance(value.get("config"), Mapping):
+        return {"module": None, "registered_name": value.get("class_name"), **copy.deepcopy(dict(value))}
+    return value
 
 
 def _class_names(value: Any) -> list[str]:

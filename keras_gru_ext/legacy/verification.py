@@ -149,9 +149,7 @@ def random_inputs(model: keras.Model, seed: int = 0) -> list[np.ndarray]:
     return [_random_input(tuple(tensor.shape), random, words, masks) for tensor in model.inputs]
 
 
-def _random_input(
-    shape: tuple, random: np.random.Generator, words: int | None, masks: Sequence[float]
-) -> np.ndarray:
+def _random_input(shape: tuple, random: np.random.Generator, words: int | None, masks: Sequence[float]) -> np.ndarray:
     sizes = [size if size is not None else 5 if axis else 3 for axis, size in enumerate(shape)]
     if words is not None and len(sizes) == 2:
         return random.integers(0, words, size=sizes).astype("int32")

@@ -7,8 +7,9 @@ then what is not - the statistics of BatchNormalization, and everything of a fro
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+import functools
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -18,6 +19,23 @@ Shape = tuple[int, ...]
 
 # Arrays of these classes that are never trainable; they are the last ones of their layer.
 STATISTICS = {"BatchNormalization": 2}
+
+# The gates of a layer in the order in which Keras 1 stored their arrays, and where each stands in Keras 2.
+_GATES_OF_KERAS_1 = {"GRU": (0, 1, 2), "LSTM": (0, 2, 1, 3)}
+
+# How many of a layer's first arrays are kernels that slide over the input.
+_SLIDING = {
+    "Conv1D": 1,
+    "Conv1DTranspose": 1,
+    "Conv2D": 1,
+    "Conv2DTranspose": 1,
+    "Conv3D": 1,
+    "Conv3DTranspose": 1,
+    "ConvLSTM2D": 2,
+    "DepthwiseConv2D": 1,
+    "SeparableConv1D": 1,
+    "SeparableConv2D": 1,
+}
 
 
 @dataclass(frozen=True)
@@ -30,6 +48,7 @@ class Leaf:
         shapes: The shapes of the arrays that the Keras 3 layer has, trainable ones first.
         trainable: Whether it and everything around it was trainable when the file was written.
         per_gate: Whether the file stores one kernel, recurrent kernel and bias for each gate (Keras 1).
+        filters_first: Whether the file stores convolution kernels as (filters, channels, *window) (Keras 1).
     """
 
     path: str
@@ -37,6 +56,7 @@ class Leaf:
     shapes: tuple[Shape, ...]
     trainable: bool = True
     per_gate: bool = False
+    filters_first: bool = False
 
     @property
     def statistics(self) -> int:
@@ -46,16 +66,20 @@ class Leaf:
     @property
     def stored(self) -> int:
         """How many arrays the file holds for this layer."""
-        return 3 * len(self.shapes) if self.per_gate else len(self.shapes)
+        gates = len(_GATES_OF_KERAS_1.get(self.class_name, ())) if self.per_gate else 1
+        return gates * len(self.shapes)
 
 
-def distribute(arrays: Sequence[np.ndarray], leaves: Sequence[Leaf], where: str) -> list[tuple[np.ndarray, ...]]:
+def distribute(
+    arrays: Sequence[np.ndarray], leaves: Sequence[Leaf], where: str, flip: bool = False
+) -> list[tuple[np.ndarray, ...]]:
     """Gives every simple layer its arrays, in the layout of its Keras 3 class.
 
     Args:
         arrays: What the file stores for one top-level layer, in the file's order.
         leaves: The simple layers in it, in the order of the model.
         where: The file and the layer, for messages.
+        flip: Whether the file's convolutions are true ones, whose kernels run backwards (Theano).
 
     Returns:
         For each leaf, arrays that fit its `shapes`; always new arrays.
@@ -63,6 +87,7 @@ def distribute(arrays: Sequence[np.ndarray], leaves: Sequence[Leaf], where: str)
     Raises:
         WeightsError: if counts or shapes differ.
     """
+    leaves = _as_stored(len(arrays), leaves)
     expected = sum(leaf.stored for leaf in leaves)
     if len(arrays) != expected:
         wanted = "; ".join(f"{leaf.path} ({leaf.class_name}): {leaf.stored}" for leaf in leaves)
@@ -72,7 +97,14 @@ def distribute(arrays: Sequence[np.ndarray], leaves: Sequence[Leaf], where: str)
             "The weights are those of another architecture."
         )
     given = _two_passes(list(arrays), leaves)
-    return [convert(parts, leaf, where) for parts, leaf in zip(given, leaves, strict=True)]
+    return [convert(parts, leaf, where, flip) for parts, leaf in zip(given, leaves, strict=True)]
+
+
+def _as_stored(count: int, leaves: Sequence[Leaf]) -> Sequence[Leaf]:
+    """Weights of Keras 2 fit a Keras 1 architecture, too: then no gate has arrays of its own."""
+    joined = [replace(leaf, per_gate=False) for leaf in leaves]
+    fits = sum(leaf.stored for leaf in leaves) == count
+    return joined if not fits and sum(leaf.stored for leaf in joined) == count else leaves
 
 
 def _two_passes(arrays: list[np.ndarray], leaves: Sequence[Leaf]) -> list[list[np.ndarray]]:
@@ -88,13 +120,14 @@ def _two_passes(arrays: list[np.ndarray], leaves: Sequence[Leaf]) -> list[list[n
     return given
 
 
-def convert(arrays: Sequence[np.ndarray], leaf: Leaf, where: str) -> tuple[np.ndarray, ...]:
+def convert(arrays: Sequence[np.ndarray], leaf: Leaf, where: str, flip: bool = False) -> tuple[np.ndarray, ...]:
     """Brings the arrays of one simple layer into the layout of its Keras 3 class.
 
     Args:
         arrays: What the file stores for it.
         leaf: What the model has.
         where: The file and the top-level layer, for messages.
+        flip: As for `distribute`.
 
     Returns:
         New arrays of the shapes `leaf.shapes`.
@@ -102,7 +135,7 @@ def convert(arrays: Sequence[np.ndarray], leaf: Leaf, where: str) -> tuple[np.nd
     Raises:
         WeightsError: if a shape differs.
     """
-    for step in _converters(arrays, leaf):
+    for step in _converters(arrays, leaf, flip):
         arrays = step(arrays)
     converted = tuple(np.array(array) for array in arrays)
     shapes = tuple(tuple(array.shape) for array in converted)
@@ -114,11 +147,16 @@ def convert(arrays: Sequence[np.ndarray], leaf: Leaf, where: str) -> tuple[np.nd
     return converted
 
 
-def _converters(arrays: Sequence[np.ndarray], leaf: Leaf) -> list[Callable[[Sequence[np.ndarray]], list[np.ndarray]]]:
+def _converters(
+    arrays: Sequence[np.ndarray], leaf: Leaf, flip: bool
+) -> list[Callable[[Sequence[np.ndarray]], Sequence[np.ndarray]]]:
     """The steps from what is stored to what the layer has; the stored bias tells a cuDNN layer."""
-    if leaf.per_gate:
-        return [gather_gates]
-    bias = arrays[-1].shape
+    if leaf.per_gate and leaf.class_name in _GATES_OF_KERAS_1:
+        return [functools.partial(gather_gates, order=_GATES_OF_KERAS_1[leaf.class_name])]
+    if leaf.class_name in _SLIDING:
+        present = functools.partial(_with_present_kernel, leaf=leaf)
+        return [present, functools.partial(flip_kernels, count=_SLIDING[leaf.class_name])] if flip else [present]
+    bias = arrays[-1].shape if arrays else ()
     if leaf.class_name == "GRU" and len(leaf.shapes) == 3 and len(bias) == 1:
         return [gru_from_cudnn] if leaf.shapes[2] == (2, bias[0] // 2) else []
     if leaf.class_name == "LSTM" and len(leaf.shapes) == 3 and leaf.shapes[2] == (bias[0] // 2,):
@@ -136,18 +174,53 @@ def _explanation(leaf: Leaf, shapes: tuple[Shape, ...]) -> str:
     return f" The bias in the file belongs to {found}, but the config says {wanted}."
 
 
-def gather_gates(arrays: Sequence[np.ndarray]) -> list[np.ndarray]:
-    """Joins the arrays of single gates: `[W, U, b]` for each of z, r, h -> kernel, recurrent, bias.
+def gather_gates(arrays: Sequence[np.ndarray], order: Sequence[int] = (0, 1, 2)) -> list[np.ndarray]:
+    """Joins the arrays of single gates: `[W, U, b]` for each gate -> kernel, recurrent, bias.
 
     Args:
-        arrays: Nine arrays as Keras 1 stores them.
+        arrays: Three arrays for each gate as Keras 1 stores them: nine for a GRU, twelve for an LSTM.
+        order: Which of the stored gates comes first, second, ... in Keras 3.
 
     Returns:
-        Three arrays with a last axis of three times the units, in the order z, r, h.
+        Three arrays whose last axis holds the gates side by side.
 
-    Source: GRU of Keras 1.0 to 1.2.2 with `consume_less` "cpu" or "mem".
+    Source: GRU and LSTM of Keras 1.0 to 1.2.2 with `consume_less` "cpu" or "mem".
     """
-    return [np.concatenate(arrays[part::3], axis=-1) for part in range(3)]
+    return [np.concatenate([arrays[3 * gate + part] for gate in order], axis=-1) for part in range(3)]
+
+
+def flip_kernels(arrays: Sequence[np.ndarray], count: int = 1) -> list[np.ndarray]:
+    """Turns the kernels of true convolutions into those of the correlations that Keras 3 computes, or back.
+
+    Args:
+        arrays: The arrays of a layer; the kernels have the shape (*window, channels, filters).
+        count: How many of them, from the first, are such kernels.
+
+    Returns:
+        The arrays, the kernels reversed along every axis of the window.
+
+    Source: `convert_kernel` of Keras 2.2.4, and the outputs of Conv1D on Theano.
+    """
+    return [np.flip(array, axis=tuple(range(array.ndim - 2))) for array in arrays[:count]] + list(arrays[count:])
+
+
+def _with_present_kernel(arrays: Sequence[np.ndarray], leaf: Leaf) -> list[np.ndarray]:
+    """Brings a Keras 1 kernel to (*window, channels, filters), or for a transposed one (*window, filters, channels).
+
+    Source: `preprocess_weights_for_loading` of Keras 2.2.4.
+    """
+    kernel = arrays[0]
+    if leaf.class_name == "Conv1D" and kernel.ndim == 4:
+        length, _, filters = leaf.shapes[0]
+        if kernel.shape[:2] != (length, 1) or kernel.shape[3] != filters:
+            kernel = kernel.transpose(2, 3, 1, 0)
+        kernel = kernel[:, 0]
+    elif leaf.filters_first:
+        window = tuple(range(2, kernel.ndim))
+        kernel = kernel.transpose(*window, *((0, 1) if leaf.class_name.endswith("Transpose") else (1, 0)))
+    elif leaf.class_name == "Conv2DTranspose" and kernel.shape != leaf.shapes[0]:
+        kernel = kernel.transpose(0, 1, 3, 2)
+    return [kernel, *arrays[1:]]
 
 
 def gru_from_cudnn(arrays: Sequence[np.ndarray]) -> list[np.ndarray]:
@@ -185,3 +258,16 @@ def _from_cudnn_kernels(kernel: np.ndarray, recurrent: np.ndarray, gates: int) -
     inputs = [block.reshape(block.shape[::-1]).T for block in np.split(kernel, gates, axis=1)]
     states = [block.T for block in np.split(recurrent, gates, axis=1)]
     return [np.concatenate(inputs, axis=1), np.concatenate(states, axis=1)]
+
+
+def not_finite(named: Iterable[tuple[str, np.ndarray]]) -> list[str]:
+    """Lists the arrays that hold NaN or infinity, each with how many of its numbers are so.
+
+    Args:
+        named: Pairs of a name and an array.
+
+    Returns:
+        Such as `["dense_1/kernel:0 (3 of 12)"]`.
+    """
+    counts = [(name, int(array.size - np.isfinite(array).sum()), array.size) for name, array in named]
+    return [f"{name} ({count} of {size})" for name, count, size in counts if count]

@@ -278,3 +278,71 @@ def trained_with_penalties(lib):
     model = lib.models.Sequential([lib.gru(UNITS, input_shape=(TIME, FEATURES), **options)])
     model.compile(loss="mean_squared_error", optimizer="rmsprop", metrics=["mean_absolute_error"])
     return model, sequences(29)
+
+
+@case
+def merges(lib):
+    inputs = [lib.Input(shape=(TIME, FEATURES)), lib.Input(shape=(TIME, FEATURES))]
+    shared = lib.gru(UNITS)
+    pair = [shared(one) for one in inputs]
+    kinds = [lib.layers.Add, lib.layers.Multiply, lib.layers.Average, lib.layers.Maximum, lib.layers.Concatenate]
+    merged = lib.layers.concatenate([kind()(pair) for kind in kinds])
+    return lib.models.Model(inputs, [merged, lib.layers.Dot(axes=1)(pair)]), [sequences(34), sequences(35)]
+
+
+@case
+def image_to_sequence(lib):
+    model = lib.models.Sequential()
+    model.add(lib.layers.Conv2D(3, (3, 2), strides=(1, 2), activation="relu", input_shape=(TIME, 6, 2)))
+    model.add(lib.layers.Permute((2, 1, 3)))
+    model.add(lib.layers.Reshape((3, 15)))
+    model.add(lib.layers.Bidirectional(lib.gru(UNITS)))
+    model.add(lib.layers.LeakyReLU(0.2))
+    return model, sequences(36, BATCH, TIME, 6, 2)
+
+
+@case
+def sequence_convolution(lib):
+    model = lib.models.Sequential()
+    model.add(lib.layers.Conv1D(6, 3, padding="same", activation="tanh", input_shape=(TIME, FEATURES)))
+    model.add(lib.layers.BatchNormalization())
+    model.add(lib.layers.MaxPooling1D(2))
+    model.add(lib.gru(UNITS))
+    return model, sequences(40)
+
+
+@case
+def states_of_stacked_cells(lib):
+    inputs = lib.Input(shape=(TIME, FEATURES))
+    cells = [lib.cell(UNITS), lib.layers.LSTMCell(2), lib.cell(3)]
+    start = lib.layers.RNN(cells, return_state=True)(inputs)
+    again = [lib.cell(UNITS), lib.layers.LSTMCell(2), lib.cell(3)]
+    outputs = lib.layers.RNN(again, return_state=True)(inputs, initial_state=start[1:])
+    return lib.models.Model(inputs, outputs), sequences(37)
+
+
+def cudnn(lib, make):
+    """A model of layers that compute what CuDNNGRU does; `make` is the class, or makes the equal GRU."""
+    model = lib.models.Sequential()
+    model.add(make(UNITS, return_sequences=True, input_shape=(TIME, FEATURES)))
+    model.add(lib.layers.Bidirectional(make(2, return_sequences=True), merge_mode="sum"))
+    model.add(lib.layers.Bidirectional(make(3)))
+    model.add(lib.layers.Dense(2))
+    return model, sequences(39)
+
+
+def equal_to_cudnn(lib):
+    """A maker of the GRU that computes the same as a CuDNNGRU; Keras' own loader converts the weights."""
+    return lambda units, **options: lib.layers.GRU(
+        units, reset_after=True, recurrent_activation="sigmoid", **options)
+
+
+def loss_at_the_end(lib):
+    """A training graph: its last layer is a Lambda over the predictions and the labels.
+
+    Returns the model, the inputs of the part before it, that part, and the name of the part's last layer.
+    """
+    inputs, labels = lib.Input(shape=(TIME, FEATURES)), lib.Input(shape=(3,))
+    predicted = lib.layers.Dense(3, activation="softmax", name="predicted")(lib.gru(UNITS)(inputs))
+    loss = lib.layers.Lambda(lambda both: both[0] - both[1], output_shape=(3,), name="loss")([predicted, labels])
+    return lib.models.Model([inputs, labels], loss), sequences(38), lib.models.Model(inputs, predicted), "predicted"

@@ -38,30 +38,51 @@ def randomize(model, random):
 
 
 def random_array(weight, random):
-    array = random.normal(size=tuple(int(size) for size in weight.shape), scale=0.7).astype("float32")
-    return 0.5 + numpy.abs(array) if "variance" in weight.name else array
+    array = random.normal(size=shape_of(weight), scale=0.7).astype("float32")
+    # Keras 1 calls the moving variance running_std.
+    is_variance = "variance" in weight.name or "running_std" in weight.name
+    return 0.5 + numpy.abs(array) if is_variance else array
+
+
+def shape_of(weight):
+    shape = weight.shape
+    return weight.get_value().shape if hasattr(weight, "get_value") else tuple(int(size) for size in shape)
+
+
+def selected(cases):
+    """The cases to make: those that the command line names, or all."""
+    names = sys.argv[1:] or sorted(cases)
+    return [(name, cases[name]) for name in names]
 
 
 def as_list(value):
-    return list(value) if isinstance(value, (list, tuple)) else [value]
+    """The arrays in an array, a list, or a list of lists."""
+    return [array for item in value for array in as_list(item)] if isinstance(value, (list, tuple)) else [value]
 
 
-def record(producer, case, model, inputs, versions, generator):
+def record(producer, case, model, inputs, versions, generator, part=None, more=None, equivalent=None, fill=randomize):
     """Gives the model random weights, predicts, saves everything under `producer`/`case`, and notes it in the manifest.
 
     A stateful model predicts twice: `y0` starts from zero state, `then0` continues from the state that `y0` left.
+    `part` is a model over some of the same layers that predicts instead, where the file is loaded up to its outputs
+    only; `more` is added to the entry in the manifest. Where the model itself cannot run, `equivalent` makes one that
+    can, given the path of the saved file, and `fill` gives it weights without reading them.
     """
     folder = os.path.join(ROOT, producer)
     os.makedirs(folder, exist_ok=True)
     stem = os.path.join(folder, case)
-    randomize(model, generator_for(producer + "/" + case))
+    fill(model, generator_for(producer + "/" + case))
 
     inputs = as_list(inputs)
     fed = inputs if len(inputs) > 1 else inputs[0]
+    if equivalent:
+        model.save(stem + ".h5")
+        part = equivalent(stem + ".h5")
+    part = part or model
     stateful = bool(getattr(model, "stateful", False))
     if stateful:
         model.reset_states()
-    outputs = as_list(model.predict(fed, batch_size=len(inputs[0])))
+    outputs = as_list(part.predict(fed, batch_size=len(inputs[0])))
     arrays = {}
     arrays.update(("x%d" % index, array) for index, array in enumerate(inputs))
     arrays.update(("y%d" % index, array) for index, array in enumerate(outputs))
@@ -73,7 +94,8 @@ def record(producer, case, model, inputs, versions, generator):
         if not numpy.isfinite(array).all():
             raise SystemExit("%s/%s: %s is not finite" % (producer, case, name))
 
-    model.save(stem + ".h5")
+    if not equivalent:
+        model.save(stem + ".h5")
     numpy.savez_compressed(stem + ".npz", **arrays)
     files = [case + ".h5", case + ".npz"]
     entry = {
@@ -85,6 +107,7 @@ def record(producer, case, model, inputs, versions, generator):
         "tolerance": TOLERANCE,
         "tolerance_reason": TOLERANCE_REASON,
     }
+    entry.update(more or {})
     note(entry)
     print("%s/%s: %d inputs, %d outputs" % (producer, case, len(inputs), len(outputs)))
 

@@ -1,14 +1,15 @@
 """tf.keras of TensorFlow 2.4.4: `time_major` in every config; sigmoid and reset_after=True by default.
 
 The cases come twice: with that version's defaults, and as `classic_*` with the arguments of the classic GRU.
+`cudnn` cannot run on a CPU; its outputs come from the GRU into which TensorFlow's own loader converts it.
 `compat_v1` is `tf.compat.v1.keras.layers.GRU`, which kept the classic defaults and is saved as class GRU all the same.
 
 Python 3.8: tensorflow==2.4.4 "protobuf<3.21"
-Run: CUDA_VISIBLE_DEVICES= TF_CPP_MIN_LOG_LEVEL=3 python generate/tf_keras_2_4.py
+Run: CUDA_VISIBLE_DEVICES= TF_CPP_MIN_LOG_LEVEL=3 python generate/tf_keras_2_4.py [CASE ...]
 """
 import tensorflow as tf
-from cases import CASES, FEATURES, TIME, UNITS, Library, sequences
-from recording import environment, record
+from cases import CASES, FEATURES, TIME, UNITS, Library, cudnn, equal_to_cudnn, sequences
+from recording import environment, record, selected
 from tensorflow import keras
 
 PRODUCER = "tf.keras-2.4.4"
@@ -26,12 +27,20 @@ def compat_v1(lib):
     return model, sequences(30)
 
 
+def equivalent(path):
+    model, _ = cudnn(Library(keras), equal_to_cudnn(keras))
+    model.load_weights(path)
+    return model
+
+
 builds = {name: (build, {}) for name, build in CASES.items()}
 builds.update(("classic_" + name, (CASES[name], CLASSIC)) for name in CLASSIC_CASES)
 builds["compat_v1"] = (compat_v1, {})
+builds["cudnn"] = (lambda lib: cudnn(lib, tf.compat.v1.keras.layers.CuDNNGRU), {})
 
-for name, (build, gru_arguments) in sorted(builds.items()):
+for name, (build, gru_arguments) in selected(builds):
     keras.backend.clear_session()
     model, inputs = build(Library(keras, **gru_arguments))
     versions = environment(keras=keras.__version__, backend="tensorflow " + tf.__version__)
-    record(PRODUCER, name, model, inputs, versions, __file__)
+    options = {"equivalent": equivalent} if name == "cudnn" else {}
+    record(PRODUCER, name, model, inputs, versions, __file__, **options)

@@ -1,0 +1,180 @@
+"""Reads architectures that `to_json` and `to_yaml` wrote. Standard library only; PyYAML when a YAML text is read."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from keras_gru_ext.errors import ConfigError, FileFormatError, MissingDependencyError, UnsafeContentError
+from keras_gru_ext.legacy.dialect import recognize
+from keras_gru_ext.legacy.record import LegacyModel
+
+_LARGEST_TEXT = 64 * 2**20
+_MOST_VALUES = 1_000_000
+_DEEPEST = 200
+
+# How the metadata of a SavedModel spell sequences that JSON does not know.
+_WRITTEN_OUT = ("__tuple__", "TensorShape")
+
+# What old versions wrote for plain Python values: read as plain values, no object is built.
+_SEQUENCE_TAGS = ("tuple", "list")
+_SCALAR_TAGS = ("str", "unicode", "none", "bool", "int", "long", "float")
+_LIST_WRAPPER = re.compile(r"object/(new|apply):tensorflow\.python\.[\w.]*ListWrapper")
+_PYTHON = "tag:yaml.org,2002:python/"
+
+
+def read_architecture(path: str) -> LegacyModel:
+    """Reads an architecture without weights.
+
+    Args:
+        path: A `.json`, `.yaml` or `.yml` file.
+
+    Returns:
+        The model; it has no weights.
+
+    Raises:
+        FileFormatError: if it is missing, damaged, or not an architecture.
+        UnsafeContentError: if a YAML text asks for objects to be built.
+        MissingDependencyError: for YAML without PyYAML.
+    """
+    text = _text(path)
+    config = parse_json(text, path) if path.lower().endswith(".json") else _parse_yaml(text, path)
+    if isinstance(config, str):
+        # `json.dump(model.to_json(), file)` writes a text within a text.
+        config = parse_json(config, path)
+    if not isinstance(config, Mapping) or "class_name" not in config or "config" not in config:
+        raise FileFormatError(
+            f"{path}: an architecture must have 'class_name' and 'config', as `model.to_json()` writes them. "
+            f"Received: {config!r:.200}."
+        )
+    version, backend = config.get("keras_version"), config.get("backend")
+    if version is None and "module" in config:
+        raise FileFormatError(f"{path}: Keras 3 wrote this architecture. Load it with keras.models.model_from_json.")
+    try:
+        dialect = recognize(
+            config, None if version is None else str(version), None if backend is None else str(backend)
+        )
+    except FileFormatError as error:
+        raise FileFormatError(f"{path}: {error}") from error
+    return LegacyModel(path=path, dialect=dialect, config=config, training=None, weights=())
+
+
+def _text(path: str) -> str:
+    if not os.path.isfile(path):
+        raise FileFormatError(f"{path}: no such file.")
+    size = os.path.getsize(path)
+    if size > _LARGEST_TEXT:
+        raise FileFormatError(f"{path}: {size} bytes are more than any architecture needs.")
+    try:
+        with open(path, encoding="utf-8-sig") as file:
+            return file.read()
+    except UnicodeDecodeError as error:
+        raise FileFormatError(f"{path}: not UTF-8 text: {error}") from error
+
+
+def parse_json(text: str | bytes, where: str) -> Any:
+    """Parses a JSON text that is not trusted.
+
+    Args:
+        text: The text.
+        where: The file, for messages.
+
+    Returns:
+        The value.
+
+    Raises:
+        FileFormatError: if it is not JSON.
+        ConfigError: if it is nested too deeply or holds too many values.
+    """
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise FileFormatError(f"{where}: not valid JSON: {error}") from error
+    return checked_tree(value, where)
+
+
+def checked_tree(value: Any, where: str) -> Any:
+    """Copies a config, with every shared part written out.
+
+    Args:
+        value: Nested dicts and lists.
+        where: The file, for messages.
+
+    Returns:
+        The copy; its dicts have text keys only.
+
+    Raises:
+        ConfigError: if it is cyclic, nested too deeply, or holds too many values.
+    """
+    left = [_MOST_VALUES]
+
+    def copy(item: Any, depth: int) -> Any:
+        left[0] -= 1
+        if depth > _DEEPEST or left[0] < 0:
+            raise ConfigError(
+                f"{where}: the config is cyclic, nested more than {_DEEPEST} deep, or holds more than {_MOST_VALUES} "
+                "values. No model needs that."
+            )
+        if isinstance(item, Mapping) and item.get("class_name") in _WRITTEN_OUT and isinstance(item.get("items"), list):
+            return [copy(child, depth + 1) for child in item["items"]]
+        if isinstance(item, Mapping):
+            return {str(key): copy(child, depth + 1) for key, child in item.items()}
+        if isinstance(item, (list, tuple)):
+            return [copy(child, depth + 1) for child in item]
+        return item
+
+    return copy(value, 0)
+
+
+def _parse_yaml(text: str, path: str) -> Any:
+    try:
+        import yaml
+    except ImportError as error:
+        raise MissingDependencyError(
+            f"{path}: reading YAML needs PyYAML. Install it: pip install 'keras-gru-ext[yaml]'."
+        ) from error
+
+    class Loader(yaml.SafeLoader):
+        """The safe loader, and the tags of plain values that Keras wrote."""
+
+    def unknown(loader: Any, suffix: str, node: Any) -> Any:
+        if _LIST_WRAPPER.fullmatch(suffix):
+            return _wrapped_list(loader, node)
+        raise UnsafeContentError(
+            f"{path}: line {node.start_mark.line + 1} asks for a Python object to be built (!!python/{suffix}). A "
+            "model file needs none; it is not loaded."
+        )
+
+    for name in _SEQUENCE_TAGS:
+        Loader.add_constructor(_PYTHON + name, lambda loader, node: loader.construct_sequence(node, deep=True))
+    Loader.add_constructor(_PYTHON + "dict", lambda loader, node: loader.construct_mapping(node, deep=True))
+    for name in _SCALAR_TAGS:
+        Loader.add_constructor(_PYTHON + name, _plain_scalar)
+    Loader.add_multi_constructor(_PYTHON, unknown)
+    try:
+        value = yaml.load(text, Loader)
+    except UnsafeContentError:
+        raise
+    except (yaml.YAMLError, ValueError, TypeError, AttributeError, OverflowError, RecursionError) as error:
+        raise FileFormatError(f"{path}: not valid YAML: {error}") from error
+    return checked_tree(value, path)
+
+
+def _plain_scalar(loader: Any, node: Any) -> Any:
+    """Reads a tagged scalar as what it looks like without the tag; texts stay texts."""
+    text = loader.construct_scalar(node)
+    if node.tag.endswith(("str", "unicode")):
+        return text
+    tag = loader.resolve(type(node), text, (True, False))
+    return loader.yaml_constructors[tag](loader, type(node)(tag, text))
+
+
+def _wrapped_list(loader: Any, node: Any) -> Any:
+    """TensorFlow 1.14 to 2.0 wrote some lists as objects of their own; the list is all that matters."""
+    if hasattr(node, "value") and node.id == "mapping":
+        return loader.construct_mapping(node, deep=True).get("listitems", [])
+    found = loader.construct_sequence(node, deep=True)
+    return found[0] if found else []
