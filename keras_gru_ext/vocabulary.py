@@ -11,29 +11,29 @@ from collections.abc import Mapping
 
 from keras_gru_ext.errors import ConfigError
 
-# What each class of Keras' GRU family calls its arguments, by the generation that introduced the name.
-_CELL_KEYS = frozenset(
-    {
-        "units",
-        "activation",
-        "recurrent_activation",
-        "use_bias",
-        "kernel_initializer",
-        "recurrent_initializer",
-        "bias_initializer",
-        "kernel_regularizer",
-        "recurrent_regularizer",
-        "bias_regularizer",
-        "kernel_constraint",
-        "recurrent_constraint",
-        "bias_constraint",
-        "dropout",
-        "recurrent_dropout",
-        "implementation",
-        "reset_after",
-        "seed",
-    }
+CELL_ARGUMENTS = (
+    "units",
+    "activation",
+    "recurrent_activation",
+    "use_bias",
+    "kernel_initializer",
+    "recurrent_initializer",
+    "bias_initializer",
+    "kernel_regularizer",
+    "recurrent_regularizer",
+    "bias_regularizer",
+    "kernel_constraint",
+    "recurrent_constraint",
+    "bias_constraint",
+    "dropout",
+    "recurrent_dropout",
+    "implementation",
+    "reset_after",
+    "seed",
 )
+"""The one list of what a cell is made of: the arguments of `GRUCell`, which `GRU` hands on to its cell."""
+
+_CELL_KEYS = frozenset(CELL_ARGUMENTS)
 _SEQUENCE_KEYS = frozenset(
     {
         "activity_regularizer",

@@ -5,9 +5,8 @@ import numpy as np
 import pytest
 
 import keras_gru_ext
-from keras_gru_ext import GRU, GRUCell
+from keras_gru_ext import GRU, GRUCell, vocabulary
 from keras_gru_ext.errors import ArgumentError, KerasGruExtError
-from keras_gru_ext.layers import arguments
 from tests.helpers import FEATURES, UNITS, to_numpy
 
 L2 = {"class_name": "L1L2", "config": {"l1": 0.0, "l2": 0.5}}
@@ -268,7 +267,7 @@ class TestLegacyKeywords:
 
 def test_the_list_of_cell_arguments_is_complete():
     config = set(GRUCell(UNITS).get_config()) - {"name", "trainable", "dtype"}
-    assert config == set(arguments.CELL_ARGUMENTS)
+    assert config == set(vocabulary.CELL_ARGUMENTS)
 
 
 def test_public_names():

@@ -448,6 +448,14 @@ class TestWhichPath:
         assert "mine" in str(caught.value)
         assert "fused=True" in str(caught.value)
 
+    def test_keras_own_fused_path(self, rng):
+        layer = built(rng, use_cudnn=True, reset_after=True, recurrent_activation="sigmoid")
+        if BACKEND in ("torch", "jax"):
+            check(layer, sequences(rng))
+        else:  # on these, Keras has none without a GPU
+            with pytest.raises(ValueError, match="use_cudnn=True"):
+                layer(sequences(rng))
+
     def test_both_agree_in_training(self, rng):
         """The same seed draws the same masks on both paths."""
         arguments = {"dropout": 0.3, "recurrent_dropout": 0.3, "seed": 1, "return_sequences": True}

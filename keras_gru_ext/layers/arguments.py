@@ -1,4 +1,4 @@
-"""The one list of a cell's arguments, and the checks that every argument goes through."""
+"""The checks that every constructor argument goes through."""
 
 import numbers
 
@@ -6,27 +6,6 @@ import keras
 
 from keras_gru_ext import activations, vocabulary
 from keras_gru_ext.errors import ArgumentError
-
-CELL_ARGUMENTS = (
-    "units",
-    "activation",
-    "recurrent_activation",
-    "use_bias",
-    "kernel_initializer",
-    "recurrent_initializer",
-    "bias_initializer",
-    "kernel_regularizer",
-    "recurrent_regularizer",
-    "bias_regularizer",
-    "kernel_constraint",
-    "recurrent_constraint",
-    "bias_constraint",
-    "dropout",
-    "recurrent_dropout",
-    "implementation",
-    "reset_after",
-    "seed",
-)
 
 IMPLEMENTATIONS = (0, 1, 2)
 
@@ -80,7 +59,7 @@ def resolve(arguments, where):
     """Checks cell arguments and turns names, dicts, `None` and `""` into the objects that they stand for.
 
     Args:
-        arguments: Dict from some of `CELL_ARGUMENTS` (and `activity_regularizer`) to what the caller passed.
+        arguments: Dict from some of `vocabulary.CELL_ARGUMENTS` (and `activity_regularizer`) to what the caller passed.
         where: Who asks, for messages: a class name, with the layer's name where it has one.
 
     Returns:

@@ -7,9 +7,9 @@ import warnings
 import keras
 from keras import ops
 
-from keras_gru_ext import activations, kernels, vocabulary
+from keras_gru_ext import activations, vocabulary
 from keras_gru_ext.errors import ArgumentError
-from keras_gru_ext.layers import arguments
+from keras_gru_ext.layers import arguments, paths
 from keras_gru_ext.layers.gru_cell import GRUCell
 
 
@@ -59,8 +59,8 @@ class GRU(keras.layers.GRU):
         reset_after: Whether the reset gate acts after the product with the recurrent kernel (as in cuDNN) or before.
         seed: Integer that makes the dropout masks reproducible.
         zero_output_for_mask: Whether outputs at masked time steps are zero instead of repeating the output before.
-        use_cudnn: `"auto"` to use Keras' cuDNN path on a GPU where it computes the same, `True` to demand Keras' own
-            fused path on any device, `False` never to use it.
+        use_cudnn: `"auto"` to use Keras' cuDNN path where it computes the same, on a GPU with PyTorch or JAX; `True` to
+            demand Keras' own fused path on any device; `False` never to use it.
         fused: `"auto"` to take this package's kernel wherever there is one for the call, `True` to demand it, `False`
             to step through the cell by Keras' own loop. The numbers are the same up to rounding.
         time_major: Whether inputs, masks and returned sequences have the shape (T, B, ...) instead of (B, T, ...).
@@ -139,7 +139,7 @@ class GRU(keras.layers.GRU):
     ):
         given = locals()
         where = f"GRU {kwargs['name']!r}" if kwargs.get("name") else "GRU"
-        cell_arguments = arguments.resolve({name: given[name] for name in arguments.CELL_ARGUMENTS}, where)
+        cell_arguments = arguments.resolve({name: given[name] for name in vocabulary.CELL_ARGUMENTS}, where)
         own = arguments.resolve({"activity_regularizer": activity_regularizer}, where)
         for argument in ("use_cudnn", "fused"):
             arguments.check_choice(given[argument], ("auto", True, False), argument, where)
@@ -169,6 +169,8 @@ class GRU(keras.layers.GRU):
             )
         self.input_spec = keras.layers.InputSpec(ndim=3)
         self.use_cudnn = use_cudnn
+        if use_cudnn is True and keras.backend.backend() == "tensorflow":
+            self.supports_jit = False  # XLA cannot compile cuDNN's operation
         self.fused = fused
         self.time_major = bool(time_major)
         self.initial_weights = None if weights is None else tuple(weights)
@@ -298,103 +300,29 @@ class GRU(keras.layers.GRU):
             The last output (B, U), the outputs (B, T, U), which mean something with `return_sequences` only, and a list
             with the last state (B, U).
         """
-        if self._takes_cudnn(sequences, mask, training):
+        reason = paths.why_not_cudnn(self, mask, training)
+        if reason is None and (self.use_cudnn is True or paths.is_on_gpu(sequences)):
             return super().inner_loop(sequences, initial_state, None, training=False)
+        if self.use_cudnn is True:
+            raise ArgumentError(
+                f"GRU {self.name!r} has use_cudnn=True, but Keras' fused path cannot serve this call: {reason}. "
+                'Pass use_cudnn="auto".'
+            )
         [state] = initial_state
         input_mask, recurrent_mask = self._draw_dropout_masks(sequences, state, training)
         if mask is not None:
             # What stands at a masked step must not matter, not even to the gradient if it is NaN.
             sequences = ops.where(ops.expand_dims(mask, -1), sequences, ops.zeros_like(sequences))
-        if self.fused is not False:
-            spec = self._spec(mask, recurrent_mask, training)
-            reason = self._why_not_fused(spec)
-            if reason is None:
-                return self._run_kernel(spec, sequences, state, mask, input_mask, recurrent_mask)
-            if self.fused is True:
-                raise ArgumentError(
-                    f"GRU {self.name!r} has fused=True, but there is no kernel for this call: {reason}. "
-                    'Pass fused="auto" to go without one where there is none.'
-                )
-        return self._run_cell(sequences, state, mask, input_mask, recurrent_mask)
-
-    def _spec(self, mask, recurrent_mask, training):
-        """Describes this call's recurrence to the kernels."""
-        cell = self.cell
-        per_gate = isinstance(recurrent_mask, (list, tuple))
-        return kernels.GRUSpec(
-            reset_after=cell.reset_after,
-            activation=activations.kernel_name(cell.activation),
-            recurrent_activation=activations.kernel_name(cell.recurrent_activation),
-            has_recurrent_bias=cell.use_bias and cell.reset_after,
-            masked=mask is not None,
-            recurrent_dropout="none" if recurrent_mask is None else "per_gate" if per_gate else "shared",
-            return_sequences=self.return_sequences,
-            zero_output_for_mask=bool(self.zero_output_for_mask) and mask is not None,
-            go_backwards=self.go_backwards,
-            training=bool(training),
-        )
-
-    def _why_not_fused(self, spec):
-        backend = keras.backend.backend()
-        if self.unroll:
-            return "unroll=True asks for the loop to be laid out step by step"
-        return kernels.why_not(spec, backend) or kernels.why_not_now(backend)
-
-    def _run_kernel(self, spec, sequences, state, mask, input_mask, recurrent_mask):
-        """Runs the recurrence by the backend's kernel, which is time-major."""
-        kernel = kernels.kernel_for(spec, keras.backend.backend())
-        projected = self.cell.project(ops.swapaxes(sequences, 0, 1), _along_time(input_mask, axis=0))
-        if isinstance(recurrent_mask, (list, tuple)):
-            recurrent_mask = ops.stack(recurrent_mask)
-        outputs, last_output, state = kernel(
-            spec,
-            projected,
-            *self.cell.recurrent_weights(),
-            state,
-            None if mask is None else ops.swapaxes(mask, 0, 1),
-            recurrent_mask,
-        )
-        return last_output, None if outputs is None else ops.swapaxes(outputs, 0, 1), [state]
-
-    def _run_cell(self, sequences, state, mask, input_mask, recurrent_mask):
-        """Runs the recurrence by the cell, step after step: the path that every backend has."""
-        cell = self.cell
-        weights = cell.recurrent_weights()
-        projected = cell.project(sequences, _along_time(input_mask, axis=1))
-
-        def step(projected, states):
-            h = cell.step(projected, states[0], recurrent_mask, weights)
-            return h, [h]
-
-        def masked_step(projected_and_mask, states):
-            h, output = states
-            counts = projected_and_mask[:, -1:] > 0
-            h = ops.where(counts, cell.step(projected_and_mask[:, :-1], h, recurrent_mask, weights), h)
-            output = ops.where(counts, h, ops.zeros_like(h) if self.zero_output_for_mask else output)
-            return output, [h, output]
-
-        if mask is None:
-            return self._loop(step, projected, [state])
-        # The loop slices one tensor, so the mask travels as its last column.
-        projected = ops.concatenate([projected, ops.cast(ops.expand_dims(mask, -1), projected.dtype)], axis=-1)
-        last_output, outputs, [state, _] = self._loop(masked_step, projected, [state, ops.zeros_like(state)])
-        return last_output, outputs, [state]
-
-    def _loop(self, step, sequences, states):
-        """Runs `step` over time by the loop of `keras.layers.RNN`, which reads no more than these attributes.
-
-        The loop is given no mask: its treatment of masks differs between backends, and ours is part of `step`.
-        """
-        loop = types.SimpleNamespace(
-            cell=step,
-            return_sequences=self.return_sequences,
-            go_backwards=self.go_backwards,
-            unroll=self.unroll,
-            stateful=False,
-            zero_output_for_mask=False,
-        )
-        last_output, outputs, states = keras.layers.RNN.inner_loop(loop, sequences, states, mask=None)
-        return last_output, outputs, list(states)
+        recurrence = (self, sequences, state, mask, input_mask, recurrent_mask)
+        reason = paths.why_not_kernel(self, mask, recurrent_mask, training)
+        if reason is None:
+            return paths.run_kernel(*recurrence, training)
+        if self.fused is True:
+            raise ArgumentError(
+                f"GRU {self.name!r} has fused=True, but there is no kernel for this call: {reason}. "
+                'Pass fused="auto" to go without one where there is none.'
+            )
+        return paths.run_cell(*recurrence)
 
     def _draw_dropout_masks(self, sequences, state, training):
         """Draws this call's masks for the inputs and for the state: a tensor, a list of three (z, r, h), or `None`."""
@@ -406,34 +334,6 @@ class GRU(keras.layers.GRU):
             recurrent_mask = self.cell.get_recurrent_dropout_mask(state)
             self.cell.reset_recurrent_dropout_mask()
         return input_mask, recurrent_mask
-
-    def _why_not_cudnn(self, mask, training):
-        """Returns why Keras' fused path would not compute what this layer means, or `None`."""
-        cell = self.cell
-        if not (cell.reset_after and cell.use_bias):
-            return "it computes the reset-after maths with biases only"
-        if (cell.activation, cell.recurrent_activation) != (keras.activations.tanh, keras.activations.sigmoid):
-            return "it computes tanh and sigmoid only"
-        if mask is not None:
-            return "it treats masked steps in its own way"
-        if training and (self.dropout or self.recurrent_dropout):
-            return "it does not follow this layer's dropout rules"
-        if self.unroll:
-            return "it cannot be unrolled"
-        if self.compute_dtype == "float64":
-            return "it may compute float64 in float32"
-        return None
-
-    def _takes_cudnn(self, sequences, mask, training):
-        if self.use_cudnn is False:
-            return False
-        reason = self._why_not_cudnn(mask, training)
-        if self.use_cudnn is True and reason:
-            raise ArgumentError(
-                f"GRU {self.name!r} has use_cudnn=True, but Keras' fused path cannot serve this call: {reason}. "
-                'Pass use_cudnn="auto".'
-            )
-        return self.use_cudnn is True or (reason is None and _is_on_gpu(sequences))
 
     def _standardize_mask(self, mask, sequences):
         """Returns the mask as booleans of shape (B, T), or `None`."""
@@ -570,19 +470,3 @@ class GRU(keras.layers.GRU):
 def _may_equal(shape, other):
     """Tells whether two shapes agree as far as they are known."""
     return all(a is None or b is None or a == b for a, b in zip(shape, other, strict=True))
-
-
-def _along_time(mask, axis):
-    """Makes a dropout mask (B, F), each of a list of them, or `None`, broadcast along the time axis."""
-    if isinstance(mask, (list, tuple)):
-        return [ops.expand_dims(m, axis) for m in mask]
-    return None if mask is None else ops.expand_dims(mask, axis)
-
-
-def _is_on_gpu(tensor):
-    backend = keras.backend.backend()
-    if backend == "torch":
-        return tensor.device.type == "cuda"
-    if backend in ("jax", "tensorflow"):
-        return any(not device.startswith("cpu") for device in keras.distribution.list_devices())
-    return False

@@ -115,7 +115,7 @@ class GRUCell(keras.layers.GRUCell):
     ):
         given = locals()
         where = f"GRUCell {kwargs['name']!r}" if kwargs.get("name") else "GRUCell"
-        resolved = arguments.resolve({name: given[name] for name in arguments.CELL_ARGUMENTS}, where)
+        resolved = arguments.resolve({name: given[name] for name in vocabulary.CELL_ARGUMENTS}, where)
         super().__init__(**resolved, **kwargs)
         # Keras' own cell silently replaces an implementation of 2 when there is recurrent dropout.
         self.implementation = resolved["implementation"]

@@ -130,9 +130,9 @@ def _save(path: str, letter: str, arrays: Sequence[np.ndarray]) -> None:
 
 def _work(recipe: Mapping[str, Any]) -> None:
     """What one process does."""
-    from keras_gru_ext.legacy.conversion import predict
     from keras_gru_ext.legacy.loader import load_model
     from keras_gru_ext.legacy.stock import to_stock
+    from keras_gru_ext.legacy.verification import predict
 
     model = load_model(recipe["path"], **recipe["loading"])
     model = to_stock(model) if recipe["stock"] else model

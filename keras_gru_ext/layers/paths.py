@@ -1,0 +1,131 @@
+"""The ways to run a layer's recurrence: by a kernel, by the cell in Keras' loop, or by Keras' own fused path.
+
+All take batch-major sequences (B, T, F) whose masked steps hold zeros, and return what `GRU.inner_loop` returns.
+"""
+
+import types
+
+import keras
+from keras import ops
+
+from keras_gru_ext import activations, kernels
+
+
+def why_not_kernel(layer, mask, recurrent_mask, training):
+    """Returns why this call cannot go by a kernel, or `None`."""
+    backend = keras.backend.backend()
+    if layer.fused is False:
+        return "the layer has fused=False"
+    if layer.unroll:
+        return "unroll=True asks for the loop to be laid out step by step"
+    return kernels.why_not(_spec(layer, mask, recurrent_mask, training), backend) or kernels.why_not_now(backend)
+
+
+def run_kernel(layer, sequences, state, mask, input_mask, recurrent_mask, training):
+    """Runs the recurrence by the backend's kernel, which is time-major."""
+    spec = _spec(layer, mask, recurrent_mask, training)
+    projected = layer.cell.project(ops.swapaxes(sequences, 0, 1), _along_time(input_mask, axis=0))
+    outputs, last_output, state = kernels.kernel_for(spec, keras.backend.backend())(
+        spec,
+        projected,
+        *layer.cell.recurrent_weights(),
+        state,
+        None if mask is None else ops.swapaxes(mask, 0, 1),
+        ops.stack(recurrent_mask) if isinstance(recurrent_mask, (list, tuple)) else recurrent_mask,
+    )
+    return last_output, None if outputs is None else ops.swapaxes(outputs, 0, 1), [state]
+
+
+def run_cell(layer, sequences, state, mask, input_mask, recurrent_mask):
+    """Runs the recurrence by the cell, step after step: the path that every backend has."""
+    cell = layer.cell
+    weights = cell.recurrent_weights()
+    projected = cell.project(sequences, _along_time(input_mask, axis=1))
+
+    def step(projected, states):
+        h = cell.step(projected, states[0], recurrent_mask, weights)
+        return h, [h]
+
+    def masked_step(projected_and_mask, states):
+        h, output = states
+        counts = projected_and_mask[:, -1:] > 0
+        h = ops.where(counts, cell.step(projected_and_mask[:, :-1], h, recurrent_mask, weights), h)
+        output = ops.where(counts, h, ops.zeros_like(h) if layer.zero_output_for_mask else output)
+        return output, [h, output]
+
+    if mask is None:
+        return _loop(layer, step, projected, [state])
+    # The loop slices one tensor, so the mask travels as its last column.
+    projected = ops.concatenate([projected, ops.cast(ops.expand_dims(mask, -1), projected.dtype)], axis=-1)
+    last_output, outputs, [state, _] = _loop(layer, masked_step, projected, [state, ops.zeros_like(state)])
+    return last_output, outputs, [state]
+
+
+def _loop(layer, step, sequences, states):
+    """Runs `step` over time by the loop of `keras.layers.RNN`, which reads no more than these attributes.
+
+    The loop is given no mask: its treatment of masks differs between backends, and ours is part of `step`.
+    """
+    loop = types.SimpleNamespace(
+        cell=step,
+        return_sequences=layer.return_sequences,
+        go_backwards=layer.go_backwards,
+        unroll=layer.unroll,
+        stateful=False,
+        zero_output_for_mask=False,
+    )
+    last_output, outputs, states = keras.layers.RNN.inner_loop(loop, sequences, states, mask=None)
+    return last_output, outputs, list(states)
+
+
+def why_not_cudnn(layer, mask, training):
+    """Returns why Keras' own fused path would not compute what this call means, or `None`."""
+    cell = layer.cell
+    if layer.use_cudnn is False:
+        return "the layer has use_cudnn=False"
+    if not (cell.reset_after and cell.use_bias):
+        return "it computes the reset-after maths with biases only"
+    if (cell.activation, cell.recurrent_activation) != (keras.activations.tanh, keras.activations.sigmoid):
+        return "it computes tanh and sigmoid only"
+    if mask is not None:
+        return "it treats masked steps in its own way"
+    if training and (layer.dropout or layer.recurrent_dropout):
+        return "it does not follow this layer's dropout rules"
+    if layer.unroll:
+        return "it cannot be unrolled"
+    if layer.compute_dtype == "float64":
+        return "it may compute float64 in float32"
+    return None
+
+
+def is_on_gpu(tensor):
+    """Whether cuDNN is at hand: never on TensorFlow, where the layer would lose XLA for it unasked."""
+    backend = keras.backend.backend()
+    if backend == "torch":
+        return tensor.device.type == "cuda"
+    return backend == "jax" and any(not device.startswith("cpu") for device in keras.distribution.list_devices())
+
+
+def _spec(layer, mask, recurrent_mask, training):
+    """Describes this call's recurrence to the kernels."""
+    cell = layer.cell
+    per_gate = isinstance(recurrent_mask, (list, tuple))
+    return kernels.GRUSpec(
+        reset_after=cell.reset_after,
+        activation=activations.kernel_name(cell.activation),
+        recurrent_activation=activations.kernel_name(cell.recurrent_activation),
+        has_recurrent_bias=cell.use_bias and cell.reset_after,
+        masked=mask is not None,
+        recurrent_dropout="none" if recurrent_mask is None else "per_gate" if per_gate else "shared",
+        return_sequences=layer.return_sequences,
+        zero_output_for_mask=bool(layer.zero_output_for_mask) and mask is not None,
+        go_backwards=layer.go_backwards,
+        training=bool(training),
+    )
+
+
+def _along_time(mask, axis):
+    """Makes a dropout mask (B, F), each of a list of them, or `None`, broadcast along the time axis."""
+    if isinstance(mask, (list, tuple)):
+        return [ops.expand_dims(m, axis) for m in mask]
+    return None if mask is None else ops.expand_dims(mask, axis)
