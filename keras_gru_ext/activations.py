@@ -29,8 +29,8 @@ def legacy_hard_sigmoid(x):
     Example:
 
     >>> import numpy as np
-    >>> np.asarray(legacy_hard_sigmoid(np.array([-2.5, 0.0, 1.0, 2.5]))).round(3).tolist()
-    [0.0, 0.5, 0.7, 1.0]
+    >>> np.asarray(legacy_hard_sigmoid(np.array([-2.5, 0.0, 1.25, 2.5]))).tolist()
+    [0.0, 0.5, 0.75, 1.0]
 
     Source: `hard_sigmoid` of every backend of Keras 1.0 to 2.3.1 and of tf.keras 1.4 to 2.15.
     """

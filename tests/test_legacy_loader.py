@@ -74,7 +74,7 @@ def test_a_frozen_layer_stays_frozen():
 
 
 @pytest.mark.parametrize("producer", [OLD, "tf.keras-2.4.4"])
-def test_compile(producer):
+def test_compile(trains, producer):
     fixture = named(producer, "trained_with_penalties")
     assert not load_model(fixture.model).compiled
     with pytest.warns(UserWarning, match=r"The optimizer \(RMSprop\) starts afresh: the slot variables"):
