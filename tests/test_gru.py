@@ -70,6 +70,15 @@ def test_both_conventions(rng, reset_after, use_bias, implementation):
     check(built(rng, reset_after=reset_after, use_bias=use_bias, implementation=implementation), sequences(rng))
 
 
+def test_the_comparison_can_fail(rng):
+    """The least difference that a wrong convention makes must be seen."""
+    layer, inputs = built(rng), sequences(rng)
+    wanted, _, _ = oracle(layer, inputs)
+    layer.cell.recurrent_activation = keras.activations.hard_sigmoid
+    with pytest.raises(AssertionError, match="outputs: off by"):
+        assert_close("outputs", to_numpy(layer(inputs)[0]), wanted, rounding("float32"))
+
+
 @pytest.mark.float64
 @pytest.mark.parametrize("use_bias", [True, False], ids=["bias", "no_bias"])
 @pytest.mark.parametrize("reset_after", [True, False], ids=["reset_after", "reset_before"])

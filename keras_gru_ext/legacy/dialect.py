@@ -103,7 +103,7 @@ def recognize(config: Mapping[str, Any], version: str | None, backend: str | Non
     Raises:
         FileFormatError: if the version cannot be read, or is of Keras 3.
 
-    Source: LEGACY files of Keras 1.0 to 2.3.1, tf.keras 1.4 to 2.15 and tf_keras 2.21, and the masked outputs that
+    Source: files of Keras 1.0 to 2.3.1, tf.keras 1.4 to 2.15 and tf_keras 2.21, and the masked outputs that
         those versions computed.
     """
     text = version if version else "1"
