@@ -121,6 +121,7 @@ PAIRS = {
 }
 
 
+KERAS = tuple(map(int, keras.__version__.split(".")[:2]))
 PAIRS_OF_VALUES = {
     "a function written as a dict": ({"class_name": "relu", "config": {}}, "relu"),
     "a function as tf.keras 2.13 wrote it": ({"class_name": "function", "config": "hard_sigmoid"}, HARD_SIGMOID),
@@ -142,6 +143,8 @@ PAIRS_OF_VALUES = {
 def test_activations(old, new):
     entry = layer("Dense", "d", units=1, activation=old)
     assert only(upgrade_model(sequential(entry), TENSORFLOW_2_4))["config"]["activation"] == new
+    if isinstance(new, dict) and new["class_name"] == "LeakyReLU" and KERAS < (3, 15):
+        pytest.skip("Keras 3.9 reads no layer from the config of an activation")
     assert callable(keras.activations.get(new))
 
 

@@ -158,6 +158,10 @@ class _Rewriting:
         if own.startswith(f"{_PACKAGE}>"):
             config = self._own(own.removeprefix(f"{_PACKAGE}>"), config, where)
             new.update(module="keras.layers", registered_name=None)
+            for call in new.get("inbound_nodes", ()):
+                # Keras 3.9 records arguments that were not given, too; stock layers do not have this one.
+                if call["kwargs"].get("sequences_mask", 0) is None:
+                    del call["kwargs"]["sequences_mask"]
         for argument in _SCALINGS[new["class_name"]].gates if new["class_name"] in _SCALINGS else ():
             if _is_legacy_config(config.get(argument)):
                 config[argument] = "hard_sigmoid"
