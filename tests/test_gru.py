@@ -14,6 +14,7 @@ from tests.helpers import (
     BACKEND,
     BATCH,
     FEATURES,
+    KERAS_VERSION,
     TIME,
     UNITS,
     assert_close,
@@ -459,7 +460,7 @@ class TestWhichPath:
 
     def test_keras_own_fused_path(self, rng):
         layer = built(rng, use_cudnn=True, reset_after=True, recurrent_activation="sigmoid")
-        if BACKEND in ("torch", "jax") and tuple(map(int, keras.__version__.split(".")[:2])) >= (3, 15):
+        if BACKEND in ("torch", "jax") and KERAS_VERSION >= (3, 15):
             check(layer, sequences(rng))
         else:  # without a GPU, Keras has none
             with pytest.raises(ValueError, match="use_cudnn=True"):

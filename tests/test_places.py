@@ -9,7 +9,19 @@ import pytest
 
 from keras_gru_ext import GRU, GRUCell
 from keras_gru_ext.errors import ArgumentError
-from tests.helpers import BACKEND, BATCH, FEATURES, TIME, UNITS, assert_close, oracle, randomize, rounding, to_numpy
+from tests.helpers import (
+    BACKEND,
+    BATCH,
+    FEATURES,
+    KERAS_VERSION,
+    TIME,
+    UNITS,
+    assert_close,
+    oracle,
+    randomize,
+    rounding,
+    to_numpy,
+)
 
 
 @pytest.fixture
@@ -339,7 +351,7 @@ def test_torch_compile(rng, inputs):
 def test_torch_jit(inputs):
     if BACKEND != "torch":
         pytest.skip("for the PyTorch backend")
-    if tuple(map(int, keras.__version__.split(".")[:2])) < (3, 13):
+    if KERAS_VERSION < (3, 13):
         pytest.skip("torch 2.13 cannot compile the training step of an older Keras")
     if shutil.which("c++") is None:
         pytest.skip("torch.compile needs a C++ compiler")

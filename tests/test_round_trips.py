@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from keras_gru_ext import GRU, GRUCell
-from tests.helpers import BACKEND, FEATURES, TIME, UNITS, assert_close, sample_model, to_numpy
+from tests.helpers import BACKEND, FEATURES, KERAS_VERSION, TIME, UNITS, assert_close, sample_model, to_numpy
 
 FIXTURES = pathlib.Path(__file__).parents[1] / "serialization_fixtures" / "keras_gru_ext"
 
@@ -168,7 +168,7 @@ def test_a_stateful_model_saves_without_its_state(tmp_path, rng):
 
 
 @pytest.mark.skipif(
-    tuple(map(int, keras.__version__.split(".")[:2])) < (3, 15),
+    KERAS_VERSION < (3, 15),
     reason="written by Keras 3.15, and Keras reads no files that a newer Keras wrote",
 )
 @pytest.mark.parametrize("suffix", [".keras", ".weights.h5", ".h5"])

@@ -314,9 +314,10 @@ class GRU(keras.layers.GRU):
             # What stands at a masked step must not matter, not even to the gradient if it is NaN.
             sequences = ops.where(ops.expand_dims(mask, -1), sequences, ops.zeros_like(sequences))
         recurrence = (self, sequences, state, mask, input_mask, recurrent_mask)
-        reason = paths.why_not_kernel(self, mask, recurrent_mask, training)
+        spec = paths.spec_of(self, mask, recurrent_mask, training)
+        reason = paths.why_not_kernel(self, spec)
         if reason is None:
-            return paths.run_kernel(*recurrence, training)
+            return paths.run_kernel(spec, *recurrence)
         if self.fused is True:
             raise ArgumentError(
                 f"GRU {self.name!r} has fused=True, but there is no kernel for this call: {reason}. "

@@ -11,19 +11,18 @@ from keras import ops
 from keras_gru_ext import activations, kernels
 
 
-def why_not_kernel(layer, mask, recurrent_mask, training):
-    """Returns why this call cannot go by a kernel, or `None`."""
+def why_not_kernel(layer, spec):
+    """Returns why a call whose `spec_of` this is cannot go by a kernel, or `None`."""
     backend = keras.backend.backend()
     if layer.fused is False:
         return "the layer has fused=False"
     if layer.unroll:
         return "unroll=True asks for the loop to be laid out step by step"
-    return kernels.why_not(_spec(layer, mask, recurrent_mask, training), backend) or kernels.why_not_now(backend)
+    return kernels.why_not(spec, backend) or kernels.why_not_now(backend)
 
 
-def run_kernel(layer, sequences, state, mask, input_mask, recurrent_mask, training):
+def run_kernel(spec, layer, sequences, state, mask, input_mask, recurrent_mask):
     """Runs the recurrence by the backend's kernel, which is time-major."""
-    spec = _spec(layer, mask, recurrent_mask, training)
     projected = layer.cell.project(ops.swapaxes(sequences, 0, 1), _along_time(input_mask, axis=0))
     outputs, last_output, state = kernels.kernel_for(spec, keras.backend.backend())(
         spec,
@@ -106,7 +105,7 @@ def is_on_gpu(tensor):
     return backend == "jax" and any(not device.startswith("cpu") for device in keras.distribution.list_devices())
 
 
-def _spec(layer, mask, recurrent_mask, training):
+def spec_of(layer, mask, recurrent_mask, training):
     """Describes this call's recurrence to the kernels."""
     cell = layer.cell
     per_gate = isinstance(recurrent_mask, (list, tuple))
