@@ -66,29 +66,30 @@ def oracle(layer, inputs, **options):
 def oracle_gradients(layer, inputs, initial_state, mask, d_outputs, d_state):
     """Gradients of `sum(outputs * d_outputs) + sum(state * d_state)` for a batch-major layer, in float64."""
     kernel, recurrent_kernel, *bias = (np.asarray(w, "float64") for w in layer.get_weights())
-    input_bias, recurrent_bias = (bias[0] if layer.reset_after else (bias[0], None)) if bias else (0.0, None)
+    input_bias, recurrent_bias = (bias[0] if layer.reset_after else (bias[0], None)) if bias else (None, None)
     meaning = _meaning(layer)
     spec = GRUSpec(
         has_recurrent_bias=recurrent_bias is not None, masked=mask is not None, return_sequences=True, **meaning
     )
-    x = np.swapaxes(inputs.astype("float64"), 0, 1)
-    d_projected, d_recurrent_kernel, d_recurrent_bias, d_initial_state = gru_gradients(
+    d_inputs, d_kernel, d_input_bias, d_recurrent_kernel, d_recurrent_bias, d_initial_state = gru_gradients(
         spec,
-        x @ kernel + input_bias,
+        np.swapaxes(inputs, 0, 1),
+        kernel,
+        input_bias,
         recurrent_kernel,
         recurrent_bias,
         initial_state,
         None if mask is None else np.swapaxes(mask, 0, 1),
         None,
+        None,
         np.swapaxes(d_outputs, 0, 1),
         None,
         d_state,
     )
-    d_input_bias = d_projected.sum((0, 1))
     gradients = {
-        "inputs": np.swapaxes(d_projected @ kernel.T, 0, 1),
+        "inputs": np.swapaxes(d_inputs, 0, 1),
         "initial_state": d_initial_state,
-        "kernel": np.einsum("tbf,tbu->fu", x, d_projected),
+        "kernel": d_kernel,
         "recurrent_kernel": d_recurrent_kernel,
     }
     if bias:

@@ -57,6 +57,7 @@ class Case:
             "bias" if spec.has_recurrent_bias else "",
             f"mask_{self.mask}" if spec.masked else "",
             "zeroed" if spec.zero_output_for_mask else "",
+            f"input_{spec.input_dropout}" if spec.input_dropout != "none" else "",
             f"dropout_{spec.recurrent_dropout}" if spec.recurrent_dropout != "none" else "",
             "backwards" if spec.go_backwards else "",
             "" if spec.return_sequences else "last",
@@ -98,6 +99,9 @@ VARIANTS = [
     case(6, 4, 3, "after", recurrent_dropout="shared"),
     case(6, 4, 3, "before", recurrent_dropout="per_gate"),
     case(6, 4, 3, "after", recurrent_dropout="per_gate", mask="left"),
+    case(6, 4, 3, "before", input_dropout="shared", mask="holes"),
+    case(6, 4, 3, "after", input_dropout="per_gate", recurrent_dropout="per_gate", go_backwards=True),
+    case(6, 4, 3, "before", input_dropout="per_gate", recurrent_dropout="shared", mask="left"),
     case(6, 4, 3, "after", has_recurrent_bias=False, go_backwards=True),
     case(6, 4, 3, "before", return_sequences=False),
     case(6, 4, 3, "after", return_sequences=False, mask="holes", go_backwards=True),
@@ -128,14 +132,25 @@ DTYPES = [
 CASES = SIZES + VARIANTS + DTYPES
 
 
+DIFFERENTIATED = 6
+"""How many of the arguments after the spec have a gradient; all of them come first."""
+
+
 def problem(case):
     """Arguments of `gru` after the spec, rounded to the dtype of `case`, and cotangents; as float64.
 
-    Inputs at masked steps are NaN: nothing may depend on them.
+    There are two features more than units. Inputs at masked steps are large: nothing may depend on them.
     """
     rng = np.random.default_rng(zlib.crc32(str(case).encode()))
     spec, steps, batch, units = case.spec, case.steps, case.batch, case.units
-    mask = masks = bias = None
+    features = units + 2
+
+    def dropout(kind, size):
+        if kind == "none":
+            return None
+        return (rng.random((*((3,) if kind == "per_gate" else ()), batch, size)) > 0.3) / 0.7
+
+    mask = recurrent_bias = None
     if spec.masked:
         mask = rng.random((steps, batch)) > 0.4
         if case.mask == "left":
@@ -143,15 +158,22 @@ def problem(case):
         if case.mask == "nothing":
             mask[:, ::2] = False
     if spec.has_recurrent_bias:
-        bias = 0.3 * rng.normal(size=3 * units)
-    if spec.recurrent_dropout != "none":
-        gates = (3,) if spec.recurrent_dropout == "per_gate" else ()
-        masks = (rng.random((*gates, batch, units)) > 0.3) / 0.7
-    projected = rng.normal(size=(steps, batch, 3 * units))
+        recurrent_bias = 0.3 * rng.normal(size=3 * units)
+    inputs = rng.normal(size=(steps, batch, features))
     if spec.masked:
-        projected[~mask] = np.nan
-    kernel = 0.8 * rng.normal(size=(units, 3 * units)) / np.sqrt(units)
-    arguments = (projected, kernel, bias, rng.normal(size=(batch, units)), mask, masks)
+        inputs[~mask] = 100.0
+    arguments = (
+        inputs,
+        0.8 * rng.normal(size=(features, 3 * units)) / np.sqrt(features),
+        # Without a recurrent bias there is none for the inputs in half of the cases.
+        None if recurrent_bias is None and steps % 2 else 0.3 * rng.normal(size=3 * units),
+        0.8 * rng.normal(size=(units, 3 * units)) / np.sqrt(units),
+        recurrent_bias,
+        rng.normal(size=(batch, units)),
+        mask,
+        dropout(spec.input_dropout, features),
+        dropout(spec.recurrent_dropout, units),
+    )
     cotangents = [rng.normal(size=(steps, batch, units)), *rng.normal(size=(2, batch, units))]
     if not spec.return_sequences:
         cotangents[0] = None
@@ -254,14 +276,17 @@ PLAIN_ACTIVATION = {
 }
 
 
-def plain_gru(spec, projected, U, c, h, mask, m):
+def plain_gru(spec, x, W, b, U, c, h, mask, m_x, m):
     """The same maths as a reader would write it, for the framework to differentiate."""
     s, a = PLAIN_ACTIVATION[spec.recurrent_activation], PLAIN_ACTIVATION[spec.activation]
     units = h.shape[-1]
     z_, r_, h_ = (slice(i * units, (i + 1) * units) for i in range(3))
     m_z, m_r, m_h = (m[0], m[1], m[2]) if spec.recurrent_dropout == "per_gate" else (m, m, m)
-    if mask is not None:
-        projected = ops.where(mask[..., None], projected, ops.zeros_like(projected))
+    m_x = [m_x[0], m_x[1], m_x[2]] if spec.input_dropout == "per_gate" else [m_x] * 3
+    projected = ops.concatenate(
+        [(x if v is None else x * v) @ W[:, i] for v, i in zip(m_x, (z_, r_, h_), strict=True)], axis=-1
+    )
+    projected = projected if b is None else projected + b
 
     def step(carry, now):
         h, output = carry
@@ -300,8 +325,8 @@ def plain_gru(spec, projected, U, c, h, mask, m):
 
 
 RESULTS = ("outputs", "last_output", "final_state")
-GRADIENTS = ("d_projected", "d_recurrent_kernel", "d_recurrent_bias", "d_initial_state")
-SUMS_OVER_STEPS = ("d_recurrent_kernel", "d_recurrent_bias")
+GRADIENTS = ("d_inputs", "d_kernel", "d_bias", "d_recurrent_kernel", "d_recurrent_bias", "d_initial_state")
+SUMS_OVER_STEPS = ("d_kernel", "d_bias", "d_recurrent_kernel", "d_recurrent_bias")
 
 
 def worst_errors(values, exact):
@@ -352,7 +377,9 @@ def compare(case):
     given = [to_tensor(x, case.dtype) for x in cotangents]
 
     def run(function):
-        return results_and_gradients(lambda *arrays: function(spec, *arrays, *tensors[4:]), tensors[:4], given)
+        return results_and_gradients(
+            lambda *arrays: function(spec, *arrays, *tensors[DIFFERENTIATED:]), tensors[:DIFFERENTIATED], given
+        )
 
     kernel, kernel_gradients = run(kernel_for(spec, BACKEND))
     plain, plain_gradients = run(plain_gru)
@@ -415,8 +442,8 @@ def test_every_activation_in_the_loop(case):
     arguments, cotangents = problem(case)
     tensors = [to_tensor(x, case.dtype) for x in arguments]
     results, gradients = results_and_gradients(
-        lambda *arrays: kernel_for(case.spec, BACKEND)(case.spec, *arrays, *tensors[4:]),
-        tensors[:4],
+        lambda *arrays: kernel_for(case.spec, BACKEND)(case.spec, *arrays, *tensors[DIFFERENTIATED:]),
+        tensors[:DIFFERENTIATED],
         [to_tensor(x, case.dtype) for x in cotangents],
     )
     exact = reference.gru(case.spec, *arguments)
@@ -446,7 +473,7 @@ def test_where_nothing_counts_the_state_passes_unchanged(maths):
     tensors = [to_tensor(x, "float32") for x in arguments]
     spec = case(5, 4, 3, maths, mask="nothing").spec
     outputs, last_output, final_state = kernel_for(spec, BACKEND)(spec, *tensors)
-    np.testing.assert_array_equal(to_numpy(final_state)[::2], arguments[3][::2])
+    np.testing.assert_array_equal(to_numpy(final_state)[::2], arguments[5][::2])
     np.testing.assert_array_equal(to_numpy(last_output)[::2], 0)
     np.testing.assert_array_equal(to_numpy(outputs)[:, ::2], 0)
 
@@ -475,8 +502,8 @@ def test_a_broken_term_is_noticed(maths, table, monkeypatch):
 
 SECOND_ORDER = [
     case(4, 3, 2, "before", dtype="float64"),
-    case(4, 3, 2, "after", dtype="float64", mask="holes", recurrent_dropout="per_gate"),
-    case(4, 3, 2, "before", dtype="float64", mask="left", recurrent_dropout="shared"),
+    case(4, 3, 2, "after", dtype="float64", mask="holes", recurrent_dropout="per_gate", input_dropout="shared"),
+    case(4, 3, 2, "before", dtype="float64", mask="left", recurrent_dropout="shared", input_dropout="per_gate"),
     case(3, 2, 2, "before", dtype="float64", activation="elu", recurrent_activation="sigmoid"),
     case(4, 3, 2, "after", dtype="float64", return_sequences=False, training=False),
 ]
@@ -485,15 +512,14 @@ SECOND_ORDER = [
 def differentiable(case):
     """The kernel and the plain loop as functions of the arrays that are differentiated, and those arrays."""
     arguments, _ = problem(case)
-    if case.spec.masked:  # The plain loop's tangents cannot pass a NaN.
-        arguments[0] = np.nan_to_num(arguments[0])
     tensors = [to_tensor(x, case.dtype) for x in arguments]
-    arrays = [x for x in tensors[:4] if x is not None]
+    arrays = [x for x in tensors[:DIFFERENTIATED] if x is not None]
 
     def closed(function):
-        def call(projected, kernel, *rest):
-            c, h0 = rest if case.spec.has_recurrent_bias else (None, *rest)
-            return function(case.spec, projected, kernel, c, h0, *tensors[4:])
+        def call(*arrays):
+            given = iter(arrays)
+            arrays = [None if x is None else next(given) for x in tensors[:DIFFERENTIATED]]
+            return function(case.spec, *arrays, *tensors[DIFFERENTIATED:])
 
         return call
 
@@ -537,8 +563,8 @@ def test_torch_func(case):
     batches = torch.stack([arrays[0], 0.5 * arrays[0], -arrays[0]])
 
     def transformed(function):
-        def loss(kernel, projected):
-            return smooth_sum(function(projected, kernel, *arrays[2:]))
+        def loss(kernel, inputs):
+            return smooth_sum(function(inputs, kernel, *arrays[2:]))
 
         func = torch.func
         U = arrays[1]
@@ -607,11 +633,11 @@ def test_torch_compile_does_not_depend_on_the_number_of_steps():
         return graph
 
     torch.compiler.reset()
-    compiled = torch.compile(lambda *a: gru(spec, *a, None, None), fullgraph=True, dynamic=True, backend=count)
+    compiled = torch.compile(lambda *a: gru(spec, *a), fullgraph=True, dynamic=True, backend=count)
     for steps, batch in ((4, 3), (9, 5), (2, 7)):
         arguments, _ = problem(case(steps, batch, 2, "before"))
-        tensors = [to_tensor(x, "float32") for x in arguments[:4]]
-        for mine, theirs in zip(compiled(*tensors), gru(spec, *tensors, None, None), strict=True):
+        tensors = [to_tensor(x, "float32") for x in arguments]
+        for mine, theirs in zip(compiled(*tensors), gru(spec, *tensors), strict=True):
             torch.testing.assert_close(mine, theirs)
     assert len(graphs) == 1
 
@@ -703,8 +729,8 @@ def test_jax_transformations(case):
     batches = jnp.stack([arrays[0], 0.5 * arrays[0], -arrays[0]])
 
     def transformed(function):
-        def loss(kernel, projected):
-            return smooth_sum(function(projected, kernel, *arrays[2:]))
+        def loss(kernel, inputs):
+            return smooth_sum(function(inputs, kernel, *arrays[2:]))
 
         U, P = arrays[:2][::-1]
         tangents = (jnp.ones_like(U), jnp.cos(P))
@@ -768,7 +794,8 @@ def test_tensorflow_unknown_batch_and_steps(compiled):
 
     @tf.function(
         input_signature=[
-            tf.TensorSpec((None, None, 6)),
+            tf.TensorSpec((None, None, 4)),
+            tf.TensorSpec((4, 6)),
             tf.TensorSpec((2, 6)),
             tf.TensorSpec((None, 2)),
             tf.TensorSpec((None, None), tf.bool),
@@ -776,21 +803,22 @@ def test_tensorflow_unknown_batch_and_steps(compiled):
         jit_compile=compiled,
         autograph=False,
     )
-    def gradients(projected, kernel, h0, mask):
-        traces.append(projected.shape)
+    def gradients(inputs, kernel, recurrent_kernel, h0, mask):
+        traces.append(inputs.shape)
         with tf.GradientTape() as tape:
-            tape.watch(kernel)
-            results = gru(spec, projected, kernel, None, h0, mask, None)
+            tape.watch(recurrent_kernel)
+            results = gru(spec, inputs, kernel, None, recurrent_kernel, None, h0, mask, None, None)
             loss = smooth_sum(results)
-        return *results, tape.gradient(loss, kernel)
+        return *results, tape.gradient(loss, recurrent_kernel)
 
     for steps, batch in ((4, 3), (7, 2), (1, 1)):
         arguments, _ = problem(case(steps, batch, 2, "before", mask="holes"))
+        arguments[2] = None
         *exact, last = reference.gru(spec, *arguments)
         exact = (*exact, last)
-        results = gradients(*(to_tensor(arguments[i], "float32") for i in (0, 1, 3, 4)))
+        results = gradients(*(to_tensor(arguments[i], "float32") for i in (0, 1, 3, 5, 6)))
         d = [2 * y for y in exact]
-        d_kernel = reference.gru_gradients(spec, *arguments, *d)[1]
+        d_kernel = reference.gru_gradients(spec, *arguments, *d)[3]
         for mine, value in zip(results, (*exact, d_kernel), strict=True):
             np.testing.assert_allclose(mine, value, rtol=1e-4, atol=1e-5)
     assert len(traces) == 1
@@ -876,9 +904,10 @@ def test_why_not_has_no_objection_to_the_table(backend):
     [
         ({"reset_after": False, "has_recurrent_bias": True}, "needs reset_after=True"),
         ({"zero_output_for_mask": True}, "needs masked=True"),
-        ({"recurrent_dropout": "both"}, "got 'both'"),
+        ({"input_dropout": "both"}, "input_dropout must be .* got 'both'"),
+        ({"recurrent_dropout": "both"}, "recurrent_dropout must be .* got 'both'"),
     ],
-    ids=["bias", "zero-output", "dropout"],
+    ids=["bias", "zero-output", "input-dropout", "recurrent-dropout"],
 )
 def test_specs_that_contradict_themselves_are_refused(options, message):
     with pytest.raises(ArgumentError, match=message):

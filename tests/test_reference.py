@@ -7,31 +7,37 @@ import pytest
 
 from keras_gru_ext.errors import ArgumentError
 from keras_gru_ext.kernels.reference import ACTIVATION, SLOPE, gru, gru_gradients, reference_gru
-from keras_gru_ext.kernels.spec import ACTIVATIONS, GRUSpec
+from keras_gru_ext.kernels.spec import ACTIVATIONS, DROPOUT, GRUSpec
 
 SMOOTH = ("tanh", "sigmoid", "linear", "softplus", "softsign")
 
 
-def problem(spec, steps=4, batch=3, units=2, seed=0):
+def problem(spec, steps=4, batch=3, features=3, units=2, seed=0):
     """Arguments of `gru` after `spec`, and cotangents for its three results."""
     rng = np.random.default_rng(seed)
-    mask = masks = bias = None
+
+    def dropout(kind, size):
+        if kind == "none":
+            return None
+        return (rng.random((*((3,) if kind == "per_gate" else ()), batch, size)) > 0.3) / 0.7
+
+    mask = recurrent_bias = None
     if spec.masked:
         mask = rng.random((steps, batch)) > 0.3
         mask[:2, 0] = False
         mask[:, 1] = False
     if spec.has_recurrent_bias:
-        bias = 0.3 * rng.normal(size=3 * units)
-    if spec.recurrent_dropout != "none":
-        gates = (3,) if spec.recurrent_dropout == "per_gate" else ()
-        masks = (rng.random((*gates, batch, units)) > 0.3) / 0.7
+        recurrent_bias = 0.3 * rng.normal(size=3 * units)
     arguments = [
-        rng.normal(size=(steps, batch, 3 * units)),
+        rng.normal(size=(steps, batch, features)),
+        rng.normal(size=(features, 3 * units)),
+        0.3 * rng.normal(size=3 * units),
         rng.normal(size=(units, 3 * units)),
-        bias,
+        recurrent_bias,
         rng.normal(size=(batch, units)),
         mask,
-        masks,
+        dropout(spec.input_dropout, features),
+        dropout(spec.recurrent_dropout, units),
     ]
     cotangents = [
         rng.normal(size=(steps, batch, units)),
@@ -60,13 +66,14 @@ SPECS = [
         activation=SMOOTH[i % 5],
         recurrent_activation=SMOOTH[(i // 2) % 2],
         masked=masked,
+        input_dropout=DROPOUT[i % 3],
         recurrent_dropout=dropout,
         return_sequences=True,
         zero_output_for_mask=masked and i % 3 == 0,
         go_backwards=i % 2 == 1,
     )
     for i, (after, masked, dropout) in enumerate(
-        itertools.product((False, True), (False, True), ("none", "shared", "per_gate"))
+        itertools.product((False, True), (False, True), DROPOUT)
     )
 ]
 
@@ -80,6 +87,7 @@ SPECS = [
             s.activation,
             s.recurrent_activation,
             "masked" if s.masked else "unmasked",
+            s.input_dropout,
             s.recurrent_dropout,
         )
     ),
@@ -93,7 +101,7 @@ def test_gradients_are_central_differences(spec):
 
     gradients = gru_gradients(spec, *arguments, *cotangents)
     step = 1e-6
-    for array, gradient in zip(arguments[:4], gradients, strict=True):
+    for array, gradient in zip(arguments[:6], gradients, strict=True):
         if array is None:
             assert gradient is None
             continue
@@ -201,13 +209,24 @@ def test_masks_by_hand(mask, options, expected):
 
 
 @pytest.mark.parametrize("reset_after", [False, True])
-def test_masked_inputs_may_be_nan(reset_after):
+def test_masked_inputs_do_not_matter(reset_after):
     spec = GRUSpec(reset_after=reset_after, masked=True, return_sequences=True)
     arguments, cotangents = problem(spec)
     expected = gru_gradients(spec, *arguments, *cotangents)
-    arguments[0][~arguments[4]] = np.nan
+    arguments[0][~arguments[6]] = 1e3
     for gradient, value in zip(gru_gradients(spec, *arguments, *cotangents), expected, strict=True):
         np.testing.assert_array_equal(gradient, value)
+
+
+def test_without_an_input_bias_there_is_no_gradient_of_one():
+    spec = GRUSpec(return_sequences=True)
+    arguments, cotangents = problem(spec)
+    arguments[2] = np.zeros_like(arguments[2])
+    expected = gru_gradients(spec, *arguments, *cotangents)
+    arguments[2] = None
+    gradients = gru_gradients(spec, *arguments, *cotangents)
+    assert gradients[2] is None
+    np.testing.assert_array_equal(gradients[1], expected[1])
 
 
 def test_time_major_is_a_transpose():

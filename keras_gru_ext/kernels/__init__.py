@@ -41,9 +41,9 @@ def why_not_now(backend):
 def kernel_for(spec, backend):
     """Returns the function that runs `spec` on `backend`.
 
-    Its signature is the same for every backend: `gru(spec, projected, recurrent_kernel, recurrent_bias,
-    initial_state, mask, recurrent_masks) -> (outputs, last_output, final_state)`, as documented in each
-    kernel's file and in `reference.py`.
+    Its signature is the same for every backend: `gru(spec, inputs, kernel, bias, recurrent_kernel,
+    recurrent_bias, initial_state, mask, input_masks, recurrent_masks) -> (outputs, last_output, final_state)`,
+    as documented in each kernel's file and in `reference.py`.
 
     Raises:
         ArgumentError: There is no kernel; the message is the one of `why_not`.

@@ -35,28 +35,51 @@ SLOPE = {
 """Name -> derivative of the activation, written in terms of its OUTPUT."""
 
 
-def gru(spec, projected, recurrent_kernel, recurrent_bias, initial_state, mask, recurrent_masks):
+def gru(
+    spec,
+    inputs,
+    kernel,
+    bias,
+    recurrent_kernel,
+    recurrent_bias,
+    initial_state,
+    mask,
+    input_masks,
+    recurrent_masks,
+):
     """Runs the recurrence of `spec` in float64.
 
-    Letters: T time, B batch, U units; gate order z | r | candidate.
+    Letters: T time, B batch, F features, U units; gate order z | r | candidate.
 
     Args:
         spec: A `GRUSpec`.
-        projected: (T, B, 3U). Inputs times kernel plus input bias.
+        inputs: (T, B, F). Finite, at masked steps as well.
+        kernel: (F, 3U).
+        bias: (3U,) or `None`. Input bias.
         recurrent_kernel: (U, 3U).
         recurrent_bias: (3U,), or `None` unless `spec.has_recurrent_bias`.
         initial_state: (B, U).
         mask: (T, B) bool, `True` where the step counts; `None` unless `spec.masked`.
+        input_masks: `None`, (B, F) or (3, B, F), as `spec.input_dropout` says.
         recurrent_masks: `None`, (B, U) or (3, B, U), as `spec.recurrent_dropout` says.
 
     Returns:
         `(outputs, last_output, final_state)`: (T, B, U) or `None` without `spec.return_sequences`, (B, U),
         (B, U); all float64.
     """
-    projected, U, c, h0, mask, m = _prepared(
-        spec, projected, recurrent_kernel, recurrent_bias, initial_state, mask, recurrent_masks
+    x, W, b, U, c, h0, mask, m_x, m = _prepared(
+        spec,
+        inputs,
+        kernel,
+        bias,
+        recurrent_kernel,
+        recurrent_bias,
+        initial_state,
+        mask,
+        input_masks,
+        recurrent_masks,
     )
-    states, _, _, _, _ = _forward(spec, projected, U, c, h0, mask, m)
+    states, _, _, _, _ = _forward(spec, _project(x, W, b, m_x), U, c, h0, mask, m)
     shown = _shown(spec, mask, states)
     outputs = np.where(shown, states, 0.0)
     return (outputs if spec.return_sequences else None), outputs[-1], states[-1]
@@ -64,11 +87,14 @@ def gru(spec, projected, recurrent_kernel, recurrent_bias, initial_state, mask, 
 
 def gru_gradients(
     spec,
-    projected,
+    inputs,
+    kernel,
+    bias,
     recurrent_kernel,
     recurrent_bias,
     initial_state,
     mask,
+    input_masks,
     recurrent_masks,
     d_outputs,
     d_last_output,
@@ -77,25 +103,37 @@ def gru_gradients(
     """Gradients of `sum(outputs * d_outputs) + sum(last_output * d_last_output) + sum(final_state * d_final_state)`.
 
     Args:
-        spec: As in `gru`, and so the next six.
-        projected: (T, B, 3U).
+        spec: As in `gru`, and so the next nine.
+        inputs: (T, B, F).
+        kernel: (F, 3U).
+        bias: (3U,) or `None`.
         recurrent_kernel: (U, 3U).
         recurrent_bias: (3U,) or `None`.
         initial_state: (B, U).
         mask: (T, B) or `None`. Not differentiated.
+        input_masks: `None`, (B, F) or (3, B, F). Not differentiated.
         recurrent_masks: `None`, (B, U) or (3, B, U). Not differentiated.
         d_outputs: (T, B, U) or `None`.
         d_last_output: (B, U) or `None`.
         d_final_state: (B, U) or `None`.
 
     Returns:
-        `(d_projected, d_recurrent_kernel, d_recurrent_bias, d_initial_state)` with the shapes of the arguments, in
-        float64; `d_recurrent_bias` is `None` where there is no such bias.
+        `(d_inputs, d_kernel, d_bias, d_recurrent_kernel, d_recurrent_bias, d_initial_state)` with the shapes of the
+        arguments, in float64; `None` for a bias that is `None`.
     """
-    projected, U, c, h0, mask, m = _prepared(
-        spec, projected, recurrent_kernel, recurrent_bias, initial_state, mask, recurrent_masks
+    x, W, b, U, c, h0, mask, m_x, m = _prepared(
+        spec,
+        inputs,
+        kernel,
+        bias,
+        recurrent_kernel,
+        recurrent_bias,
+        initial_state,
+        mask,
+        input_masks,
+        recurrent_masks,
     )
-    states, z, r, g, q = _forward(spec, projected, U, c, h0, mask, m)
+    states, z, r, g, q = _forward(spec, _project(x, W, b, m_x), U, c, h0, mask, m)
     shown = _shown(spec, mask, states)
     d_states = np.zeros_like(states)
     if d_outputs is not None:
@@ -105,27 +143,56 @@ def gru_gradients(
     if d_final_state is not None:
         d_states[-1] += d_final_state
     dP, dU, dc, dh0 = _backward(spec, U, h0, mask, m, states, z, r, g, q, d_states)
+    dx, dW, db = _project_gradients(x, W, m_x, dP)
     return (
-        (dP[::-1] if spec.go_backwards else dP),
+        (dx[::-1] if spec.go_backwards else dx),
+        dW,
+        (None if bias is None else db),
         dU,
         (dc if spec.has_recurrent_bias else None),
         dh0,
     )
 
 
-def _prepared(spec, projected, recurrent_kernel, recurrent_bias, initial_state, mask, recurrent_masks):
+def _prepared(
+    spec,
+    inputs,
+    kernel,
+    bias,
+    recurrent_kernel,
+    recurrent_bias,
+    initial_state,
+    mask,
+    input_masks,
+    recurrent_masks,
+):
     """The arguments as float64 arrays in the order of processing, with neutral values for what is absent."""
-    projected, U, h0 = (np.asarray(a, "float64") for a in (projected, recurrent_kernel, initial_state))
-    steps, batch, units = projected.shape[0], *h0.shape
-    c = np.zeros(3 * units) if recurrent_bias is None else np.asarray(recurrent_bias, "float64")
+    x, W, U, h0 = (np.asarray(a, "float64") for a in (inputs, kernel, recurrent_kernel, initial_state))
+    steps, batch, features = x.shape
+    units = h0.shape[1]
+    b, c = (np.zeros(3 * units) if a is None else np.asarray(a, "float64") for a in (bias, recurrent_bias))
     mask = np.ones((steps, batch), bool) if mask is None else np.asarray(mask, bool)
-    m = np.ones((batch, units)) if recurrent_masks is None else np.asarray(recurrent_masks, "float64")
-    m = np.broadcast_to(m, (3, batch, units))
-    # A masked step's input may hold anything, NaN included: it is not part of any result.
-    projected = np.where(mask[:, :, None], projected, 0.0)
+    m_x, m = (
+        np.broadcast_to(np.asarray(1.0 if masks is None else masks, "float64"), (3, batch, size))
+        for masks, size in ((input_masks, features), (recurrent_masks, units))
+    )
     if spec.go_backwards:
-        projected, mask = projected[::-1], mask[::-1]
-    return projected, U, c, h0, mask, m
+        x, mask = x[::-1], mask[::-1]
+    return x, W, b, U, c, h0, mask, m_x, m
+
+
+def _project(x, W, b, m_x):
+    """P of every step, (T, B, 3U)."""
+    gates = zip(m_x, np.split(W, 3, axis=-1), strict=True)
+    return np.concatenate([(x * m_i) @ W_i for m_i, W_i in gates], axis=-1) + b  # F0
+
+
+def _project_gradients(x, W, m_x, dP):
+    """dx, dW, db."""
+    gates = list(zip(m_x, np.split(W, 3, axis=-1), np.split(dP, 3, axis=-1), strict=True))
+    dx = sum(m_i * (dP_i @ W_i.T) for m_i, W_i, dP_i in gates)  # B9
+    dW = np.concatenate([np.einsum("tbi,tbj->ij", x * m_i, dP_i) for m_i, _, dP_i in gates], axis=-1)  # B9
+    return dx, dW, dP.sum((0, 1))  # B9
 
 
 def _forward(spec, projected, U, c, h0, mask, m):
@@ -217,7 +284,7 @@ def reference_gru(
     recurrent_dropout_masks=None,
     time_major=False,
 ):
-    """A whole GRU layer in float64, input projection included: what a layer of this package must return.
+    """A whole GRU layer in float64: what a layer of this package must return.
 
     Args:
         inputs: (B, T, F); (T, B, F) with `time_major`.
@@ -249,23 +316,27 @@ def reference_gru(
     if not time_major:
         x = x.swapaxes(0, 1)
         mask = None if mask is None else np.swapaxes(mask, 0, 1)
-    batch, features = x.shape[1:]
-    m_x = np.ones((batch, features)) if input_dropout_masks is None else np.asarray(input_dropout_masks, "float64")
-    m_x = np.broadcast_to(m_x, (3, batch, features))
-    projected = np.concatenate([(x * m_x[i]) @ W[:, i * units : (i + 1) * units] for i in range(3)], axis=-1) + b_in
     spec = GRUSpec(
         reset_after=reset_after,
         activation=activation,
         recurrent_activation=recurrent_activation,
         has_recurrent_bias=c is not None,
         masked=mask is not None,
+        input_dropout=_kind_of_dropout(input_dropout_masks),
+        recurrent_dropout=_kind_of_dropout(recurrent_dropout_masks),
         return_sequences=True,
         zero_output_for_mask=zero_output_for_mask and mask is not None,
         go_backwards=go_backwards,
     )
-    h0 = np.zeros((batch, units)) if initial_state is None else initial_state
-    outputs, last_output, final_state = gru(spec, projected, U, c, h0, mask, recurrent_dropout_masks)
+    h0 = np.zeros((x.shape[1], units)) if initial_state is None else initial_state
+    outputs, last_output, final_state = gru(
+        spec, x, W, b_in, U, c, h0, mask, input_dropout_masks, recurrent_dropout_masks
+    )
     return (outputs if time_major else outputs.swapaxes(0, 1)), last_output, final_state
+
+
+def _kind_of_dropout(masks):
+    return "none" if masks is None else "shared" if np.ndim(masks) == 2 else "per_gate"
 
 
 def _split_bias(bias, units, reset_after):

@@ -17,7 +17,7 @@ ACTIVATIONS = (
 )
 """The rows of the activation table in `kernels/README.md`: the names that every kernel knows."""
 
-RECURRENT_DROPOUT = ("none", "shared", "per_gate")
+DROPOUT = ("none", "shared", "per_gate")
 """No mask, one mask for the three gates, or one mask for each gate."""
 
 
@@ -25,7 +25,7 @@ RECURRENT_DROPOUT = ("none", "shared", "per_gate")
 class GRUSpec:
     """Description of one GRU recurrence, the same for every framework.
 
-    Letters: T time, B batch, U units. Gate order is z (update) | r (reset) | candidate in every 3U axis.
+    Letters: T time, B batch, F features, U units. Gate order is z (update) | r (reset) | candidate in every 3U axis.
 
     Attributes:
         reset_after: Whether the reset gate is applied after the product with the recurrent kernel (`True`:
@@ -35,6 +35,7 @@ class GRUSpec:
         has_recurrent_bias: Whether the product with the recurrent kernel gets a bias of its own, shape (3U,).
             Needs `reset_after`; otherwise that bias is part of the input bias.
         masked: Whether a sequence mask (T, B) is given.
+        input_dropout: `"none"`, `"shared"` (mask (B, F)) or `"per_gate"` (masks (3, B, F)).
         recurrent_dropout: `"none"`, `"shared"` (mask (B, U)) or `"per_gate"` (masks (3, B, U)).
         return_sequences: Whether the outputs of all steps are wanted.
         zero_output_for_mask: Whether the output of a masked step is zero rather than the previous output.
@@ -46,7 +47,7 @@ class GRUSpec:
 
     Raises:
         ArgumentError: `has_recurrent_bias` without `reset_after`, `zero_output_for_mask` without `masked`, or
-            a `recurrent_dropout` that is not in `RECURRENT_DROPOUT`.
+            an `input_dropout` or `recurrent_dropout` that is not in `DROPOUT`.
     """
 
     reset_after: bool = True
@@ -54,6 +55,7 @@ class GRUSpec:
     recurrent_activation: str = "sigmoid"
     has_recurrent_bias: bool = False
     masked: bool = False
+    input_dropout: str = "none"
     recurrent_dropout: str = "none"
     return_sequences: bool = False
     zero_output_for_mask: bool = False
@@ -64,12 +66,12 @@ class GRUSpec:
         if self.has_recurrent_bias and not self.reset_after:
             raise ArgumentError(
                 "has_recurrent_bias=True needs reset_after=True: with reset_after=False the bias of the recurrent "
-                "product is the same thing as the input bias; add it to the projected inputs."
+                "product is the same thing as the input bias; add it to that."
             )
         if self.zero_output_for_mask and not self.masked:
             raise ArgumentError("zero_output_for_mask=True needs masked=True: without a mask no step is masked.")
-        if self.recurrent_dropout not in RECURRENT_DROPOUT:
-            raise ArgumentError(
-                f"recurrent_dropout must be one of {', '.join(map(repr, RECURRENT_DROPOUT))}, "
-                f"got {self.recurrent_dropout!r}."
-            )
+        for argument in ("input_dropout", "recurrent_dropout"):
+            if getattr(self, argument) not in DROPOUT:
+                raise ArgumentError(
+                    f"{argument} must be one of {', '.join(map(repr, DROPOUT))}, got {getattr(self, argument)!r}."
+                )

@@ -314,7 +314,7 @@ class GRU(keras.layers.GRU):
             # What stands at a masked step must not matter, not even to the gradient if it is NaN.
             sequences = ops.where(ops.expand_dims(mask, -1), sequences, ops.zeros_like(sequences))
         recurrence = (self, sequences, state, mask, input_mask, recurrent_mask)
-        spec = paths.spec_of(self, mask, recurrent_mask, training)
+        spec = paths.spec_of(self, mask, input_mask, recurrent_mask, training)
         reason = paths.why_not_kernel(self, spec)
         if reason is None:
             return paths.run_kernel(spec, *recurrence)

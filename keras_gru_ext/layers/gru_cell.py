@@ -144,16 +144,20 @@ class GRUCell(keras.layers.GRUCell):
             inputs: Tensor of shape (..., F); a layer passes every time step at once.
             mask: Dropout mask that broadcasts to the inputs, or list of three (z, r, candidate), or `None`.
         """
+        kernel, bias = self.input_weights()
+        if not _is_per_gate(mask):
+            return _product(inputs, mask, kernel, bias)
+        blocks = zip(mask, _split_gates(kernel), strict=True)
+        projected = ops.concatenate([_product(inputs, m, block) for m, block in blocks], axis=-1)
+        return projected if bias is None else projected + bias
+
+    def input_weights(self):
+        """Returns the kernel (F, 3U) and the input bias (3U,), the latter `None` where there is none."""
         kernel = ops.convert_to_tensor(self.kernel)
-        if _is_per_gate(mask):
-            blocks = zip(mask, _split_gates(kernel), strict=True)
-            projected = ops.concatenate([_product(inputs, m, block) for m, block in blocks], axis=-1)
-        else:
-            projected = _product(inputs, mask, kernel)
         if not self.use_bias:
-            return projected
+            return kernel, None
         bias = ops.convert_to_tensor(self.bias)
-        return projected + (bias[0] if self.reset_after else bias)
+        return kernel, bias[0] if self.reset_after else bias
 
     def recurrent_weights(self):
         """Returns the recurrent kernel (U, 3U) and the recurrent bias (3U,), the latter `None` where there is none."""

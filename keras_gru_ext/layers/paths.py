@@ -23,14 +23,14 @@ def why_not_kernel(layer, spec):
 
 def run_kernel(spec, layer, sequences, state, mask, input_mask, recurrent_mask):
     """Runs the recurrence by the backend's kernel, which is time-major."""
-    projected = layer.cell.project(ops.swapaxes(sequences, 0, 1), _along_time(input_mask, axis=0))
     outputs, last_output, state = kernels.kernel_for(spec, keras.backend.backend())(
         spec,
-        projected,
+        ops.swapaxes(sequences, 0, 1),
+        *layer.cell.input_weights(),
         *layer.cell.recurrent_weights(),
         state,
         None if mask is None else ops.swapaxes(mask, 0, 1),
-        ops.stack(recurrent_mask) if isinstance(recurrent_mask, (list, tuple)) else recurrent_mask,
+        *(ops.stack(m) if isinstance(m, (list, tuple)) else m for m in (input_mask, recurrent_mask)),
     )
     return last_output, None if outputs is None else ops.swapaxes(outputs, 0, 1), [state]
 
@@ -39,7 +39,7 @@ def run_cell(layer, sequences, state, mask, input_mask, recurrent_mask):
     """Runs the recurrence by the cell, step after step: the path that every backend has."""
     cell = layer.cell
     weights = cell.recurrent_weights()
-    projected = cell.project(sequences, _along_time(input_mask, axis=1))
+    projected = cell.project(sequences, _along_time(input_mask))
 
     def step(projected, states):
         h = cell.step(projected, states[0], recurrent_mask, weights)
@@ -105,17 +105,17 @@ def is_on_gpu(tensor):
     return backend == "jax" and any(not device.startswith("cpu") for device in keras.distribution.list_devices())
 
 
-def spec_of(layer, mask, recurrent_mask, training):
+def spec_of(layer, mask, input_mask, recurrent_mask, training):
     """Describes this call's recurrence to the kernels."""
     cell = layer.cell
-    per_gate = isinstance(recurrent_mask, (list, tuple))
     return kernels.GRUSpec(
         reset_after=cell.reset_after,
         activation=activations.kernel_name(cell.activation),
         recurrent_activation=activations.kernel_name(cell.recurrent_activation),
         has_recurrent_bias=cell.use_bias and cell.reset_after,
         masked=mask is not None,
-        recurrent_dropout="none" if recurrent_mask is None else "per_gate" if per_gate else "shared",
+        input_dropout=_kind_of_dropout(input_mask),
+        recurrent_dropout=_kind_of_dropout(recurrent_mask),
         return_sequences=layer.return_sequences,
         zero_output_for_mask=bool(layer.zero_output_for_mask) and mask is not None,
         go_backwards=layer.go_backwards,
@@ -123,8 +123,12 @@ def spec_of(layer, mask, recurrent_mask, training):
     )
 
 
-def _along_time(mask, axis):
+def _kind_of_dropout(mask):
+    return "none" if mask is None else "per_gate" if isinstance(mask, (list, tuple)) else "shared"
+
+
+def _along_time(mask):
     """Makes a dropout mask (B, F), each of a list of them, or `None`, broadcast along the time axis."""
     if isinstance(mask, (list, tuple)):
-        return [ops.expand_dims(m, axis) for m in mask]
-    return None if mask is None else ops.expand_dims(mask, axis)
+        return [ops.expand_dims(m, 1) for m in mask]
+    return None if mask is None else ops.expand_dims(mask, 1)

@@ -1,0 +1,375 @@
+"""Times this package's GRU beside Keras' own, `torch.nn.GRU` and ONNX Runtime, in one run.
+
+    python examples/benchmark_gru.py --json benchmark.json --plot benchmark.png
+    python examples/benchmark_gru.py --backend torch --shape 32,100,64,128 --maths classic --quick
+
+A model is two stacked GRU layers and a Dense head. For every shape (batch, time, features, units), both kinds of maths,
+with and without a mask and recurrent dropout, the contestants get the same weights, and are timed only once their
+predictions and their weights after a training step agree. Each backend has a process of its own, in which the
+contestants take turns. What is not installed is left out and named. Nothing else should run on the machine.
+
+Needs one or more of torch, tensorflow and jax; onnx and onnxruntime for the comparison with ONNX Runtime, and
+matplotlib for the plot.
+"""
+
+import argparse
+import gc
+import importlib.metadata
+import importlib.util
+import itertools
+import json
+import math
+import os
+import pathlib
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+
+BACKENDS = ("torch", "tensorflow", "jax")
+SHAPES = ((1, 200, 64, 256), (32, 100, 64, 128), (64, 250, 128, 256), (128, 50, 128, 512))
+MATHS = {
+    "classic": {"reset_after": False, "recurrent_activation": "hard_sigmoid"},
+    "reset-after": {"reset_after": True, "recurrent_activation": "sigmoid"},
+}
+# Name -> whether the inputs are masked, the rate of recurrent dropout.
+VARIANTS = {
+    "plain": (False, 0.0),
+    "mask": (True, 0.0),
+    "recurrent dropout": (False, 0.2),
+    "mask + recurrent dropout": (True, 0.2),
+}
+LENGTHS = (50, 500, 5000)
+MEMORY_SHAPES = SHAPES[2:]
+OURS, KERAS, KERAS_XLA, TORCH, ONNX = "keras_gru_ext", "Keras", "Keras, jit_compile=True", "torch.nn.GRU", "ONNX Runtime"
+HEAD = 8  # units of the Dense layer
+
+console = Console(stderr=True)
+
+
+def main():
+    options = parse_options()
+    if options.worker:
+        result = {"times": time_backend, "memory": measure_memory, "lengths": time_lengths}[options.worker](options)
+        options.json.write_text(json.dumps(result), encoding="utf-8")
+        return
+    results = {"machine": describe_machine(), "versions": installed_versions(), "backends": {}}
+    for backend in options.backend:
+        if importlib.util.find_spec(backend) is None:
+            console.print(f"{backend} is not installed: left out")
+            continue
+        measured = run_worker("times", backend, options)
+        if not options.quick:
+            cases = itertools.product(MEMORY_SHAPES, options.maths, (OURS, KERAS))
+            measured["memory"] = [
+                run_worker("memory", backend, options, shape=[shape], maths=[maths], contestant=who)
+                for shape, maths, who in cases
+            ]
+            measured["lengths"] = run_worker("lengths", backend, options)
+        results["backends"][backend] = measured
+        if options.json:
+            options.json.write_text(json.dumps(results, indent=1), encoding="utf-8")
+    report(results)
+    if options.plot:
+        plot(results, options.plot)
+
+
+def parse_options():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--backend", nargs="+", choices=BACKENDS, default=BACKENDS)
+    parser.add_argument("--shape", nargs="+", type=parse_shape, default=SHAPES, help="batch,time,features,units")
+    parser.add_argument("--maths", nargs="+", choices=MATHS, default=list(MATHS))
+    parser.add_argument("--variant", nargs="+", choices=VARIANTS, default=list(VARIANTS))
+    parser.add_argument("--device", default="cpu", choices=["cpu", "gpu"])
+    parser.add_argument("--rounds", type=int, default=7, help="how often each contestant is timed, at least")
+    parser.add_argument("--quick", action="store_true", help="leave out peak memory and long sequences")
+    parser.add_argument("--json", type=pathlib.Path, help="file for all figures")
+    parser.add_argument("--plot", type=pathlib.Path, help="picture of the ratios, PNG")
+    # What the script passes to the processes that it starts.
+    parser.add_argument("--worker", choices=["times", "memory", "lengths"], help=argparse.SUPPRESS)
+    parser.add_argument("--contestant", help=argparse.SUPPRESS)
+    return parser.parse_args()
+
+
+def parse_shape(text):
+    shape = tuple(int(size) for size in text.split(","))
+    if len(shape) != 4 or min(shape) < 1:
+        raise argparse.ArgumentTypeError(f"a shape is four sizes, as in 32,100,64,128; got {text!r}")
+    return shape
+
+
+def run_worker(worker, backend, options, **changes):
+    """Runs a part of the benchmark in a fresh process with that backend and returns what it measured."""
+    given = {**vars(options), **changes}
+    with tempfile.TemporaryDirectory() as folder:
+        path = pathlib.Path(folder) / "result.json"
+        command = [sys.executable, __file__, "--worker", worker, "--json", path, "--backend", backend]
+        command += ["--device", given["device"], "--rounds", str(given["rounds"])]
+        command += ["--shape", *(",".join(map(str, shape)) for shape in given["shape"])]
+        command += ["--maths", *given["maths"], "--variant", *given["variant"]]
+        command += ["--contestant", changes["contestant"]] if "contestant" in changes else []
+        # Large arrays go back to the system when they are freed, so that peak memory means something.
+        memory = {"MALLOC_MMAP_THRESHOLD_": "65536"} if worker == "memory" else {}
+        environment = {**os.environ, "KERAS_BACKEND": backend, "TF_CPP_MIN_LOG_LEVEL": "3", **memory}
+        subprocess.run(command, env=environment, check=True)
+        return json.loads(path.read_text(encoding="utf-8"))
+
+
+# ---------------------------------------------------------------------------------------------------- the contestants
+
+
+def build_model(who, shape, maths, masked, recurrent_dropout):
+    """Two stacked layers and a head, compiled; (B, T, F) -> (B, HEAD)."""
+    import keras
+
+    import keras_gru_ext
+
+    _, _, features, units = shape
+    settings = dict(MATHS[maths])
+    if who == OURS:
+        make = keras_gru_ext.GRU
+    elif who == TORCH:
+        return compiled(torch_model(features, units), jit_compile=False)
+    else:
+        make = keras.layers.GRU
+        if settings["recurrent_activation"] == "hard_sigmoid":  # In Keras 3 the name means another function.
+            settings["recurrent_activation"] = keras_gru_ext.legacy_hard_sigmoid
+    settings |= {"recurrent_dropout": recurrent_dropout, "seed": 1}
+    model = keras.Sequential(
+        [
+            keras.Input((None, features)),
+            *([keras.layers.Masking()] if masked else []),
+            make(units, return_sequences=True, **settings),
+            make(units, **settings),
+            keras.layers.Dense(HEAD),
+        ]
+    )
+    return compiled(model, jit_compile=True if who == KERAS_XLA else "auto")
+
+
+def compiled(model, jit_compile):
+    import keras
+
+    model.compile(keras.optimizers.SGD(0.01), "mse", jit_compile=jit_compile)
+    return model
+
+
+def torch_model(features, units):
+    """The same model on `torch.nn.GRU`, inside Keras like the others, so that only the layer differs."""
+    import keras
+    import torch
+
+    class TorchGRU(keras.layers.TorchModuleWrapper):
+        def __init__(self, features, last):
+            super().__init__(torch.nn.GRU(features, units, batch_first=True))
+            self.last = last
+
+        def call(self, x, training=None):
+            outputs, _ = super().call(x, training=training)
+            return outputs[:, -1] if self.last else outputs
+
+        def compute_output_shape(self, shape):
+            return (shape[0], units) if self.last else (*shape[:-1], units)
+
+    layers = [TorchGRU(features, last=False), TorchGRU(units, last=True), keras.layers.Dense(HEAD)]
+    return keras.Sequential([keras.Input((None, features)), *layers])
+
+
+def torch_order(kernel):
+    """Keras' z | r | candidate along the last axis -> PyTorch's r | z | candidate along the first."""
+    z, r, g = np.split(kernel, 3, -1)
+    return np.concatenate([r, z, g], -1).T.copy()
+
+
+def set_weights(model, who, weights):
+    """Gives a model the weights in Keras' order: kernel, recurrent kernel and bias of each layer, then the head's."""
+    if who != TORCH:
+        model.set_weights(weights)
+        return
+    import torch
+
+    for layer, (kernel, recurrent_kernel, bias) in zip(model.layers, (weights[:3], weights[3:6]), strict=False):
+        arrays = (kernel, recurrent_kernel, *bias)
+        for parameter, array in zip(layer.module.parameters(), arrays, strict=True):
+            parameter.data.copy_(torch.from_numpy(torch_order(array)))
+    model.layers[-1].set_weights(weights[6:])
+
+
+def get_weights(model, who):
+    if who != TORCH:
+        return model.get_weights()
+    weights = []
+    for layer in model.layers[:2]:
+        thirds = [np.split(p.detach().cpu().numpy().T, 3, -1) for p in layer.module.parameters()]
+        kernel, recurrent_kernel, *biases = (np.concatenate([z, r, g], -1) for r, z, g in thirds)
+        weights += [kernel, recurrent_kernel, np.stack(biases)]
+    return weights + model.layers[-1].get_weights()
+
+
+def onnx_session(model, folder):
+    import onnxruntime
+
+    import keras_gru_ext
+
+    path = pathlib.Path(folder) / "model.onnx"
+    keras_gru_ext.to_onnx(model, path)
+    return onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+
+
+def make_data(shape, masked):
+    """Inputs, right-padded with zeros if masked, and targets."""
+    batch, steps, features, _ = shape
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal((batch, steps, features), "float32")
+    if masked:
+        lengths = rng.integers(steps // 2, steps + 1, batch)
+        x[np.arange(steps) >= lengths[:, None]] = 0
+    return x, rng.standard_normal((batch, HEAD), "float32")
+
+
+# --------------------------------------------------------------------------------------------------------- the timing
+
+
+def time_backend(options):
+    [backend] = options.backend
+    report = {"sgemm_gflops": sgemm_rate(backend), "cases": [], "left_out": []}
+    peers = [KERAS]
+    if backend == "tensorflow":
+        peers.append(KERAS_XLA)
+    if backend == "torch":
+        peers.append(TORCH)
+    if options.device == "cpu" and os.environ.get("WITH_ONNX"):
+        if importlib.util.find_spec("onnxruntime") and importlib.util.find_spec("onnx"):
+            peers.append(ONNX)
+        else:
+            report["left_out"].append(f"{ONNX}: onnx or onnxruntime is not installed")
+    for shape, maths, variant in itertools.product(options.shape, options.maths, options.variant):
+        console.print(f"{backend}: {shape}, {maths}, {variant}")
+        report["cases"].append(time_case(peers, shape, maths, variant, options.rounds))
+        gc.collect()
+    return report
+
+
+def time_case(peers, shape, maths, variant, rounds):
+    """Times predictions and training steps of all contestants of a case that take part in it."""
+    masked, recurrent_dropout = VARIANTS[variant]
+    if maths == "classic" or masked or recurrent_dropout:
+        peers = [who for who in peers if who != TORCH]  # which computes none of these
+    x, y = make_data(shape, masked)
+    models = {who: build_model(who, shape, maths, masked, recurrent_dropout) for who in (OURS, *peers) if who != ONNX}
+    rng = np.random.default_rng(1)
+    weights = [array + 0.1 * rng.standard_normal(array.shape, "float32") for array in models[OURS].get_weights()]
+    for who, model in models.items():
+        set_weights(model, who, weights)
+
+    calls = {who: (lambda model=model: model.predict_on_batch(x)) for who, model in models.items()}
+    with tempfile.TemporaryDirectory() as folder:
+        if ONNX in peers:
+            session = onnx_session(models[OURS], folder)
+            [name] = [i.name for i in session.get_inputs()]
+            calls[ONNX] = lambda: session.run(None, {name: x})[0]
+    case = {"shape": shape, "maths": maths, "variant": variant}
+    case["prediction_error"] = check_agreement(shape, {who: [call()] for who, call in calls.items()})
+    # Dropout takes no part in predictions, so with it they are not timed a second time.
+    case["predict"] = {} if recurrent_dropout else take_turns(calls, rounds)
+
+    calls = {who: (lambda model=model: model.train_on_batch(x, y)) for who, model in models.items()}
+    for call in calls.values():
+        call()
+    steps = {
+        who: [after - before for after, before in zip(get_weights(model, who), weights, strict=True)]
+        for who, model in models.items()
+    }
+    case["training_error"] = check_agreement(shape, steps)
+    case["train"] = take_turns(calls, rounds)
+    return case
+
+
+def check_agreement(shape, arrays):
+    """Returns each contestant's largest difference from ours, relative to the largest number; raises if any is off."""
+    ours = arrays.pop(OURS)
+    errors = {}
+    for who, theirs in arrays.items():
+        errors[who] = max(float(np.abs(a - b).max() / np.abs(b).max()) for a, b in zip(ours, theirs, strict=True))
+        if not errors[who] < 2e-3:
+            raise SystemExit(f"{who} and {OURS} differ by {errors[who]:.1e} at {shape}: nothing was timed")
+    return errors
+
+
+def take_turns(calls, rounds, seconds=0.05):
+    """Milliseconds per call of each contestant: the median and the quartiles over rounds in which all take turns."""
+    repeats = {}
+    for who, call in calls.items():
+        call()
+        started = time.perf_counter()
+        call()
+        repeats[who] = max(1, math.ceil(seconds / (time.perf_counter() - started)))
+    samples = {who: [] for who in calls}
+    order = list(calls)
+    for _ in range(rounds):
+        order.append(order.pop(0))
+        for who in order:
+            started = time.perf_counter()
+            for _ in range(repeats[who]):
+                calls[who]()
+            samples[who].append((time.perf_counter() - started) * 1000 / repeats[who])
+    return {who: [round(q, 3) for q in statistics.quantiles(taken, n=4)] for who, taken in samples.items()}
+
+
+def sgemm_rate(backend, size=2048):
+    """GFLOP/s of a large float32 matrix product in that framework."""
+    import keras
+
+    x = keras.ops.convert_to_tensor(np.random.default_rng(0).standard_normal((size, size), "float32"))
+    times = take_turns({"matmul": lambda: keras.ops.convert_to_numpy(keras.ops.matmul(x, x)[:1, :1])}, 9)["matmul"]
+    return round(2 * size**3 / times[1] / 1e6, 1)
+
+
+def time_lengths(options):
+    """Milliseconds per time step of training, and peak memory of a step, over the length of the sequences."""
+    rows = []
+    for maths, steps in itertools.product(options.maths, LENGTHS):
+        shape = (32, steps, 64, 128)
+        x, y = make_data(shape, masked=False)
+        model = build_model(OURS, shape, maths, False, 0.0)
+        [_, step, _] = take_turns({OURS: lambda model=model, x=x, y=y: model.train_on_batch(x, y)}, 3)[OURS]
+        rows.append({"maths": maths, "steps": steps, "ms_per_step": step / steps})
+    return rows
+
+
+def measure_memory(options):
+    """Megabytes that a training step needs beyond what is held between steps."""
+    [shape], [maths], who = options.shape, options.maths, options.contestant
+    x, y = make_data(shape, masked=False)
+    model = build_model(who, shape, maths, False, 0.0)
+    for _ in range(2):
+        model.train_on_batch(x, y)
+    gc.collect()
+    held = reset_peak_memory()
+    model.train_on_batch(x, y)
+    return {"shape": shape, "maths": maths, "who": who, "megabytes": round(peak_memory() - held, 1)}
+
+
+def reset_peak_memory():
+    """Makes the current memory of this process, in MB, its peak, and returns it."""
+    pathlib.Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
+    return process_memory("VmRSS")
+
+
+def peak_memory():
+    return process_memory("VmHWM")
+
+
+def process_memory(field):
+    status = pathlib.Path("/proc/self/status").read_text(encoding="ascii")
+    [line] = [line for line in status.splitlines() if line.startswith(field)]
+    return int(line.split()[1]) / 1024
+
+
+if __name__ == "__main__":
+    main()
