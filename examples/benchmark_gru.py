@@ -13,6 +13,7 @@ matplotlib for the plot.
 """
 
 import argparse
+import contextlib
 import gc
 import importlib.metadata
 import importlib.util
@@ -21,6 +22,7 @@ import json
 import math
 import os
 import pathlib
+import platform
 import statistics
 import subprocess
 import sys
@@ -46,7 +48,8 @@ VARIANTS = {
 }
 LENGTHS = (50, 500, 5000)
 MEMORY_SHAPES = SHAPES[2:]
-OURS, KERAS, KERAS_XLA, TORCH, ONNX = "keras_gru_ext", "Keras", "Keras, jit_compile=True", "torch.nn.GRU", "ONNX Runtime"
+OURS, KERAS, KERAS_XLA = "keras_gru_ext", "Keras", "Keras, jit_compile=True"
+TORCH, ONNX = "torch.nn.GRU", "ONNX Runtime"
 HEAD = 8  # units of the Dense layer
 
 console = Console(stderr=True)
@@ -58,12 +61,12 @@ def main():
         result = {"times": time_backend, "memory": measure_memory, "lengths": time_lengths}[options.worker](options)
         options.json.write_text(json.dumps(result), encoding="utf-8")
         return
-    results = {"machine": describe_machine(), "versions": installed_versions(), "backends": {}}
+    results = {"machine": describe_machine(options.device), "versions": installed_versions(), "backends": {}}
     for backend in options.backend:
         if importlib.util.find_spec(backend) is None:
             console.print(f"{backend} is not installed: left out")
             continue
-        measured = run_worker("times", backend, options)
+        measured = {"times": run_worker("times", backend, options)}
         if not options.quick:
             cases = itertools.product(MEMORY_SHAPES, options.maths, (OURS, KERAS))
             measured["memory"] = [
@@ -237,22 +240,23 @@ def make_data(shape, masked):
 
 def time_backend(options):
     [backend] = options.backend
-    report = {"sgemm_gflops": sgemm_rate(backend), "cases": [], "left_out": []}
+    measured = {"sgemm_gflops": sgemm_rate(), "cases": []}
     peers = [KERAS]
     if backend == "tensorflow":
         peers.append(KERAS_XLA)
     if backend == "torch":
         peers.append(TORCH)
-    if options.device == "cpu" and os.environ.get("WITH_ONNX"):
-        if importlib.util.find_spec("onnxruntime") and importlib.util.find_spec("onnx"):
-            peers.append(ONNX)
+    if options.device == "cpu":
+        missing = [package for package in ("onnx", "onnxruntime") if importlib.util.find_spec(package) is None]
+        if missing:
+            console.print(f"{ONNX} is left out: {' and '.join(missing)} not installed")
         else:
-            report["left_out"].append(f"{ONNX}: onnx or onnxruntime is not installed")
+            peers.append(ONNX)
     for shape, maths, variant in itertools.product(options.shape, options.maths, options.variant):
         console.print(f"{backend}: {shape}, {maths}, {variant}")
-        report["cases"].append(time_case(peers, shape, maths, variant, options.rounds))
+        measured["cases"].append(time_case(peers, shape, maths, variant, options.rounds))
         gc.collect()
-    return report
+    return measured
 
 
 def time_case(peers, shape, maths, variant, rounds):
@@ -321,8 +325,8 @@ def take_turns(calls, rounds, seconds=0.05):
     return {who: [round(q, 3) for q in statistics.quantiles(taken, n=4)] for who, taken in samples.items()}
 
 
-def sgemm_rate(backend, size=2048):
-    """GFLOP/s of a large float32 matrix product in that framework."""
+def sgemm_rate(size=2048):
+    """GFLOP/s of a large float32 matrix product in the framework in use."""
     import keras
 
     x = keras.ops.convert_to_tensor(np.random.default_rng(0).standard_normal((size, size), "float32"))
@@ -369,6 +373,103 @@ def process_memory(field):
     status = pathlib.Path("/proc/self/status").read_text(encoding="ascii")
     [line] = [line for line in status.splitlines() if line.startswith(field)]
     return int(line.split()[1]) / 1024
+
+
+# --------------------------------------------------------------------------------------------------------- the report
+
+
+def describe_machine(device):
+    processor = platform.processor() or platform.machine()
+    cpuinfo = pathlib.Path("/proc/cpuinfo")
+    if cpuinfo.exists():
+        names = [line.split(":")[1].strip() for line in cpuinfo.read_text().splitlines() if "model name" in line]
+        processor = names[0] if names else processor
+    return {"processor": processor, "cores": os.cpu_count(), "system": platform.platform(), "device": device}
+
+
+def installed_versions():
+    names = ("keras", "torch", "tensorflow", "tensorflow-cpu", "jax", "onnxruntime", "numpy")
+    versions = {"python": platform.python_version()}
+    for name in names:
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            versions[name] = importlib.metadata.version(name)
+    return versions
+
+
+def ratios(backend_results):
+    """(maths, what, peer) -> the peer's time over ours in every case: above 1, ours is faster."""
+    found = {}
+    for case in backend_results["times"]["cases"]:
+        for what in ("predict", "train"):
+            times = {who: quartiles[1] for who, quartiles in case[what].items()}
+            for peer in times.keys() - {OURS}:
+                found.setdefault((case["maths"], what, peer), []).append(times[peer] / times[OURS])
+    return dict(sorted(found.items()))
+
+
+def report(results):
+    """Prints every median with its quartiles, the ratios, and their geometric means."""
+    screen = Console(width=150)
+    screen.print(", ".join(f"{name} {version}" for name, version in results["versions"].items()))
+    screen.print("{processor}, {cores} cores, {system}, {device}".format(**results["machine"]))
+    for backend, measured in results["backends"].items():
+        times = measured["times"]
+        table = Table(
+            title=f"{backend}: milliseconds, median (quartiles); a float32 matmul runs at "
+            f"{times['sgemm_gflops']} GFLOP/s"
+        )
+        for column in ("batch, time, features, units", "maths", "variant", "", OURS, "peer", "", "ratio"):
+            table.add_column(column)
+        for case in times["cases"]:
+            for what in ("predict", "train"):
+                for peer in case[what].keys() - {OURS}:
+                    ours, theirs = case[what][OURS], case[what][peer]
+                    row = (str(tuple(case["shape"])), case["maths"], case["variant"], what, spread(ours), peer)
+                    table.add_row(*row, spread(theirs), f"{theirs[1] / ours[1]:.2f}")
+        screen.print(table)
+        for (maths, what, peer), values in ratios(measured).items():
+            mean = statistics.geometric_mean(values)
+            span = f"{min(values):.2f} to {max(values):.2f}"
+            screen.print(f"{backend}, {maths}, {what}: {mean:.2f} times as fast as {peer} ({span})")
+        for row in measured.get("memory", []):
+            screen.print("{shape}, {maths}, {who}: {megabytes} MB more while training a step".format(**row))
+        for row in measured.get("lengths", []):
+            screen.print("{maths}: {ms_per_step:.3f} ms per time step in training at T = {steps}".format(**row))
+
+
+def spread(quartiles):
+    low, median, high = quartiles
+    return f"{median:.1f} ({low:.1f} - {high:.1f})"
+
+
+def plot(results, path):
+    """Draws, for each backend, how many times faster than each peer every case runs, and the geometric means."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    figure, axes = pyplot.subplots(
+        1, len(results["backends"]), figsize=(4.2 * len(results["backends"]), 4.6), sharey=True, squeeze=False
+    )
+    for axis, (backend, measured) in zip(axes[0], results["backends"].items(), strict=True):
+        found = ratios(measured)
+        for x, ((maths, what, _), values) in enumerate(found.items()):
+            colour = {"classic": "#1b6ca8", "reset-after": "#d1793b"}[maths]
+            offsets = np.linspace(-0.18, 0.18, len(values))
+            axis.scatter(x + offsets, values, s=14, color=colour, alpha=0.5, marker="o" if what == "train" else "^")
+            axis.hlines(statistics.geometric_mean(values), x - 0.3, x + 0.3, color=colour, linewidth=2.5)
+        axis.axhline(1, color="black", linewidth=0.8)
+        labels = [f"{peer}\n{maths}, {what}" for maths, what, peer in found]
+        axis.set_xticks(range(len(found)), labels, rotation=90, fontsize=8)
+        axis.set_title(backend)
+        axis.set_yscale("log")
+        axis.set_yticks([0.5, 1, 2, 4, 8, 16], ["0.5", "1", "2", "4", "8", "16"])
+        axis.grid(axis="y", alpha=0.3)
+    axes[0][0].set_ylabel("peer's time / keras_gru_ext's")
+    figure.suptitle("Above 1: keras_gru_ext is faster. Bars: geometric means over shapes and variants.", fontsize=10)
+    figure.tight_layout()
+    figure.savefig(path, dpi=110)
 
 
 if __name__ == "__main__":

@@ -27,7 +27,7 @@ THIRD_PARTY = {
     "layers.bidirectional": {"keras"},
     "layers.gru": {"keras"},
     "layers.gru_cell": {"keras"},
-    "layers.paths": {"keras"},
+    "layers.paths": {"keras", "torch"},
     "legacy.architecture": {"yaml"},
     "legacy.assignment": {"keras", "numpy"},
     "legacy.backends": {"numpy"},

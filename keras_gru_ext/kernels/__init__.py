@@ -14,6 +14,8 @@ __all__ = ["GRUSpec", "kernel_for", "why_not", "why_not_now"]
 _MODULES = {"jax": "on_jax", "tensorflow": "on_tensorflow", "torch": "on_torch"}
 """Keras backend -> module of this package with its kernel."""
 
+_LOADED: dict = {}
+
 
 def why_not(spec, backend):
     """Returns why there is no kernel for `spec` on `backend`, as text for a user, or `None` if there is one.
@@ -55,7 +57,10 @@ def kernel_for(spec, backend):
 
 
 def _module(backend):
-    return import_module(f"{__name__}.{_MODULES[backend]}")
+    # Remembered here, because `torch.compile` cannot follow an import.
+    if backend not in _LOADED:
+        _LOADED[backend] = import_module(f"{__name__}.{_MODULES[backend]}")
+    return _LOADED[backend]
 
 
 def _listed(names):

@@ -2,11 +2,16 @@
 
 The two loops are custom operators, so that `torch.compile` and `torch.export` see one node instead of a loop;
 `_GRU` and `_GRUBackward` teach autograd and `torch.func` their derivatives, of any order.
+
+Both go through time a block of steps at a time: what a block needs for all its steps at once (the projected inputs, the
+factors of the backward pass, the gradients of the weights) stays in the processor's cache and is never held for the
+whole sequence.
 """
 
 import torch
 from torch import Tensor
 from torch.nn import functional
+from torch.ops import aten
 
 ACTIVATION_ = {
     "tanh": torch.Tensor.tanh_,
@@ -26,41 +31,58 @@ _SCALE = {"legacy_hard_sigmoid": 1.2}
 """Name -> factor of the pre-activation, 1 where absent."""
 
 SLOPE = {
-    "tanh": lambda y: 1 - y * y,
-    "sigmoid": lambda y: y * (1 - y),
-    "legacy_hard_sigmoid": lambda y: 0.2 * ((y > 0) & (y < 1)).to(y.dtype),
-    "hard_sigmoid": lambda y: (1 / 6) * ((y > 0) & (y < 1)).to(y.dtype),
-    "relu": lambda y: (y > 0).to(y.dtype),
-    "linear": torch.ones_like,
-    "softsign": lambda y: (1 - y.abs()) ** 2,
-    "softplus": lambda y: -torch.expm1(-y),
-    "elu": lambda y: y.clamp(max=0) + 1,
+    "tanh": aten.tanh_backward,
+    "sigmoid": aten.sigmoid_backward,
+    "legacy_hard_sigmoid": lambda d, y: aten.hardtanh_backward(0.2 * d, y, 0, 1),
+    "hard_sigmoid": lambda d, y: aten.hardtanh_backward(d / 6, y, 0, 1),
+    "relu": lambda d, y: aten.threshold_backward(d, y, 0),
+    "linear": lambda d, y: d,
+    "softsign": lambda d, y: d * (1 - y.abs()) ** 2,
+    "softplus": lambda d, y: -d * torch.expm1(-y),
+    "elu": lambda d, y: d * (y.clamp(max=0) + 1),
 }
-"""Name -> derivative of the activation, written in terms of its OUTPUT."""
+"""Name -> d times the derivative of the activation, written in terms of its OUTPUT y."""
+
+_ROWS = 512
+"""How many rows (steps times batch) a block has at least, so that its matrix products are efficient."""
 
 
-def gru(spec, projected, recurrent_kernel, recurrent_bias, initial_state, mask, recurrent_masks):
-    """Runs the recurrence of `spec`, differentiable in its first four arrays.
+def gru(
+    spec,
+    inputs,
+    kernel,
+    bias,
+    recurrent_kernel,
+    recurrent_bias,
+    initial_state,
+    mask,
+    input_masks,
+    recurrent_masks,
+):
+    """Runs the recurrence of `spec`, differentiable in its first six arrays.
 
-    Letters: T time, B batch, U units; gate order z | r | candidate. One floating dtype for all arrays;
-    any strides.
+    Letters: T time, B batch, F features, U units; gate order z | r | candidate. One floating dtype for all
+    arrays; any strides.
 
     Args:
         spec: A `GRUSpec` whose activations are in the table.
-        projected: (T, B, 3U), T >= 1. Inputs times kernel plus input bias.
+        inputs: (T, B, F), T >= 1. Finite, at masked steps as well.
+        kernel: (F, 3U).
+        bias: (3U,) or `None`. Input bias.
         recurrent_kernel: (U, 3U).
         recurrent_bias: (3U,), or `None` unless `spec.has_recurrent_bias`.
         initial_state: (B, U).
         mask: (T, B) bool, `True` where the step counts; `None` unless `spec.masked`. Not differentiated.
+        input_masks: `None`, (B, F) or (3, B, F), as `spec.input_dropout` says. Not differentiated.
         recurrent_masks: `None`, (B, U) or (3, B, U), as `spec.recurrent_dropout` says. Not differentiated.
 
     Returns:
         `(outputs, last_output, final_state)`: (T, B, U) or `None` without `spec.return_sequences`, (B, U),
         (B, U).
 
-    Saved for backward, values per step: states BU, gates z | r | candidate 3BU (with `reset_after`
-    z | r | q), and with `reset_after` the candidate, BU; the mask, B bytes. Nothing per step where no
-    gradient is needed, apart from the outputs where they are returned.
+    Saved for backward, values per step: states BU, gates z | r | candidate 3BU, with `reset_after` q, BU; the
+    inputs; the mask, B bytes. Nothing per step where no gradient is needed, apart from the outputs where they
+    are returned.
 
     Works under `torch.func.grad`, `vmap`, `jacrev`, `torch.compile`, `torch.export` and autocast, and has
     gradients of every order.
@@ -70,14 +92,15 @@ def gru(spec, projected, recurrent_kernel, recurrent_bias, initial_state, mask, 
         RuntimeError: By PyTorch, for the gradient of a gradient of a compiled graph.
     """
     if spec.go_backwards:
-        projected = projected.flip(0)
+        inputs = inputs.flip(0)
         mask = None if mask is None else mask.flip(0)
-    arrays = (projected, recurrent_kernel, recurrent_bias, initial_state)
+    arrays = (inputs, kernel, bias, recurrent_kernel, recurrent_bias, initial_state)
     differentiated = torch.is_grad_enabled() and any(a is not None and a.requires_grad for a in arrays)
     run = torch.ops.keras_gru_ext.gru if torch.compiler.is_compiling() else _GRU.apply
     states, final_state, _, _ = run(
         *arrays,
         mask,
+        input_masks,
         recurrent_masks,
         spec.reset_after,
         spec.activation,
@@ -111,19 +134,16 @@ def _shown(spec, mask):
     return shown.unsqueeze(-1)
 
 
-def _split(gates, candidate, reset_after):
-    """z, r, g, q of every step."""
-    z, r, third = gates.chunk(3, -1)
-    return (z, r, candidate, third) if reset_after else (z, r, third, None)
-
-
 @torch.library.custom_op("keras_gru_ext::gru_forward", mutates_args=())
 def gru_forward(
-    projected: Tensor,
+    inputs: Tensor,
+    kernel: Tensor,
+    bias: Tensor | None,
     recurrent_kernel: Tensor,
     recurrent_bias: Tensor | None,
     initial_state: Tensor,
     mask: Tensor | None,
+    input_masks: Tensor | None,
     recurrent_masks: Tensor | None,
     reset_after: bool,
     activation: str,
@@ -131,18 +151,20 @@ def gru_forward(
     keep_states: bool,
     keep_gates: bool,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """States (T, B, U), final state (B, U), gates (T, B, 3U), candidate (T, B, U).
+    """States (T, B, U), final state (B, U), gates z | r | g (T, B, 3U), and with `reset_after` q (T, B, U).
 
-    Gates are z | r | g, or z | r | q with `reset_after`, which alone has a candidate g of its own. What
-    is not kept comes back empty, shape (0,).
+    What is not kept comes back empty, shape (0,).
     """
-    with torch.autocast(projected.device.type, enabled=False):
+    with torch.autocast(inputs.device.type, enabled=False):
         return _forward(
-            projected,
+            inputs,
+            kernel,
+            bias,
             recurrent_kernel,
             recurrent_bias,
             initial_state,
             mask,
+            input_masks,
             recurrent_masks,
             reset_after,
             activation,
@@ -153,11 +175,14 @@ def gru_forward(
 
 
 def _forward(
-    projected,
+    x,
+    W,
+    b,
     U,
     c,
     h0,
     mask,
+    m_x,
     m,
     reset_after,
     activation,
@@ -165,99 +190,135 @@ def _forward(
     keep_states,
     keep_gates,
 ):
-    steps, batch, width = projected.shape
-    units = width // 3
+    steps, batch, _ = x.shape
+    units = h0.shape[1]
     s_, a_ = ACTIVATION_[recurrent_activation], ACTIVATION_[activation]
     scale_s, scale_a = _SCALE.get(recurrent_activation, 1), _SCALE.get(activation, 1)
-    if mask is not None:
-        mask = mask.unsqueeze(-1)
-        if keep_gates:  # A masked step's input may hold anything; what is cached must be finite.
-            projected = torch.where(mask, projected, 0)
+    m_z, m_r, m_h = _per_gate(m)
     U_z, U_r, U_h = U.chunk(3, 1)
-    U_zr = U[:, : 2 * units]
-    m_z, m_r, m_h = (m, m, m) if m is None or m.dim() == 2 else m
-    per_gate = m_z is not m_h
-    if c is None:
-        c = U.new_zeros(width)
-    c_h = c[2 * units :]
+    one_mask = m_z is m_r
+    if one_mask:
+        by_U_zr = _Product(U[:, : 2 * units], batch, scale_s)
+    else:
+        by_U_z, by_U_r = _Product(U_z, batch, scale_s), _Product(U_r, batch, scale_s)
+    by_U_h = _Product(U_h, batch, 1 if reset_after else scale_a)
+    if c is not None:  # The recurrent bias of z and r is added with the input bias.
+        b = torch.cat([c[: 2 * units], c.new_zeros(units)]).add_(0 if b is None else b)
+    c_h = U.new_zeros(units) if c is None else c[2 * units :]
+    k = None if mask is None else mask.unsqueeze(-1).unbind(0)
 
-    # One buffer for each step where it is kept, else the same one (two for the state) over and over.
-    states = projected.new_empty((steps if keep_states else 2, batch, units))
-    gates = projected.new_empty((steps if keep_gates else 1, batch, width))
-    candidate = projected.new_empty((gates.shape[0] if reset_after else 0, batch, units))
-    state_at, zrx_at, zr_at, z_at, r_at, x_at, g_at = (
-        buffer.unbind(0)
-        for buffer in (
-            states,
-            gates,
-            gates[..., : 2 * units],
-            gates[..., :units],
-            gates[..., units : 2 * units],
-            gates[..., 2 * units :],
-            candidate if reset_after else gates[..., 2 * units :],
-        )
-    )
-    P_zr, P_z, P_r, P_h = (
-        part.unbind(0)
-        for part in (
-            projected[..., : 2 * units],
-            projected[..., :units],
-            projected[..., units : 2 * units],
-            projected[..., 2 * units :],
-        )
-    )
-    k = None if mask is None else mask.unbind(0)
-    new, scratch = projected.new_empty((2, batch, units)).unbind(0)
+    # One buffer for each step where it is kept, else a block's, or the same two for the state, over and over.
+    length = _block_length(steps, batch)
+    states = x.new_empty((steps if keep_states else 2, batch, units))
+    gates = x.new_empty((steps if keep_gates else length, batch, 3 * units))
+    products = x.new_empty((gates.shape[0] if reset_after else 0, batch, units))
+    new, scratch = x.new_empty((2, batch, units)).unbind(0)
+    state_at = states.unbind(0)
+    zr_at, z_at, r_at, g_at = (gates[..., i * units : j * units].unbind(0) for i, j in ((0, 2), (0, 1), (1, 2), (2, 3)))
+    q_at = products.unbind(0)
     h = h0
-    for t in range(steps):
-        i, j = (t if keep_gates else 0), (t if keep_states else t % 2)
-        z, r, zr, x, g = z_at[i], r_at[i], zr_at[i], x_at[i], g_at[i]
-        hm = h if m is None or per_gate else torch.mul(h, m, out=scratch)
-        if reset_after:
-            if per_gate:
-                torch.addmm(c[:units], h * m_z, U_z, out=z)
-                torch.addmm(c[units : 2 * units], h * m_r, U_r, out=r)
-                torch.addmm(c_h, h * m_h, U_h, out=x)  # F2
+    for start in range(0, steps, length):
+        stop = min(start + length, steps)
+        first = start if keep_gates else 0
+        _project(x[start:stop], W, b, m_x, out=gates[first : first + stop - start])  # F0, where the gates will be
+        for t in range(start, stop):
+            i, j = first + t - start, (t if keep_states else t % 2)
+            z, r, g = z_at[i], r_at[i], g_at[i]
+            hm = h if m is None or not one_mask else torch.mul(h, m_h, out=scratch)
+            if one_mask:
+                by_U_zr.add_to(zr_at[i], hm)  # F1
             else:
-                torch.addmm(c, hm, U, out=zrx_at[i])  # F1, F2
-            zr.add_(P_zr[t])  # F1
-            if scale_s != 1:
-                zr.mul_(scale_s)
-            s_(zr)  # F1
-            torch.addcmul(P_h[t], r, x, out=g)  # F2
-            if scale_a != 1:
-                g.mul_(scale_a)
-        else:
-            if per_gate:
-                torch.addmm(P_z[t], h * m_z, U_z, beta=scale_s, alpha=scale_s, out=z)  # F1
-                torch.addmm(P_r[t], h * m_r, U_r, beta=scale_s, alpha=scale_s, out=r)  # F1
+                by_U_z.add_to(z, h * m_z)  # F1
+                by_U_r.add_to(r, h * m_r)  # F1
                 hm = h * m_h
+            s_(zr_at[i])  # F1
+            if reset_after:
+                q = q_at[i].copy_(c_h)
+                by_U_h.add_to(q, hm)  # F2
+                g.addcmul_(r, q)  # F2
+                if scale_a != 1:
+                    g.mul_(scale_a)
             else:
-                torch.addmm(P_zr[t], hm, U_zr, beta=scale_s, alpha=scale_s, out=zr)  # F1
-            s_(zr)  # F1
-            torch.mul(r, hm, out=scratch)  # F2
-            torch.addmm(P_h[t], scratch, U_h, beta=scale_a, alpha=scale_a, out=g)  # F2
-        a_(g)  # F2
-        if k is None:
-            h = torch.lerp(g, h, z, out=state_at[j])  # F3
-        else:
-            torch.lerp(g, h, z, out=new)  # F3
-            h = torch.where(k[t], new, h, out=state_at[j])  # F4
+                by_U_h.add_to(g, torch.mul(r, hm, out=scratch))  # F2
+            a_(g)  # F2
+            if k is None:
+                h = torch.lerp(g, h, z, out=state_at[j])  # F3
+            else:
+                torch.lerp(g, h, z, out=new)  # F3
+                h = torch.where(k[t], new, h, out=state_at[j])  # F4
     return (
-        states if keep_states else projected.new_empty(0),
+        states if keep_states else x.new_empty(0),
         h.clone(),
-        gates if keep_gates else projected.new_empty(0),
-        candidate if keep_gates and reset_after else projected.new_empty(0),
+        gates if keep_gates else x.new_empty(0),
+        products if keep_gates and reset_after else x.new_empty(0),
+    )
+
+
+def _block_length(steps, batch):
+    return min(steps, -(-_ROWS // max(batch, 1)))
+
+
+def _per_gate(m):
+    """The masks of z, r and the candidate: the same object three times where there is one or none."""
+    return (m, m, m) if m is None or m.dim() == 2 else m.unbind(0)
+
+
+def _project(x, W, b, m_x, out):
+    """Writes F0 for a block of steps: `(x m_x) W + b`."""
+    if m_x is not None and m_x.dim() == 3:
+        gates = zip(m_x, W.chunk(3, 1), (None,) * 3 if b is None else b.chunk(3), out.chunk(3, -1), strict=True)
+        for m_i, W_i, b_i, out_i in gates:
+            _project(x, W_i, b_i, m_i, out_i)
+        return
+    x = (x if m_x is None else x * m_x).reshape(-1, x.shape[-1])
+    out = out.flatten(0, 1)
+    torch.mm(x, W, out=out) if b is None else torch.addmm(b, x, W, out=out)
+
+
+class _Product:
+    """The product with a weight that a loop repeats: `x @ weight` for x (batch, .)."""
+
+    def __init__(self, weight, batch, scale=1):
+        self._weight, self._scale, self._packed = weight, scale, None
+        if _packs(weight, batch):
+            # In the order that oneDNN reads fastest; it would be brought into that at every step otherwise.
+            packed = torch.ops.mkldnn._reorder_linear_weight((weight * scale).t().contiguous(), batch)
+            self._packed = lambda x: torch.ops.mkldnn._linear_pointwise(x, packed, None, "none", [], "")
+
+    def into(self, out, x):
+        """Returns `x @ weight`, which may or may not be in `out`; only where the scale is 1."""
+        return torch.mm(x, self._weight, out=out) if self._packed is None else self._packed(x)
+
+    def add_to(self, out, x):
+        """Replaces out by `scale * (out + x @ weight)`."""
+        if self._packed is None:
+            out.addmm_(x, self._weight, beta=self._scale, alpha=self._scale)
+        else:
+            torch.add(self._packed(x), out, alpha=self._scale, out=out)
+
+
+def _packs(weight, batch):
+    """Whether packing a weight is possible and pays."""
+    return (
+        weight.device.type == "cpu"
+        and weight.dtype == torch.float32
+        and batch * weight.shape[0] >= 2**14
+        and torch.backends.mkldnn.enabled
+        and torch.backends.mkldnn.is_available()
+        and hasattr(torch.ops.mkldnn, "_linear_pointwise")
     )
 
 
 @gru_forward.register_fake
 def _(
-    projected,
+    inputs,
+    kernel,
+    bias,
     recurrent_kernel,
     recurrent_bias,
     initial_state,
     mask,
+    input_masks,
     recurrent_masks,
     reset_after,
     activation,
@@ -265,12 +326,12 @@ def _(
     keep_states,
     keep_gates,
 ):
-    trajectory = (projected.shape[0], *initial_state.shape)
+    steps, (batch, units) = inputs.shape[0], initial_state.shape
     return (
-        projected.new_empty(trajectory if keep_states else 0),
-        projected.new_empty(initial_state.shape),
-        projected.new_empty(projected.shape if keep_gates else 0),
-        projected.new_empty(trajectory if keep_gates and reset_after else 0),
+        inputs.new_empty((steps, batch, units) if keep_states else 0),
+        inputs.new_empty((batch, units)),
+        inputs.new_empty((steps, batch, 3 * units) if keep_gates else 0),
+        inputs.new_empty((steps, batch, units) if keep_gates and reset_after else 0),
     )
 
 
@@ -278,198 +339,244 @@ def _(
 def gru_backward(
     d_states: Tensor | None,
     d_final: Tensor | None,
+    inputs: Tensor,
+    kernel: Tensor,
     states: Tensor,
     gates: Tensor,
-    candidate: Tensor,
+    products: Tensor,
     recurrent_kernel: Tensor,
     initial_state: Tensor,
     mask: Tensor | None,
+    input_masks: Tensor | None,
     recurrent_masks: Tensor | None,
     reset_after: bool,
     activation: str,
     recurrent_activation: str,
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Gradients dP (T, B, 3U), dU (U, 3U), dc (3U,), dh0 (B, U)."""
+    want_inputs: bool,
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """Gradients dx (T, B, F), dW (F, 3U), db (3U,), dU (U, 3U), dc (3U,), dh0 (B, U).
+
+    dx comes back empty, shape (0,), unless `want_inputs`.
+    """
     with torch.autocast(states.device.type, enabled=False):
         return _backward(
             d_states,
             d_final,
+            inputs,
+            kernel,
             states,
             gates,
-            candidate,
+            products,
             recurrent_kernel,
             initial_state,
             mask,
+            input_masks,
             recurrent_masks,
             reset_after,
             activation,
             recurrent_activation,
+            want_inputs,
         )
 
 
 def _backward(
     d_states,
     d_final,
+    x,
+    W,
     states,
     gates,
-    candidate,
+    products,
     U,
     h0,
     mask,
+    m_x,
     m,
     reset_after,
     activation,
     recurrent_activation,
+    want_inputs,
 ):
     steps, batch, units = states.shape
-    ds, da = SLOPE[recurrent_activation], SLOPE[activation]
-    z, r, g, q = _split(gates, candidate, reset_after)
-    previous = torch.cat([h0.unsqueeze(0), states[:-1]])
-    m_z, m_r, m_h = (m, m, m) if m is None or m.dim() == 2 else m
-    per_gate = m_z is not m_h
-
-    # Every factor that does not depend on the gradient, for all steps at once. `factors` turns into
-    # da_z | da_r | da_h (with `reset_after` da_z | da_r | dq) in place.
-    factors = torch.empty_like(gates)
-    F_z, F_r, F_h = factors.chunk(3, -1)
-    torch.mul(previous - g, ds(z), out=F_z)  # B2
-    candidate_factor = (1 - z) * da(g)  # B3
-    keep = z
-    if mask is not None:
-        masked = ~mask.unsqueeze(-1)
-        F_z.masked_fill_(masked, 0)  # B1
-        candidate_factor.masked_fill_(masked, 0)  # B1
-        keep = z.masked_fill(masked, 1)  # B5
-    if reset_after:
-        torch.mul(candidate_factor, r, out=F_h)  # B4
-        torch.mul(candidate_factor * q, ds(r), out=F_r)  # B4
-    else:
-        F_h.copy_(candidate_factor)
-        torch.mul(previous, ds(r), out=F_r)  # B4
-        if m is not None:
-            F_r.mul_(m_h)
-        del candidate_factor
-
-    per_unit = factors.view(steps, batch, 3, units)
-    da_all_at, da_zh_at = per_unit.unbind(0), per_unit[:, :, ::2].unbind(0)
-    da_at, da_zr_at = factors.unbind(0), factors[..., : 2 * units].unbind(0)
-    da_z_at, da_r_at, da_h_at = (part.unbind(0) for part in (F_z, F_r, F_h))
-    keep_at, r_at = keep.unbind(0), r.unbind(0)
+    slope_s, slope_a = SLOPE[recurrent_activation], SLOPE[activation]
+    m_z, m_r, m_h = _per_gate(m)
+    one_mask = m_z is m_r
     U_t = U.t()
-    Ut_zr = U_t[: 2 * units]
-    Ut_z, Ut_r, Ut_h = U_t.chunk(3, 0)
-    d_at = None if d_states is None else d_states.unbind(0)
-    # With `reset_after` da_h is formed after the loop, so every d is kept.
-    kept = states.new_empty((steps if reset_after else 1, batch, units))
-    kept_at = kept.unbind(0)
+    by_Ut_h = _Product(U_t[2 * units :], batch)
+    if not one_mask:
+        by_Ut_z, by_Ut_r = (_Product(u, batch) for u in U_t[: 2 * units].chunk(2))
+    elif reset_after:
+        by_Ut = _Product(U_t, batch)
+    else:
+        by_Ut_zr = _Product(U_t[: 2 * units], batch)
+
+    length = _block_length(steps, batch)
+    dx = x.new_empty(x.shape if want_inputs else 0)
+    dW, dU = W.new_zeros(W.shape), U.new_zeros(U.shape)
+    db, dc = (U.new_zeros(3 * units) for _ in range(2))
+    # `das` starts as the factors of B2 to B4 and turns into da_z | da_r | da_h (with `reset_after` | dq) in place.
+    das_of_block = gates.new_empty((length, batch, 3 * units))
+    d_of_block = states.new_empty((length, batch, units))
     e = states.new_empty((batch, units))
     carry = h0.new_zeros((batch, units)) if d_final is None else d_final.clone()
-    for t in reversed(range(steps)):
-        d = kept_at[t if reset_after else 0]
-        if d_at is None:
-            d.copy_(carry)
-        else:
-            torch.add(d_at[t], carry, out=d)
-        torch.mul(d, keep_at[t], out=carry)  # B5
-        if reset_after:
-            da_all_at[t].mul_(d.unsqueeze(1))  # B2, B3, B4
-            if per_gate:
-                torch.mm(da_h_at[t], Ut_h, out=e)  # B4
-                carry.addcmul_(e, m_h)  # B5
-            elif m is None:
-                carry.addmm_(da_at[t], U_t)  # B4, B5
-            else:
-                torch.mm(da_at[t], U_t, out=e)  # B4
-                carry.addcmul_(e, m)  # B5
-        else:
-            da_zh_at[t].mul_(d.unsqueeze(1))  # B2, B3
-            torch.mm(da_h_at[t], Ut_h, out=e)  # B4
-            da_r_at[t].mul_(e)  # B4
-            if m is None:
-                carry.addcmul_(e, r_at[t])  # B5
-                carry.addmm_(da_zr_at[t], Ut_zr)  # B5
-            else:
-                e.mul_(r_at[t])
-                if not per_gate:
-                    e.addmm_(da_zr_at[t], Ut_zr)
-                carry.addcmul_(e, m_h)  # B5
-        if per_gate:
-            carry.addcmul_(torch.mm(da_z_at[t], Ut_z, out=e), m_z)  # B5
-            carry.addcmul_(torch.mm(da_r_at[t], Ut_r, out=e), m_r)  # B5
+    for start in reversed(range(0, steps, length)):
+        stop = min(start + length, steps)
+        block = slice(start, stop)
+        z, r, g = gates[block].chunk(3, -1)
+        previous = states[start - 1 : stop - 1] if start else torch.cat([h0.unsqueeze(0), states[: stop - 1]])
+        das, d_kept = das_of_block[: stop - start], d_of_block[: stop - start]
+        F_z, F_r, F_h = das.chunk(3, -1)
 
-    rows = factors.view(steps * batch, 3 * units)
-    dU = U.new_empty(U.shape)
-    if per_gate:
-        seen = [previous * m_z, previous * m_r, previous * m_h]
-        widths = [units, units, units]
-    else:
-        seen = [previous if m is None else previous * m]
-        widths = [3 * units]
+        # What does not depend on the gradient, for all steps of the block at once.
+        F_z.copy_(slope_s(previous - g, z))  # B2
+        through_g = slope_a(1 - z, g)  # B3
+        keep = z
+        if mask is not None:
+            masked = ~mask[block].unsqueeze(-1)
+            F_z.masked_fill_(masked, 0)  # B1
+            through_g = through_g.masked_fill(masked, 0)  # B1
+            keep = z.masked_fill(masked, 1)  # B5
+        if reset_after:
+            torch.mul(through_g, r, out=F_h)  # B4
+            F_r.copy_(slope_s(through_g * products[block], r))  # B4
+        else:
+            F_h.copy_(through_g)
+            F_r.copy_(slope_s(previous if m is None else previous * m_h, r))  # B4
+
+        das_at, keep_at, r_at = das.unbind(0), keep.unbind(0), r.unbind(0)
+        da_zr_at, da_z_at, da_r_at, da_h_at = (
+            das[..., i * units : j * units].unbind(0) for i, j in ((0, 2), (0, 1), (1, 2), (2, 3))
+        )
+        per_gate = das.view(stop - start, batch, 3, units)
+        times_d_at = (per_gate if reset_after else per_gate[:, :, ::2]).unbind(0)
+        for i in reversed(range(stop - start)):
+            d = d_kept[i]
+            if d_states is None:
+                d.copy_(carry)
+            else:
+                torch.add(d_states[start + i], carry, out=d)
+            torch.mul(d, keep_at[i], out=carry)  # B5
+            times_d_at[i].mul_(d.unsqueeze(1))  # B2, B3, with `reset_after` B4
+            if not one_mask:
+                through_h = by_Ut_h.into(e, da_h_at[i])  # B4
+                if not reset_after:
+                    da_r_at[i].mul_(through_h)  # B4
+                    through_h.mul_(r_at[i])  # B5
+                carry.addcmul_(through_h, m_h)  # B5
+                carry.addcmul_(by_Ut_z.into(e, da_z_at[i]), m_z)  # B5
+                carry.addcmul_(by_Ut_r.into(e, da_r_at[i]), m_r)  # B5
+                continue
+            if reset_after and m is None:
+                by_Ut.add_to(carry, das_at[i])  # B4, B5
+            elif reset_after:
+                carry.addcmul_(by_Ut.into(e, das_at[i]), m)  # B4, B5
+            else:
+                through_h = by_Ut_h.into(e, da_h_at[i])  # B4
+                da_r_at[i].mul_(through_h)  # B4
+                if m is None:
+                    carry.addcmul_(through_h, r_at[i])  # B5
+                    by_Ut_zr.add_to(carry, da_zr_at[i])  # B5
+                else:
+                    through_h.mul_(r_at[i])
+                    by_Ut_zr.add_to(through_h, da_zr_at[i])
+                    carry.addcmul_(through_h, m)  # B5
+
+        # The block's share of the gradients of the weights, each one product over all its rows.
+        rows = das.flatten(0, 1)
+        seen = [previous if m_i is None else previous * m_i for m_i in ((m,) if one_mask else (m_z, m_r, m_h))]
+        widths = [3 * units // len(seen)] * len(seen)
         if not reset_after:
-            seen, widths = seen * 2, [2 * units, units]
-    if not reset_after:
-        seen[-1] = seen[-1] * r
-    for x, da_part, dU_part in zip(seen, rows.split(widths, 1), dU.split(widths, 1), strict=True):
-        torch.mm(x.view(steps * batch, units).t(), da_part, out=dU_part)  # B6
-    dc = rows.sum(0)  # B7
-    if reset_after:
-        torch.mul(candidate_factor, kept, out=F_h)  # B3
-    return factors, dU, dc, carry  # B8
+            seen_by_h = seen[-1] * r
+            seen, widths = ([*seen, seen_by_h], [2 * units, units]) if one_mask else ([*seen[:2], seen_by_h], widths)
+        for x_i, rows_i, dU_i in zip(seen, rows.split(widths, 1), dU.split(widths, 1), strict=True):
+            dU_i.addmm_(x_i.flatten(0, 1).t(), rows_i)  # B6
+        if reset_after:
+            dc += rows.sum(0)  # B7
+            torch.mul(through_g, d_kept, out=F_h)  # B3
+        db += rows.sum(0)  # B8, B9
+        _project_backward(x[block], W, m_x, rows, dW, dx[block] if want_inputs else None)
+    return dx, dW, db, dU, dc, carry
+
+
+def _project_backward(x, W, m_x, rows, dW, dx):
+    """Adds to dW, and writes dx unless it is `None`, for a block of steps whose dP is `rows` (B9)."""
+    masks = _per_gate(m_x)
+    if masks[0] is masks[1]:
+        masks = masks[:1]
+    size = rows.shape[1] // len(masks)
+    for i, (m_i, W_i, rows_i, dW_i) in enumerate(
+        zip(masks, W.split(size, 1), rows.split(size, 1), dW.split(size, 1), strict=True)
+    ):
+        dW_i.addmm_((x if m_i is None else x * m_i).reshape(-1, x.shape[-1]).t(), rows_i)
+        if dx is not None:
+            share = (rows_i @ W_i.t()).view(dx.shape)
+            share = share if m_i is None else share.mul_(m_i)
+            dx.copy_(share) if i == 0 else dx.add_(share)
 
 
 @gru_backward.register_fake
 def _(
     d_states,
     d_final,
+    inputs,
+    kernel,
     states,
     gates,
-    candidate,
+    products,
     recurrent_kernel,
     initial_state,
     mask,
+    input_masks,
     recurrent_masks,
     reset_after,
     activation,
     recurrent_activation,
+    want_inputs,
 ):
     return (
-        gates.new_empty(gates.shape),
-        gates.new_empty(recurrent_kernel.shape),
-        gates.new_empty(gates.shape[-1]),
-        gates.new_empty(initial_state.shape),
+        inputs.new_empty(inputs.shape if want_inputs else 0),
+        kernel.new_empty(kernel.shape),
+        kernel.new_empty(kernel.shape[1]),
+        kernel.new_empty(recurrent_kernel.shape),
+        kernel.new_empty(kernel.shape[1]),
+        kernel.new_empty(initial_state.shape),
     )
 
 
 def _differentiable_backward(
     d_states,
     d_final,
+    x,
+    W,
     states,
     gates,
-    candidate,
+    products,
     U,
     h0,
     mask,
+    m_x,
     m,
     reset_after,
     activation,
     recurrent_activation,
+    want_inputs,
     d_gates=None,
-    d_candidate=None,
+    d_products=None,
 ):
     """What `_backward` computes, in operations that autograd can follow: for gradients of gradients.
 
-    Those also reach the gates, which the first backward reads: `d_gates` and `d_candidate`.
+    Those also reach what the first backward reads: `d_gates` and `d_products`.
     """
-    ds, da = SLOPE[recurrent_activation], SLOPE[activation]
-    z, r, g, q = _split(gates, candidate, reset_after)
+    slope_s, slope_a = SLOPE[recurrent_activation], SLOPE[activation]
+    z, r, g = gates.chunk(3, -1)
     previous = torch.cat([h0.unsqueeze(0), states[:-1]])
-    m_z, m_r, m_h = (m, m, m) if m is None or m.dim() == 2 else m
+    m_z, m_r, m_h = _per_gate(m)
     U_z, U_r, U_h = U.chunk(3, 1)
     add = {}
     if d_gates is not None:
-        add["z"], add["r"], add["q" if reset_after else "g"] = d_gates.chunk(3, -1)
-    if d_candidate is not None and reset_after:
-        add["g"] = d_candidate
+        add["z"], add["r"], add["g"] = d_gates.chunk(3, -1)
+    if d_products is not None and reset_after:
+        add["q"] = d_products
     add = {name: x if mask is None else torch.where(mask.unsqueeze(-1), x, 0) for name, x in add.items()}
     carry = torch.zeros_like(h0) if d_final is None else d_final
     da_zs, da_rs, da_hs, dqs = [], [], [], []
@@ -477,28 +584,33 @@ def _differentiable_backward(
         h = previous[t]
         d = carry if d_states is None else d_states[t] + carry
         d_new = d if mask is None else torch.where(mask[t].unsqueeze(-1), d, 0)  # B1
-        da_z = (d_new * (h - g[t]) + _at(add, "z", t)) * ds(z[t])  # B2
-        da_h = (d_new * (1 - z[t]) + _at(add, "g", t)) * da(g[t])  # B3
+        da_z = slope_s(d_new * (h - g[t]) + _at(add, "z", t), z[t])  # B2
+        da_h = slope_a(d_new * (1 - z[t]) + _at(add, "g", t), g[t])  # B3
         dq = da_h
         if reset_after:
             dq = da_h * r[t] + _at(add, "q", t)  # B4
         e = _masked(dq @ U_h.t(), m_h)  # B4
-        d_r = da_h * q[t] if reset_after else e * h  # B4
-        da_r = (d_r + _at(add, "r", t)) * ds(r[t])  # B4
+        d_r = da_h * products[t] if reset_after else e * h  # B4
+        da_r = slope_s(d_r + _at(add, "r", t), r[t])  # B4
         carry = d - d_new + d_new * z[t] + (e if reset_after else e * r[t])  # B5
         carry = carry + _masked(da_z @ U_z.t(), m_z) + _masked(da_r @ U_r.t(), m_r)  # B5
-        for kept, x in zip((da_zs, da_rs, da_hs, dqs), (da_z, da_r, da_h, dq), strict=True):
-            kept.append(x)
-    da_z, da_r, da_h, dq = (torch.stack(x[::-1]) for x in (da_zs, da_rs, da_hs, dqs))
+        for kept, value in zip((da_zs, da_rs, da_hs, dqs), (da_z, da_r, da_h, dq), strict=True):
+            kept.append(value)
+    da_z, da_r, da_h, dq = (torch.stack(kept[::-1]) for kept in (da_zs, da_rs, da_hs, dqs))
     seen = [_masked(previous, m_z), _masked(previous, m_r), _masked(previous, m_h)]
     if not reset_after:
         seen[2] = seen[2] * r
-    dU = torch.cat(
-        [x.flatten(0, 1).t() @ y.flatten(0, 1) for x, y in zip(seen, (da_z, da_r, dq), strict=True)],
-        1,
-    )  # B6
+    dU = torch.cat([_over_rows(*pair) for pair in zip(seen, (da_z, da_r, dq), strict=True)], 1)  # B6
     dc = torch.cat([da_z, da_r, dq], -1).sum((0, 1))  # B7
-    return torch.cat([da_z, da_r, da_h], -1), dU, dc, carry  # B8
+    gradients = list(zip(_per_gate(m_x), W.chunk(3, 1), (da_z, da_r, da_h), strict=True))  # B8
+    dW = torch.cat([_over_rows(_masked(x, m_i), dP_i) for m_i, _, dP_i in gradients], 1)  # B9
+    dx = sum(_masked(dP_i @ W_i.t(), m_i) for m_i, W_i, dP_i in gradients) if want_inputs else x.new_empty(0)  # B9
+    db = torch.cat([da_z, da_r, da_h], -1).sum((0, 1))  # B9
+    return dx, dW, db, dU, dc, carry
+
+
+def _over_rows(x, y):
+    return x.flatten(0, 1).t() @ y.flatten(0, 1)
 
 
 def _at(add, name, t):
@@ -510,21 +622,30 @@ def _masked(x, m):
 
 
 def _save_for_backward(ctx, inputs, output):
-    _, recurrent_kernel, recurrent_bias, initial_state, mask, recurrent_masks, *rest = inputs
-    states, _, gates, candidate = output
+    x, W, b, U, c, h0, mask, m_x, m, *rest = inputs
+    states, _, gates, products = output
     ctx.set_materialize_grads(False)
-    ctx.save_for_backward(states, gates, candidate, recurrent_kernel, initial_state, mask, recurrent_masks)
-    ctx.has_recurrent_bias = recurrent_bias is not None
+    ctx.save_for_backward(x, W, states, gates, products, U, h0, mask, m_x, m)
+    ctx.has_bias, ctx.has_recurrent_bias = b is not None, c is not None
     ctx.description = rest[:3]
 
 
-def _gradients(ctx, d_states, d_final, d_gates, d_candidate):
-    saved = (d_states, d_final, *ctx.saved_tensors, *ctx.description)
-    if d_gates is None and d_candidate is None:
-        dP, dU, dc, dh0 = _GRUBackward.apply(*saved)
+def _gradients(ctx, d_states, d_final, d_gates, d_products):
+    want_inputs = ctx.needs_input_grad[0]
+    saved = (d_states, d_final, *ctx.saved_tensors, *ctx.description, want_inputs)
+    if d_gates is None and d_products is None:
+        dx, dW, db, dU, dc, dh0 = _GRUBackward.apply(*saved)
     else:
-        dP, dU, dc, dh0 = _differentiable_backward(*saved, d_gates, d_candidate)
-    return dP, dU, (dc if ctx.has_recurrent_bias else None), dh0, *(None,) * 7
+        dx, dW, db, dU, dc, dh0 = _differentiable_backward(*saved, d_gates, d_products)
+    return (
+        dx if want_inputs else None,
+        dW,
+        db if ctx.has_bias else None,
+        dU,
+        dc if ctx.has_recurrent_bias else None,
+        dh0,
+        *(None,) * 8,
+    )
 
 
 class _GRU(torch.autograd.Function):
@@ -537,22 +658,22 @@ class _GRU(torch.autograd.Function):
 
 
 def _save_for_second_backward(ctx, inputs, output):
-    ctx.save_for_backward(*inputs[:9])
-    ctx.description = inputs[9:]
+    ctx.save_for_backward(*inputs[:12])
+    ctx.description = inputs[12:]
 
 
 def _second_gradients(ctx, *cotangents):
-    *differentiated, mask, m = ctx.saved_tensors
+    *differentiated, mask, m_x, m = ctx.saved_tensors
     present = [x is not None for x in differentiated]
 
     def backward(*given):
         given = iter(given)
         arrays = [next(given) if there else None for there in present]
-        return _differentiable_backward(*arrays, mask, m, *ctx.description)
+        return _differentiable_backward(*arrays, mask, m_x, m, *ctx.description)
 
     _, pull = torch.func.vjp(backward, *(x for x in differentiated if x is not None))
     pulled = iter(pull(tuple(cotangents)))
-    return *(next(pulled) if there else None for there in present), *(None,) * 5
+    return *(next(pulled) if there else None for there in present), *(None,) * 7
 
 
 class _GRUBackward(torch.autograd.Function):
@@ -585,9 +706,9 @@ gru_backward.register_vmap(_one_after_another(gru_backward))
 # `torch.func` or a compiler's backward pass looks at it.
 torch.library.define(
     "keras_gru_ext::gru",
-    "(Tensor projected, Tensor recurrent_kernel, Tensor? recurrent_bias, Tensor initial_state, "
-    "Tensor? mask, Tensor? recurrent_masks, bool reset_after, str activation, "
-    "str recurrent_activation, bool keep_states, bool keep_gates) "
+    "(Tensor inputs, Tensor kernel, Tensor? bias, Tensor recurrent_kernel, Tensor? recurrent_bias, "
+    "Tensor initial_state, Tensor? mask, Tensor? input_masks, Tensor? recurrent_masks, bool reset_after, "
+    "str activation, str recurrent_activation, bool keep_states, bool keep_gates) "
     "-> (Tensor, Tensor, Tensor, Tensor)",
 )
 torch.library.impl("keras_gru_ext::gru", "CompositeImplicitAutograd", _GRU.apply)

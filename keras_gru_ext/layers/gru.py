@@ -59,8 +59,8 @@ class GRU(keras.layers.GRU):
         reset_after: Whether the reset gate acts after the product with the recurrent kernel (as in cuDNN) or before.
         seed: Integer that makes the dropout masks reproducible.
         zero_output_for_mask: Whether outputs at masked time steps are zero instead of repeating the output before.
-        use_cudnn: `"auto"` to use Keras' cuDNN path where it computes the same, on a GPU with PyTorch or JAX; `True` to
-            demand Keras' own fused path on any device; `False` never to use it.
+        use_cudnn: `"auto"` to use Keras' cuDNN path where it computes the same, on a GPU with PyTorch; `True` to demand
+            Keras' own fused path on any device; `False` never to use it.
         fused: `"auto"` to take this package's kernel wherever there is one for the call, `True` to demand it, `False`
             to step through the cell by Keras' own loop. The numbers are the same up to rounding.
         time_major: Whether inputs, masks and returned sequences have the shape (T, B, ...) instead of (B, T, ...).
@@ -275,7 +275,7 @@ class GRU(keras.layers.GRU):
     def call(self, sequences, initial_state=None, mask=None, training=False, sequences_mask=None):
         # Keras passes the inputs' own mask as `mask`, or as `sequences_mask` when there is an initial state as well.
         mask = sequences_mask if mask is None else mask
-        sequences = self._to_batch_major_tensor(sequences)
+        sequences = self._to_batch_major_tensor(ops.cast(sequences, self.compute_dtype))
         mask = self._standardize_mask(mask, sequences)
         self._check_time(sequences.shape)
         state = self._starting_state(initial_state, sequences)
@@ -301,7 +301,7 @@ class GRU(keras.layers.GRU):
             with the last state (B, U).
         """
         reason = paths.why_not_cudnn(self, mask, training)
-        if reason is None and (self.use_cudnn is True or paths.is_on_gpu(sequences)):
+        if reason is None and (self.use_cudnn is True or paths.is_on_cudnn(sequences)):
             return super().inner_loop(sequences, initial_state, None, training=False)
         if self.use_cudnn is True:
             raise ArgumentError(

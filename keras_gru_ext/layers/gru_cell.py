@@ -153,17 +153,21 @@ class GRUCell(keras.layers.GRUCell):
 
     def input_weights(self):
         """Returns the kernel (F, 3U) and the input bias (3U,), the latter `None` where there is none."""
-        kernel = ops.convert_to_tensor(self.kernel)
+        kernel = self._weight(self.kernel)
         if not self.use_bias:
             return kernel, None
-        bias = ops.convert_to_tensor(self.bias)
+        bias = self._weight(self.bias)
         return kernel, bias[0] if self.reset_after else bias
 
     def recurrent_weights(self):
         """Returns the recurrent kernel (U, 3U) and the recurrent bias (3U,), the latter `None` where there is none."""
-        kernel = ops.convert_to_tensor(self.recurrent_kernel)
+        kernel = self._weight(self.recurrent_kernel)
         has_bias = self.use_bias and self.reset_after
-        return kernel, ops.convert_to_tensor(self.bias)[1] if has_bias else None
+        return kernel, self._weight(self.bias)[1] if has_bias else None
+
+    def _weight(self, variable):
+        # Keras casts by itself inside `__call__`, but not in a `stateless_call` from outside.
+        return ops.cast(ops.convert_to_tensor(variable), self.compute_dtype)
 
     def step(self, projected, h, mask=None, weights=None):
         """Returns the next state, of shape (B, U).

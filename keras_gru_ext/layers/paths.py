@@ -97,12 +97,16 @@ def why_not_cudnn(layer, mask, training):
     return None
 
 
-def is_on_gpu(tensor):
-    """Whether cuDNN is at hand: never on TensorFlow, where the layer would lose XLA for it unasked."""
-    backend = keras.backend.backend()
-    if backend == "torch":
-        return tensor.device.type == "cuda"
-    return backend == "jax" and any(not device.startswith("cpu") for device in keras.distribution.list_devices())
+def is_on_cudnn(tensor):
+    """Whether Keras' fused path would be cuDNN's and is worth it.
+
+    Never on TensorFlow, where the layer would lose XLA for it unasked, nor on JAX, where Keras has a plain scan.
+    """
+    if keras.backend.backend() != "torch" or tensor.device.type != "cuda":
+        return False
+    import torch
+
+    return not torch.compiler.is_compiling()  # While compiling, Keras lays the loop out instead.
 
 
 def spec_of(layer, mask, input_mask, recurrent_mask, training):
