@@ -72,9 +72,7 @@ SPECS = [
         zero_output_for_mask=masked and i % 3 == 0,
         go_backwards=i % 2 == 1,
     )
-    for i, (after, masked, dropout) in enumerate(
-        itertools.product((False, True), (False, True), DROPOUT)
-    )
+    for i, (after, masked, dropout) in enumerate(itertools.product((False, True), (False, True), DROPOUT))
 ]
 
 

@@ -8,46 +8,74 @@ from functools import cache, partial
 
 import tensorflow as tf
 
+# Hard sigmoids are `clip(scale x + shift, 0, 1)`. Scale and shift go into the weights and the bias, once per call,
+# which leaves one operation per step of four.
+SCALE_AND_SHIFT = {"legacy_hard_sigmoid": (0.2, 0.5), "hard_sigmoid": (1 / 6, 0.5)}
+
+
+def _clip(x):
+    return tf.raw_ops.ClipByValue(t=x, clip_value_min=0, clip_value_max=1)
+
+
+def _clip_slope(d, y):
+    return tf.raw_ops.Relu6Grad(gradients=d, features=6 * y)
+
+
 ACTIVATION = {
     "tanh": tf.tanh,
     "sigmoid": tf.sigmoid,
-    "legacy_hard_sigmoid": lambda x: tf.clip_by_value(0.2 * x + 0.5, 0, 1),
-    "hard_sigmoid": lambda x: tf.nn.relu6(x + 3) / 6,
+    "legacy_hard_sigmoid": _clip,
+    "hard_sigmoid": _clip,
     "relu": tf.nn.relu,
     "linear": lambda x: x,
     "softsign": tf.nn.softsign,
     "softplus": tf.nn.softplus,
     "elu": tf.nn.elu,
 }
-"""Name -> function of the pre-activation."""
+"""Name -> function of the pre-activation, which `SCALE_AND_SHIFT` has been applied to."""
 
 SLOPE = {
-    "tanh": lambda y: 1 - y * y,
-    "sigmoid": lambda y: y * (1 - y),
-    "legacy_hard_sigmoid": lambda y: 0.2 * tf.cast((y > 0) & (y < 1), y.dtype),
-    "hard_sigmoid": lambda y: (1 / 6) * tf.cast((y > 0) & (y < 1), y.dtype),
-    "relu": lambda y: tf.cast(y > 0, y.dtype),
-    "linear": tf.ones_like,
-    "softsign": lambda y: (1 - tf.abs(y)) ** 2,
-    "softplus": lambda y: -tf.math.expm1(-y),
-    "elu": lambda y: tf.minimum(y, 0) + 1,
+    "tanh": lambda d, y: tf.raw_ops.TanhGrad(y=y, dy=d),
+    "sigmoid": lambda d, y: tf.raw_ops.SigmoidGrad(y=y, dy=d),
+    "legacy_hard_sigmoid": _clip_slope,
+    "hard_sigmoid": _clip_slope,
+    "relu": lambda d, y: tf.raw_ops.ReluGrad(gradients=d, features=y),
+    "linear": lambda d, y: d,
+    "softsign": lambda d, y: d * (1 - tf.abs(y)) ** 2,
+    "softplus": lambda d, y: d * -tf.math.expm1(-y),
+    "elu": lambda d, y: tf.raw_ops.EluGrad(gradients=d, outputs=y),
 }
-"""Name -> derivative of the activation, written in terms of its OUTPUT."""
+"""Name -> d times the derivative of that function, written in terms of its OUTPUT y; in one operation where there is
+one, since a step's time is that of its operations."""
 
 
-def gru(spec, projected, recurrent_kernel, recurrent_bias, initial_state, mask, recurrent_masks):
-    """Runs the recurrence of `spec`, differentiable in its first four arrays.
+def gru(
+    spec,
+    inputs,
+    kernel,
+    bias,
+    recurrent_kernel,
+    recurrent_bias,
+    initial_state,
+    mask,
+    input_masks,
+    recurrent_masks,
+):
+    """Runs the recurrence of `spec`, differentiable in its first six arrays.
 
-    Letters: T time, B batch, U units; gate order z | r | candidate. One floating dtype for all arrays. T and
-    B may be unknown while a graph is traced.
+    Letters: T time, B batch, F features, U units; gate order z | r | candidate. One floating dtype for all
+    arrays. T and B may be unknown while a graph is traced.
 
     Args:
         spec: A `GRUSpec` whose activations are in the table.
-        projected: (T, B, 3U), T >= 1. Inputs times kernel plus input bias.
+        inputs: (T, B, F), T >= 1. Finite, at masked steps as well.
+        kernel: (F, 3U).
+        bias: (3U,) or `None`.
         recurrent_kernel: (U, 3U).
         recurrent_bias: (3U,), or `None` unless `spec.has_recurrent_bias`.
         initial_state: (B, U).
         mask: (T, B) bool, `True` where the step counts; `None` unless `spec.masked`. Not differentiated.
+        input_masks: `None`, (B, F) or (3, B, F), as `spec.input_dropout` says. Not differentiated.
         recurrent_masks: `None`, (B, U) or (3, B, U), as `spec.recurrent_dropout` says. Not differentiated.
 
     Returns:
@@ -65,12 +93,22 @@ def gru(spec, projected, recurrent_kernel, recurrent_bias, initial_state, mask, 
         ValueError: By TensorFlow, for shapes that do not fit.
         TypeError: By TensorFlow, in some uses of forward mode (`tf.autodiff.ForwardAccumulator`).
     """
-    arrays = (projected, recurrent_kernel, recurrent_bias, initial_state, mask, recurrent_masks)
+    arrays = (
+        inputs,
+        kernel,
+        bias,
+        recurrent_kernel,
+        recurrent_bias,
+        initial_state,
+        mask,
+        input_masks,
+        recurrent_masks,
+    )
     arrays = [None if a is None else tf.convert_to_tensor(a) for a in arrays]
-    units = arrays[1].shape[0]
+    sizes = arrays[1].shape[0], arrays[3].shape[0]
     if tf.executing_eagerly():
-        return _traced(spec, units)(*arrays)
-    return _gru(spec, units, *arrays)
+        return _traced(spec, *sizes)(*arrays)
+    return _gru(spec, *sizes, *arrays)
 
 
 def why_not_now():
@@ -79,19 +117,20 @@ def why_not_now():
 
 
 @cache
-def _traced(spec, units):
+def _traced(spec, features, units):
     """The kernel as a traced function of its own, for eager calls: one trace serves any T and B."""
-    return tf.function(partial(_gru, spec, units), reduce_retracing=True, autograph=False)
+    return tf.function(partial(_gru, spec, features, units), reduce_retracing=True, autograph=False)
 
 
-def _gru(spec, units, projected, U, c, h0, mask, m):
+def _gru(spec, features, units, x, W, b, U, c, h0, mask, m_x, m):
+    x = tf.ensure_shape(x, (None, None, features))
+    W = tf.ensure_shape(W, (features, 3 * units))
     U = tf.ensure_shape(U, (units, 3 * units))
-    projected = tf.ensure_shape(projected, (None, None, 3 * units))
-    h0 = tf.ensure_shape(h0, (projected.shape[1], units))
+    h0 = tf.ensure_shape(h0, (x.shape[1], units))
     if spec.go_backwards:
-        projected = tf.reverse(projected, [0])
+        x = tf.reverse(x, [0])
         mask = None if mask is None else tf.reverse(mask, [0])
-    states, final_state = _recurrence(spec, projected, U, c, h0, mask, m)
+    states, final_state = _recurrence(spec, x, *_scaled(spec, W, b, U, c), h0, mask, m_x, m)
     outputs = states
     last_output = final_state
     if spec.masked:
@@ -108,179 +147,205 @@ def _shown(spec, mask):
     return shown[..., None]
 
 
-def _recurrence(spec, projected, U, c, h0, mask, m):
+def _scaled(spec, W, b, U, c):
+    """The weights with `SCALE_AND_SHIFT` in them."""
+    names = (spec.recurrent_activation, spec.recurrent_activation, spec.activation)
+    if not any(name in SCALE_AND_SHIFT for name in names):
+        return W, b, U, c
+    pairs = tf.constant([SCALE_AND_SHIFT.get(name, (1, 0)) for name in names], W.dtype)
+    scale, shift = tf.unstack(tf.repeat(pairs, U.shape[0], axis=0), axis=1)
+    return W * scale, shift if b is None else b * scale + shift, U * scale, None if c is None else c * scale
+
+
+def _recurrence(spec, x, W, b, U, c, h0, mask, m_x, m):
     """(states (T, B, U) or None without `spec.return_sequences`, final state (B, U))."""
+    has_bias = [v is not None for v in (b, c)]
 
     @tf.custom_gradient
-    def recurrence(projected, U, h0, *c):
-        c = c[0] if c else None
-        arrays = _forward(spec, projected, U, c, h0, mask, m, keep_gates=spec.training)
+    def recurrence(x, W, U, h0, *biases):
+        biases = iter(biases)
+        b, c = (next(biases) if has else None for has in has_bias)
+        states, *gates, final = _forward(spec, x, W, b, U, c, h0, mask, m_x, m, keep_gates=spec.training)
 
         def gradients(*d):
-            kept = arrays
+            kept = states, *gates
             if not spec.training:
-                kept = _forward(spec, projected, U, c, h0, mask, m, keep_gates=True)
+                *kept, _ = _forward(spec, x, W, b, U, c, h0, mask, m_x, m, keep_gates=True)
             d_states, d_final = d if spec.return_sequences else (None, *d)
-            dP, dU, dc, dh0 = _backward(spec, U, h0, mask, m, *kept[:-1], d_states, d_final)
-            return (dP, dU, dh0) if c is None else (dP, dU, dh0, dc)
+            dx, dW, db, dU, dc, dh0 = _backward(spec, x, W, U, mask, m_x, m, *kept, d_states, d_final)
+            return dx, dW, dU, dh0, *(dv for dv, has in zip((db, dc), has_bias, strict=True) if has)
 
-        states, final = arrays[0], arrays[-1]
-        return ((states, final) if spec.return_sequences else final), gradients
+        return ((states[1:], final) if spec.return_sequences else final), gradients
 
-    result = recurrence(projected, U, h0, *([] if c is None else [c]))
+    result = recurrence(x, W, U, h0, *(v for v in (b, c) if v is not None))
     return result if spec.return_sequences else (None, result)
 
 
-def _loop(reads, writes, carry, step, backwards=False):
+def _loop(reads, writes, carry, step, keep_carries=False, backwards=False):
     """Runs `step` over time.
 
     Args:
-        reads: Tensors (T, ...), read at each step; entries may be None.
-        writes: For each array that the steps make: the static shape of one entry.
+        reads: Read at each step: tensors (T, ...), `tf.TensorArray`s of T entries, or None.
+        writes: How many arrays the steps make, each of the shape of `carry`.
         carry: The state before the first step.
         step: `(carry, *read) -> (carry, *written)`.
+        keep_carries: Whether to write the carries as well, in front of the others.
         backwards: Whether the steps go from the last to the first.
 
     Returns:
-        `(*written, carry)`: each written array (T, ...), and the state after the last step.
+        `(*written, carry)`: a `tf.TensorArray` of T entries for each array written, that of the carries with
+        one more, the first carry; and the last carry.
     """
-    given = [x for x in reads if x is not None]
-    steps = tf.shape(given[0])[0] if given[0].shape[0] is None else given[0].shape[0]
+    steps = tf.shape(reads[0])[0] if reads[0].shape[0] is None else reads[0].shape[0]
+    shape = carry.shape
     readers = [
-        None if x is None else tf.TensorArray(x.dtype, size=steps, element_shape=x.shape[1:]).unstack(x) for x in reads
+        tf.TensorArray(x.dtype, size=steps, element_shape=x.shape[1:]).unstack(x) if tf.is_tensor(x) else x
+        for x in reads
     ]
-    writers = [tf.TensorArray(carry.dtype, size=steps, element_shape=shape) for shape in writes]
+    carries = tf.TensorArray(carry.dtype, size=steps + 1, element_shape=shape).write(0, carry) if keep_carries else ()
+    writers = [tf.TensorArray(carry.dtype, size=steps, element_shape=shape) for _ in range(writes)]
 
-    def body(i, carry, *writers):
+    def body(i, carry, carries, writers):
         t = steps - 1 - i if backwards else i
-        shape = carry.shape
+        # Lists, not slices of one tensor: their entries are handed on without being copied.
         carry, *written = step(carry, *(None if x is None else x.read(t) for x in readers))
         carry.set_shape(shape)
         writers = [w.write(t, x) for w, x in zip(writers, written, strict=True)]
-        return i + 1, carry, *writers
+        return i + 1, carry, carries.write(i + 1, carry) if keep_carries else (), writers
 
-    _, carry, *writers = tf.while_loop(lambda i, *_: i < steps, body, (0, carry, *writers), maximum_iterations=steps)
-    return *(w.stack() for w in writers), carry
+    _, carry, carries, writers = tf.while_loop(
+        lambda i, *_: i < steps,
+        body,
+        (0, carry, carries, writers),
+        maximum_iterations=steps,
+        parallel_iterations=32,  # What does not depend on the carry, the projection, runs that far ahead.
+    )
+    return *((carries,) if keep_carries else ()), *writers, carry
 
 
-def _forward(spec, projected, U, c, h0, mask, m, keep_gates):
-    """States, z, r, g, q of every step, each (T, B, U), and the final state.
+def _forward(spec, x, W, b, U, c, h0, mask, m_x, m, keep_gates):
+    """States (T + 1, B, U) from the initial one on, the gates z, r, g, q as lists, and the final state.
 
     q is None without `reset_after`; without `keep_gates` the gates are None, and so are the states without
     `return_sequences`.
     """
     s, a = ACTIVATION[spec.recurrent_activation], ACTIVATION[spec.activation]
-    units = U.shape[0]
-    U_zr, U_h = U[:, : 2 * units], U[:, 2 * units :]
-    k = None if mask is None else mask[..., None]
-    if mask is not None and keep_gates:
-        # A masked step's input may hold anything; what is cached must be finite.
-        projected = tf.where(k, projected, tf.zeros_like(projected))
+    projection = _blocks(W, b, m_x, 3)
+    if spec.reset_after:
+        recurrence = _blocks(U, c, m, 3)
+    else:
+        units = U.shape[0]
+        recurrence, U_h, m_h = _blocks(U[:, : 2 * units], None, m, 2), U[:, 2 * units :], _for_each_gate(m)[2]
 
-    def step(h, p, k):
-        q = None
+    def step(h, x, k):
+        # The projection stands inside the loop, where what it makes is used at once and its memory is used again.
+        p_z, p_r, p_h = _products(x, projection, 3)  # F0
         if spec.reset_after:
-            x = _product(spec, h, U, m)
-            x = x if c is None else x + c
-            z, r = tf.split(s(p[:, : 2 * units] + x[:, : 2 * units]), 2, -1)  # F1
-            q = x[:, 2 * units :]  # F2
-            g = a(p[:, 2 * units :] + r * q)  # F2
+            x_z, x_r, q = _products(h, recurrence, 3)  # F1, F2
         else:
-            z, r = tf.split(s(p[:, : 2 * units] + _product(spec, h, U_zr, m)), 2, -1)  # F1
-            rh = _masked(r * h, _of_candidate(spec, m))
-            g = a(p[:, 2 * units :] + tf.matmul(rh, U_h))  # F2
+            x_z, x_r = _products(h, recurrence, 2)  # F1
+        z, r = s(p_z + x_z), s(p_r + x_r)  # F1
+        if spec.reset_after:
+            g = a(p_h + r * q)  # F2
+        else:
+            q, g = None, a(p_h + _product(_masked(r * h, m_h), U_h))  # F2
         new = g + z * (h - g)  # F3
         new = new if k is None else tf.where(k, new, h)  # F4
-        return new, *[x for x in (new, z, r, g, q) if x is not None][:kept]
+        return new, *(z, r, g, q)[:gates]
 
-    kept = (5 if spec.reset_after else 4) if keep_gates else int(spec.return_sequences)
-    *arrays, final = _loop((projected, k), [h0.shape] * kept, h0, step)
-    return *arrays, *[None] * (5 - kept), final
+    gates = (4 if spec.reset_after else 3) if keep_gates else 0
+    keep_states = keep_gates or spec.return_sequences
+    *lists, final = _loop((x, _column(mask)), gates, h0, step, keep_carries=keep_states)
+    states = lists.pop(0).stack() if keep_states else None
+    return states, *lists, *[None] * (4 - gates), final
 
 
-def _backward(spec, U, h0, mask, m, states, z, r, g, q, d_states, d_final):
-    """Gradients dP (T, B, 3U), dU (U, 3U), dc (3U,), dh0 (B, U)."""
+def _backward(spec, x, W, U, mask, m_x, m, states, z, r, g, q, d_states, d_final):
+    """Gradients dx (T, B, F), dW (F, 3U), db (3U,), dU (U, 3U), dc (3U,), dh0 (B, U)."""
     ds, da = SLOPE[spec.recurrent_activation], SLOPE[spec.activation]
-    units = U.shape[0]
-    U_zr, U_h = U[:, : 2 * units], U[:, 2 * units :]
-    m_h = _of_candidate(spec, m)
-    previous = tf.concat([h0[None], states[:-1]], 0)
+    # Transposed once: a product with a transposed matrix would copy it at each step.
+    U_z, U_r, U_h = tf.split(tf.transpose(U), 3)
+    m_z, m_r, m_h = _for_each_gate(m)
 
-    # Everything that does not depend on the gradient, for all steps at once.
-    F_z = (previous - g) * ds(z)  # B2
-    F_h = (1 - z) * da(g)  # B3
-    keep = z
-    if mask is not None:
-        k = mask[..., None]
-        zeros = tf.zeros_like(z)
-        F_z, F_h = tf.where(k, F_z, zeros), tf.where(k, F_h, zeros)  # B1
-        keep = tf.where(k, z, tf.ones_like(z))  # B5
-    if spec.reset_after:
-        factors = tf.concat([F_z, F_h * q * ds(r), F_h * r], -1)  # B2, B4
+    def step(carry, h, z, r, g, q, d, k):
+        d = carry if d is None else d + carry
+        d_new = d if k is None else tf.where(k, d, tf.zeros_like(d))  # B1
+        da_z = ds(d_new * (h - g), z)  # B2
+        da_h = da(d_new * (1 - z), g)  # B3
+        if spec.reset_after:
+            dq = da_h * r  # B4
+            e = _masked(_product(dq, U_h), m_h)  # B4
+            da_r = ds(da_h * q, r)  # B4
+            kept = da_z, da_r, da_h, dq
+        else:
+            e = _masked(_product(da_h, U_h), m_h)  # B4
+            da_r = ds(e * h, r)  # B4
+            e = e * r  # B5
+            kept = da_z, da_r, da_h, _masked(r * h, m_h)
+        d_h = d_new * z + e + _masked(_product(da_z, U_z), m_z) + _masked(_product(da_r, U_r), m_r)  # B5
+        return d_h if k is None else tf.where(k, d_h, d), *kept  # B5
 
-        def step(carry, d, factors, keep):
-            d = carry if d is None else d + carry
-            das = factors * tf.concat([d, d, d], -1)  # B2, B3, B4
-            carry = d * keep + _product(spec, das, U, m, transposed=True)  # B4, B5
-            return carry, das, d
-
-        shapes = [(h0.shape[0], 3 * units), h0.shape]
-        das, d, dh0 = _loop((d_states, factors, keep), shapes, d_final, step, backwards=True)
-        dP = tf.concat([das[..., : 2 * units], F_h * d], -1)  # B3, B8
-        dU = _weight_gradient(spec, previous, das, m)  # B6
+    h = states[:-1]
+    *kept, dh0 = _loop((h, z, r, g, q, d_states, _column(mask)), 4, d_final, step, backwards=True)
+    da_z, da_r, da_h, other = (array.stack() for array in kept)
+    dP = da_z, da_r, da_h  # B8
+    m_x = _for_each_gate(m_x)
+    if spec.input_dropout == "per_gate":
+        dx_z, dx_r, dx_h = (
+            _masked(_product(da, V), m_i) for da, V, m_i in zip(dP, tf.split(tf.transpose(W), 3), m_x, strict=True)
+        )  # B9
+        dx = dx_z + dx_r + dx_h  # B9
     else:
-        F_r = _masked(previous, m_h) * ds(r)  # B4
-        seen = _masked(r, m_h)
-
-        def step(carry, d, F_z, F_r, F_h, seen, keep):
-            d = carry if d is None else d + carry
-            da_h = d * F_h  # B3
-            e = tf.matmul(da_h, U_h, transpose_b=True)  # B4
-            da_zr = tf.concat([d * F_z, e * F_r], -1)  # B2, B4
-            carry = d * keep + e * seen + _product(spec, da_zr, U_zr, m, transposed=True)  # B5
-            return carry, tf.concat([da_zr, da_h], -1)
-
-        reads = (d_states, F_z, F_r, F_h, seen, keep)
-        shapes = [(h0.shape[0], 3 * units)]
-        das, dh0 = _loop(reads, shapes, d_final, step, backwards=True)
-        dP = das  # B8
-        dU_zr = _weight_gradient(spec, previous, das[..., : 2 * units], m)  # B6
-        dU_h = _over_all_steps(seen * previous, das[..., 2 * units :])  # B6
-        dU = tf.concat([dU_zr, dU_h], -1)
-    dc = tf.reduce_sum(das, (0, 1))  # B7
-    return dP, dU, dc, dh0
+        dx = _masked(_product(tf.concat(dP, -1), tf.transpose(W)), m_x[0])  # B9
+    dW = [_over_all_steps(_masked(x, m_i), da) for da, m_i in zip(dP, m_x, strict=True)]  # B9
+    db = [tf.reduce_sum(da, (0, 1)) for da in dP]  # B9
+    dU = [_over_all_steps(_masked(h, m_i), da) for da, m_i in ((da_z, m_z), (da_r, m_r))]  # B6
+    dc = None
+    if spec.reset_after:
+        dU.append(_over_all_steps(_masked(h, m_h), other))  # B6
+        dc = tf.concat([*db[:2], tf.reduce_sum(other, (0, 1))], -1)  # B7
+    else:
+        dU.append(_over_all_steps(other, da_h))  # B6
+    return dx, tf.concat(dW, -1), tf.concat(db, -1), tf.concat(dU, -1), dc, dh0
 
 
-def _weight_gradient(spec, previous, das, m):
-    if spec.recurrent_dropout == "per_gate":
-        parts = tf.split(das, das.shape[-1] // previous.shape[-1], -1)
-        return tf.concat([_over_all_steps(previous * m[i], x) for i, x in enumerate(parts)], -1)
-    return _over_all_steps(_masked(previous, m), das)
+def _blocks(V, bias, m, gates):
+    """Triples (matrix, bias, dropout mask) whose products stand side by side: one, or one for each of the gates.
+
+    To be made outside of loops, which would split the matrix at each step.
+    """
+    if m is None or m.shape.rank == 2:
+        return [(V, bias, m)]
+    biases = [None] * gates if bias is None else tf.split(bias, gates)
+    return list(zip(tf.split(V, gates, -1), biases, _for_each_gate(m)[:gates], strict=True))
+
+
+def _products(x, blocks, gates):
+    """(x m) V + bias for each gate."""
+    products = [_product(_masked(x, m), V, bias) for V, bias, m in blocks]
+    return products if len(products) > 1 else tf.split(products[0], gates, -1)
+
+
+def _product(x, V, bias=None):
+    # `bias_add`, not `+`: TensorFlow makes one operation of it and the product.
+    return tf.matmul(x, V) if bias is None else tf.nn.bias_add(tf.matmul(x, V), bias)
 
 
 def _over_all_steps(x, y):
+    """The sum over steps of x^T y."""
     x, y = (tf.reshape(v, (-1, v.shape[-1])) for v in (x, y))
     return tf.matmul(x, y, transpose_a=True)
 
 
-def _product(spec, x, U, m, transposed=False):
-    """(h m) U for two or three gates side by side, or with `transposed` its transpose m (da U^T)."""
-    if spec.recurrent_dropout == "per_gate":
-        units = U.shape[0]
-        parts = tf.split(U, U.shape[1] // units, -1)
-        if transposed:
-            das = tf.split(x, len(parts), -1)
-            products = [tf.matmul(da, V, transpose_b=True) for da, V in zip(das, parts, strict=True)]
-            return tf.add_n([m[i] * y for i, y in enumerate(products)])
-        return tf.concat([tf.matmul(x * m[i], V) for i, V in enumerate(parts)], -1)
-    if transposed:
-        return _masked(tf.matmul(x, U, transpose_b=True), m)
-    return tf.matmul(_masked(x, m), U)
-
-
-def _of_candidate(spec, m):
-    return m[2] if spec.recurrent_dropout == "per_gate" else m
+def _for_each_gate(m):
+    """The dropout masks, or None, of z, r and the candidate."""
+    return [m] * 3 if m is None or m.shape.rank == 2 else tf.unstack(m)
 
 
 def _masked(x, m):
     return x if m is None else x * m
+
+
+def _column(mask):
+    """The mask as (T, B, 1)."""
+    return None if mask is None else mask[..., None]
