@@ -11,9 +11,10 @@ class BackupStates(keras.callbacks.Callback):
     """Keeps the states of stateful layers beside `keras.callbacks.BackupAndRestore`, which keeps weights only.
 
     With both, training that was broken off and is started again ends with the same weights and states as if it had
-    never stopped: what is kept is every variable of the model that is neither weight nor metric, so the seeds of
-    dropout as well (on PyTorch of layers that were given a `seed`: others draw from PyTorch's own generator). Pass it before `BackupAndRestore`, so that the states are on disk before the weights that they
-    belong to. Files are named by the number of optimizer steps, the last two are kept.
+    never stopped. What is kept is every variable of the model that is neither weight nor metric, so the seeds of
+    dropout as well (on PyTorch, those of layers that were given a `seed`: others draw from PyTorch's own generator).
+    Pass it before `BackupAndRestore`, so that the states are on disk before the weights that they belong to. Files are
+    named by the number of optimizer steps; the last two are kept.
 
     Args:
         backup_dir: Folder for the files; that of `BackupAndRestore` will do, which deletes it when the training is

@@ -39,6 +39,13 @@ def test_legacy_model(run, capsys):
     assert f"after training:  loss {after[0]:.3f}" in capsys.readouterr().out
 
 
+def test_hard_sigmoid(run, capsys):
+    apart, differences = run("hard_sigmoid")
+    assert apart == pytest.approx(1 / 12, abs=1e-3)  # at x = 2.5, where one is 1 and the other is not yet
+    assert differences["keras_gru_ext"] < 1e-5 < 0.1 < differences["Keras 3 alone"]
+    assert "the two functions differ by up to 0.083" in capsys.readouterr().out
+
+
 def test_forecast(run, capsys):
     errors = run("forecast", "--epochs", 8, "--series", 1000)
     assert errors["GRU"] < errors["last value"] / 2
