@@ -11,6 +11,7 @@ import sys
 __version__ = "0.1.0"
 
 _HOMES = {
+    "BackupStates": "callbacks",
     "Bidirectional": "layers",
     "GRU": "layers",
     "GRUCell": "layers",
@@ -19,11 +20,13 @@ _HOMES = {
     "inspect": "legacy",
     "load_model": "legacy",
     "load_weights": "legacy",
+    "to_onnx": "export",
     "verify": "legacy",
 }
 
 __all__ = [
     "GRU",
+    "BackupStates",
     "Bidirectional",
     "GRUCell",
     "convert",
@@ -31,6 +34,7 @@ __all__ = [
     "legacy_hard_sigmoid",
     "load_model",
     "load_weights",
+    "to_onnx",
     "verify",
 ]
 

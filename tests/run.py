@@ -76,7 +76,7 @@ def _environment(name, oldest):
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     if oldest:
         [keras] = [need for need in project["dependencies"] if need.startswith("keras>=")]
-        wanted = ("torch", "pytest", "hypothesis", "pyyaml")
+        wanted = ("torch", "pytest", "hypothesis", "pyyaml", "onnx>", "onnxruntime")
         needs = [n for n in project["optional-dependencies"]["test"] if n.startswith(wanted)]
         needs = [keras.replace(">=", "=="), *needs, "."]
     else:

@@ -33,7 +33,7 @@ def test_the_readme_names_every_argument():
     assert arguments - common - families <= told
 
 
-@pytest.mark.parametrize("module", ["activations", "layers.gru", "layers.gru_cell"])
+@pytest.mark.parametrize("module", ["activations", "callbacks", "export.file", "layers.gru", "layers.gru_cell"])
 def test_docstrings(module):
     results = doctest.testmod(importlib.import_module(f"keras_gru_ext.{module}"))
     assert results.attempted > 0

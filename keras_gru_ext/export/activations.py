@@ -1,0 +1,99 @@
+"""Activations, as ONNX nodes and as attributes of the GRU operator."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import keras
+
+from keras_gru_ext.activations import legacy_hard_sigmoid
+from keras_gru_ext.errors import ConfigError
+from keras_gru_ext.export.graph import Graph
+
+# Function -> what the GRU operator calls it, with its alpha and beta. ONNX Runtime takes the alphas and betas from its
+# lists in turn, for the functions that have one: only for HardSigmoid and Affine both, for Elu alpha.
+_IN_GRU: dict[Any, tuple[str, tuple[float, ...], tuple[float, ...]]] = {
+    keras.activations.tanh: ("Tanh", (), ()),
+    keras.activations.sigmoid: ("Sigmoid", (), ()),
+    legacy_hard_sigmoid: ("HardSigmoid", (0.2,), (0.5,)),
+    keras.activations.hard_sigmoid: ("HardSigmoid", (1 / 6,), (0.5,)),
+    keras.activations.relu: ("Relu", (), ()),
+    keras.activations.linear: ("Affine", (1.0,), (0.0,)),
+    keras.activations.softsign: ("Softsign", (), ()),
+    keras.activations.softplus: ("Softplus", (), ()),
+    keras.activations.elu: ("Elu", (1.0,), ()),
+}
+
+
+def in_gru(activation: Any, where: str) -> tuple[str, tuple[float, ...], tuple[float, ...]]:
+    """Returns how the GRU operator calls an activation, with its alphas and betas.
+
+    Raises:
+        ConfigError: if the operator has no such activation.
+    """
+    found = _lookup(_IN_GRU, activation)
+    if found is None:
+        raise ConfigError(
+            f"{where} has the activation {_name(activation)}, which ONNX's GRU operator does not have; it has "
+            f"{', '.join(sorted(function.__name__ for function in _IN_GRU))}. "
+            'For a file without that operator use `model.export(path, format="onnx")`.'
+        )
+    return found
+
+
+def _simple(operator: str, **attributes: Any) -> Callable[[Graph, str], str]:
+    return lambda graph, x: graph.add(operator, x, **attributes)
+
+
+def _gelu(graph: Graph, x: str) -> str:
+    half = graph.add("Mul", x, graph.constant(0.5))
+    scaled = graph.add("Mul", x, graph.constant(1 / math.sqrt(2)))
+    return graph.add("Mul", half, graph.add("Add", graph.add("Erf", scaled), graph.constant(1.0)))
+
+
+_NODES: dict[Any, Callable[[Graph, str], str]] = {
+    keras.activations.linear: lambda graph, x: x,
+    keras.activations.tanh: _simple("Tanh"),
+    keras.activations.sigmoid: _simple("Sigmoid"),
+    legacy_hard_sigmoid: _simple("HardSigmoid", alpha=0.2, beta=0.5),
+    keras.activations.hard_sigmoid: _simple("HardSigmoid", alpha=1 / 6, beta=0.5),
+    keras.activations.relu: _simple("Relu"),
+    keras.activations.softsign: _simple("Softsign"),
+    keras.activations.softplus: _simple("Softplus"),
+    keras.activations.elu: _simple("Elu", alpha=1.0),
+    keras.activations.selu: _simple("Selu"),
+    keras.activations.exponential: _simple("Exp"),
+    keras.activations.leaky_relu: _simple("LeakyRelu", alpha=0.2),
+    keras.activations.silu: lambda graph, x: graph.add("Mul", x, graph.add("Sigmoid", x)),
+    keras.activations.gelu: _gelu,
+    keras.activations.softmax: _simple("Softmax", axis=-1),
+    keras.activations.log_softmax: _simple("LogSoftmax", axis=-1),
+}
+
+
+def activate(graph: Graph, activation: Any, x: str, where: str) -> str:
+    """Adds the nodes of an activation.
+
+    Raises:
+        ConfigError: if it is none of those that are known here.
+    """
+    make = _lookup(_NODES, activation)
+    if make is None:
+        raise ConfigError(
+            f"{where} has the activation {_name(activation)}, which cannot be written as ONNX here. Expected one of: "
+            f"{', '.join(sorted(function.__name__ for function in _NODES))}."
+        )
+    return make(graph, x)
+
+
+def _lookup(table: dict[Any, Any], activation: Any) -> Any:
+    try:
+        return table.get(activation)
+    except TypeError:  # an unhashable callable
+        return None
+
+
+def _name(activation: Any) -> str:
+    return repr(getattr(activation, "__name__", activation))

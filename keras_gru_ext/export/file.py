@@ -1,0 +1,194 @@
+"""Writes an ONNX file: builds the graph, checks it, compares it with the model, and only then gives it its name."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import uuid
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import keras
+import numpy as np
+
+from keras_gru_ext.errors import ArgumentError, ConfigError, MissingDependencyError, VerificationError
+from keras_gru_ext.legacy.verification import difference_of, random_inputs
+
+_OLDEST_OPSET = 18
+_LARGEST_FILE = 2**31 - 1
+# Two float32 programs that add in another order; relative to the largest number of an output.
+_TOLERANCE = 1e-4
+
+
+def to_onnx(
+    model: keras.Model,
+    path: str | os.PathLike,
+    *,
+    opset: int = _OLDEST_OPSET,
+    check: bool | Sequence[np.ndarray] = True,
+    tolerance: float = _TOLERANCE,
+    force: bool = False,
+) -> None:
+    """Writes a model as an ONNX file in which each GRU layer is one GRU operator.
+
+    That holds for this package's `GRU`, for `keras.layers.GRU`, and for `keras.layers.RNN` over GRU cells (one operator
+    for each cell); a `Bidirectional` around two GRUs with the same units and `reset_after` is one operator, too. Batch
+    size and number of time steps stay open where the model leaves them open. Masks of every pattern are computed in the
+    graph, so right, left and inner padding give what Keras gives. What `keras.layers.GRU` outputs at masked steps
+    depends on Keras' backend; here it is the previous output.
+
+    The other layers that are written: Activation, ActivityRegularization, Add, AlphaDropout, Average, AveragePooling1D
+    and 2D, BatchNormalization, Concatenate, Conv1D and 2D, Cropping1D, Dense, Dot, Dropout, ELU, Embedding, Flatten,
+    GaussianDropout, GaussianNoise, GlobalAveragePooling1D, GlobalMaxPooling1D, Identity, LayerNormalization, LeakyReLU,
+    Masking, Maximum, MaxPooling1D and 2D, Minimum, Multiply, Permute, PReLU, ReLU, RepeatVector, Rescaling, Reshape,
+    Softmax, SpatialDropout1D and 2D, Subtract, TimeDistributed, UpSampling1D, ZeroPadding1D, and models of them, nested
+    and shared.
+
+    The state of a stateful layer called NAME is an input `NAME_state` of the graph, and the state after the last step
+    an output `NAME_next_state`, behind the model's own. A Bidirectional has one of each for the layers inside it.
+
+    The graph computes in float32 whatever the model's dtype policy is; inputs and outputs keep their dtypes, and
+    float16 weights are stored as such.
+
+    Args:
+        model: A built Functional or Sequential model.
+        path: The file to write. It is written under another name beside it and renamed, so there is never half a file.
+        opset: Version of ONNX's operator set, at least 18.
+        check: Whether to compare the file, in ONNX Runtime, with the model before it gets its name; or the inputs to
+            compare on, one array for each input of the model. `True` means random inputs, and a part of them, so that
+            open sizes are tried with two values.
+        tolerance: The largest difference allowed, relative to the largest number in an output (or 1).
+        force: Whether to replace a file that exists.
+
+    Raises:
+        ArgumentError: if the file exists and `force` is not given, or for an `opset` that is not served.
+        ConfigError: if the model, a layer or an activation cannot be written; the message names it.
+        VerificationError: if ONNX Runtime computes other numbers than the model.
+        MissingDependencyError: without onnx, or with `check` and without onnxruntime.
+
+    Sources: the GRU operator of https://onnx.ai/onnx/operators/onnx__GRU.html, whose gates have the order z, r, h.
+
+    Example:
+
+    >>> import keras, keras_gru_ext, os, tempfile
+    >>> model = keras.Sequential([keras.Input((None, 8)), keras_gru_ext.GRU(4)])
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     keras_gru_ext.to_onnx(model, os.path.join(folder, "model.onnx"))
+    """
+    onnx = _imported("onnx")
+    runtime = None if check is False else _imported("onnxruntime")
+    path = os.fspath(path)
+    if os.path.lexists(path) and not force:
+        raise ArgumentError(f"{path} exists. It is not replaced unless you ask for it: force=True.")
+    newest = onnx.defs.onnx_opset_version()
+    if isinstance(opset, bool) or not isinstance(opset, int) or not _OLDEST_OPSET <= opset <= newest:
+        raise ArgumentError(f"`opset` must be an integer from {_OLDEST_OPSET} to {newest}. Received: {opset!r}.")
+    content, plain, kept = _written(model, opset)
+    if runtime is not None:
+        session = runtime.InferenceSession(content, providers=["CPUExecutionProvider"])
+        _compare(session, plain, kept, _batches(plain, None if isinstance(check, bool) else check), tolerance)
+    with _replacing(path) as temporary, open(temporary, "wb") as file:
+        file.write(content)
+
+
+def _imported(name: str) -> Any:
+    try:
+        return importlib.import_module(name)
+    except ImportError as error:
+        raise MissingDependencyError(
+            f"Writing ONNX needs onnx, and checking what was written needs onnxruntime; {name} is not installed. "
+            "Install them: pip install 'keras-gru-ext[onnx]'."
+        ) from error
+
+
+def _written(model: keras.Model, opset: int) -> tuple[bytes, keras.Model, list[Any]]:
+    """Returns the file's content, a plain model over the same graph, and the variables with the state of its layers."""
+    import onnx
+
+    from keras_gru_ext.export.graph import Graph, Value
+    from keras_gru_ext.export.models import as_functional, convert_model
+
+    plain = as_functional(model)
+    graph = Graph()
+    inputs = [graph.add_input(tensor.name, tuple(tensor.shape), tensor.dtype) for tensor in plain.inputs]
+    results = convert_model(graph, plain, inputs)
+    for wish, result, tensor in zip(plain.output_names, results, plain.outputs, strict=True):
+        graph.add_output(wish, result, tensor.dtype)
+    kept = []
+    for layer, starts, states in graph.states.values():
+        for variable, taken, state in zip(layer.states, starts, states, strict=True):
+            owner, _, index = taken.rpartition("_state")
+            graph.add_output(f"{owner}_next_state{index}", Value(state, tuple(variable.shape)), "float32")
+            kept.append(variable)
+    opsets = [onnx.helper.make_opsetid("", opset)]
+    proto = onnx.helper.make_model(
+        graph.finished(model.name),
+        opset_imports=opsets,
+        ir_version=onnx.helper.find_min_ir_version_for(opsets),
+        producer_name="keras_gru_ext",
+    )
+    if proto.ByteSize() > _LARGEST_FILE:
+        raise ConfigError(f"Model {model.name!r} is larger than the 2 GiB that one ONNX file can hold.")
+    onnx.checker.check_model(proto, full_check=True)
+    return proto.SerializeToString(), plain, kept
+
+
+def _batches(model: keras.Model, given: Sequence[np.ndarray] | None) -> list[list[np.ndarray]]:
+    """Returns the batches to compare on."""
+    dtypes = [tensor.dtype for tensor in model.inputs]
+    if given is not None:
+        if len(given) != len(dtypes):
+            raise ArgumentError(f"`check` holds {len(given)} arrays, but the model has {len(dtypes)} inputs.")
+        return [[np.asarray(array).astype(dtype) for array, dtype in zip(given, dtypes, strict=True)]]
+    whole = [array.astype(dtype) for array, dtype in zip(random_inputs(model), dtypes, strict=True)]
+    part = [
+        array[tuple(slice(None if size else -1) for size in tensor.shape)]
+        for array, tensor in zip(whole, model.inputs, strict=True)
+    ]
+    return [whole, part]
+
+
+def _compare(session: Any, model: keras.Model, kept: Sequence[Any], batches: Any, tolerance: float) -> None:
+    names = [one.name for one in session.get_inputs()]
+    before = [keras.ops.copy(keras.ops.convert_to_tensor(variable)) for variable in kept]
+    try:
+        for batch in batches:
+            zeros = [np.zeros(variable.shape, "float32") for variable in kept]
+            for variable, zero in zip(kept, zeros, strict=True):
+                variable.assign(zero)
+            wanted = keras.tree.flatten(_called(model, batch))
+            got = session.run(None, dict(zip(names, [*batch, *zeros], strict=True)))
+            for one, array, expected in zip(session.get_outputs(), got, [*wanted, *kept], strict=True):
+                expected = np.asarray(keras.ops.convert_to_numpy(keras.ops.cast(expected, "float32")))
+                scale = max(1.0, float(np.abs(np.nan_to_num(expected)).max(initial=0.0)))
+                difference_of(
+                    array.astype("float32"), expected, f"output {one.name!r}", "ONNX Runtime", tolerance * scale
+                )
+    finally:
+        for variable, value in zip(kept, before, strict=True):
+            variable.assign(value)
+
+
+def _called(model: keras.Model, batch: Sequence[np.ndarray]) -> Any:
+    try:
+        return model(list(batch), training=False)
+    except Exception as error:
+        shapes = [array.shape for array in batch]
+        raise VerificationError(
+            f"The model cannot be called on inputs of shapes {shapes} to compare with: {error} Pass inputs that it can "
+            "take as `check`, one array for each input, or check=False."
+        ) from error
+
+
+@contextmanager
+def _replacing(path: str) -> Iterator[str]:
+    """Gives a name to write to, which becomes the path if all goes well and is removed if not."""
+    folder, name = os.path.split(os.path.abspath(path))
+    temporary = os.path.join(folder, f".{uuid.uuid4().hex}.{name}")
+    try:
+        yield temporary
+        os.replace(temporary, path)
+    finally:
+        if os.path.exists(temporary):
+            os.remove(temporary)

@@ -1,0 +1,182 @@
+"""An ONNX graph in the making: names instead of tensors, each node and each constant once."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import keras
+import numpy as np
+from onnx import GraphProto, NodeProto, TensorProto, ValueInfoProto, helper, numpy_helper
+
+ONNX_TYPES = {
+    "float16": TensorProto.FLOAT16,
+    "bfloat16": TensorProto.BFLOAT16,
+    "float32": TensorProto.FLOAT,
+    "float64": TensorProto.DOUBLE,
+    "bool": TensorProto.BOOL,
+    "int8": TensorProto.INT8,
+    "int16": TensorProto.INT16,
+    "int32": TensorProto.INT32,
+    "int64": TensorProto.INT64,
+    "uint8": TensorProto.UINT8,
+}
+"""Keras' names of dtypes -> ONNX's."""
+
+
+@dataclass(frozen=True)
+class Value:
+    """A tensor of the graph, in place of a tensor of Keras.
+
+    Attributes:
+        name: Its name in the graph.
+        shape: Its shape as far as Keras knows it, with `None` for the rest.
+        dtype: Its dtype by Keras' name; every floating dtype is computed in float32.
+        mask: The mask that Keras would attach to it, or `None`.
+    """
+
+    name: str
+    shape: tuple[int | None, ...]
+    dtype: str = "float32"
+    mask: Value | None = None
+
+    @property
+    def is_float(self) -> bool:
+        """Whether it holds floating-point numbers."""
+        return self.dtype == "float32"
+
+    def with_mask(self, mask: Value | None) -> Value:
+        """The same tensor with another mask."""
+        return replace(self, mask=mask)
+
+
+@dataclass
+class Graph:
+    """Nodes, constants, inputs and outputs of an ONNX graph.
+
+    Attributes:
+        inputs: What the graph takes.
+        outputs: What it returns.
+        states: Stateful layers in order of first use: id -> (layer, the graph's inputs, the names of the states now).
+    """
+
+    inputs: list[ValueInfoProto] = field(default_factory=list)
+    outputs: list[ValueInfoProto] = field(default_factory=list)
+    states: dict[int, tuple[keras.Layer, list[str], list[str]]] = field(default_factory=dict)
+    _nodes: list[NodeProto] = field(default_factory=list)
+    _constants: dict[str, TensorProto] = field(default_factory=dict)
+    _made: dict[Any, list[str]] = field(default_factory=dict)
+    _names: set[str] = field(default_factory=set)
+
+    def add(self, operator: str, *inputs: str, outputs: int = 1, **attributes: Any) -> Any:
+        """Adds a node, unless the same one is there already.
+
+        Args:
+            operator: ONNX's name of the operator.
+            *inputs: Names; "" for an optional input that is left out.
+            outputs: How many outputs the operator has.
+            **attributes: Its attributes; those that are `None` are left out.
+
+        Returns:
+            The name of the output, or the list of their names.
+        """
+        attributes = {name: value for name, value in attributes.items() if value is not None}
+        key = (operator, inputs, repr(sorted(attributes.items())))
+        if key not in self._made:
+            names = [self.unique(operator) for _ in range(outputs)]
+            self._nodes.append(helper.make_node(operator, inputs, names, name=names[0], **attributes))
+            self._made[key] = names
+        made = self._made[key]
+        return made[0] if outputs == 1 else made
+
+    def constant(self, value: Any, dtype: str | None = None) -> str:
+        """Returns the name of a constant; equal constants are stored once.
+
+        Floating-point numbers enter the computation as float32. A float16 array is stored as it is, and cast.
+        """
+        array = np.asarray(value, dtype)
+        if array.dtype.kind not in "biuf" or array.dtype == np.float64:  # bfloat16 is of none of these kinds
+            array = array.astype("float32")
+        array = np.ascontiguousarray(array).reshape(array.shape)
+        key = hashlib.sha256(repr((array.dtype.str, array.shape)).encode() + array.tobytes()).hexdigest()
+        if key not in self._constants:
+            self._constants[key] = numpy_helper.from_array(array, self.unique("constant"))
+        name = self._constants[key].name
+        return self.cast(name, "float32") if array.dtype == np.float16 else name
+
+    def ints(self, *numbers: int) -> str:
+        """Returns the name of a constant vector of integers, as shapes and axes are."""
+        return self.constant(list(numbers), "int64")
+
+    def cast(self, name: str, dtype: str) -> str:
+        """Casts to a dtype by Keras' name."""
+        return self.add("Cast", name, to=ONNX_TYPES[dtype])
+
+    def where(self, condition: str, name: str, otherwise: str | float) -> str:
+        """Takes one tensor where a condition holds, and another, or a number, where it does not."""
+        other = otherwise if isinstance(otherwise, str) else self.constant(otherwise, "float32")
+        return self.add("Where", condition, name, other)
+
+    def unsqueeze(self, name: str, *axes: int) -> str:
+        """Adds axes of size one."""
+        return self.add("Unsqueeze", name, self.ints(*axes))
+
+    def squeeze(self, name: str, *axes: int) -> str:
+        """Removes axes of size one."""
+        return self.add("Squeeze", name, self.ints(*axes))
+
+    def slice(self, name: str, axis: int, start: int, stop: int, step: int = 1) -> str:
+        """Takes `[start:stop:step]` along one axis."""
+        return self.add("Slice", name, self.ints(start), self.ints(stop), self.ints(axis), self.ints(step))
+
+    def flip(self, name: str, axis: int) -> str:
+        """Reverses an axis."""
+        return self.slice(name, axis, -1, -(2**63), -1)
+
+    def any(self, name: str, *axes: int, keepdims: bool = False) -> str:
+        """Whether any of some booleans is true."""
+        largest = self.add("ReduceMax", self.cast(name, "int32"), self.ints(*axes), keepdims=int(keepdims))
+        return self.cast(largest, "bool")
+
+    def unique(self, wish: str) -> str:
+        """Returns a name that nothing in the graph has yet."""
+        name, number = wish, 0
+        while name in self._names:
+            number += 1
+            name = f"{wish}_{number}"
+        self._names.add(name)
+        return name
+
+    def add_input(self, wish: str, shape: Sequence[int | None], dtype: str) -> Value:
+        """Declares an input of the graph; unknown sizes get a name each, since none is known to equal another."""
+        name = self.unique(wish)
+        sizes = [f"{name}_{axis}" if size is None else size for axis, size in enumerate(shape)]
+        self.inputs.append(helper.make_tensor_value_info(name, ONNX_TYPES[dtype], sizes))
+        if not dtype.startswith(("float", "bfloat")):
+            return Value(name, tuple(shape), dtype)
+        return Value(name if dtype == "float32" else self.cast(name, "float32"), tuple(shape))
+
+    def add_output(self, wish: str, value: Value, dtype: str) -> None:
+        """Declares an output of the graph, in the dtype that Keras gives it."""
+        name = self.unique(wish)
+        inner = value.name if dtype == value.dtype else self.cast(value.name, dtype)
+        self._nodes.append(helper.make_node("Identity", [inner], [name], name=name))
+        self.outputs.append(helper.make_tensor_value_info(name, ONNX_TYPES[dtype], list(value.shape)))
+
+    def finished(self, name: str) -> GraphProto:
+        """Returns the graph, without what no output needs."""
+        needed = {output.name for output in self.outputs}
+        kept = []
+        for node in reversed(self._nodes):
+            if needed.intersection(node.output):
+                needed.update(node.input)
+                kept.append(node)
+        constants = [tensor for tensor in self._constants.values() if tensor.name in needed]
+        return helper.make_graph(kept[::-1], name, self.inputs, self.outputs, constants)
+
+
+def array_of(weight: Any) -> np.ndarray:
+    """Returns the numbers of a weight or tensor of Keras."""
+    return np.asarray(keras.ops.convert_to_numpy(weight))

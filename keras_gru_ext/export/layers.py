@@ -1,0 +1,376 @@
+"""The layers that legacy models put around a GRU, as ONNX nodes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import keras
+import numpy as np
+
+from keras_gru_ext.errors import ConfigError
+from keras_gru_ext.export.activations import activate
+from keras_gru_ext.export.graph import Graph, Value, array_of
+
+_CONVERTERS: dict[type, Callable[..., str]] = {}
+_TAKES_INTEGERS: set[type] = set()
+
+
+def converter_of(layer: keras.Layer) -> Callable[..., str] | None:
+    """Returns the function that adds a layer's nodes, `(graph, layer, x, mask) -> name`, or `None`.
+
+    Only the class itself counts: a subclass may compute something else.
+    """
+    return _CONVERTERS.get(type(layer))
+
+
+def as_taken(graph: Graph, layer: keras.Layer, x: Any) -> Any:
+    """Casts integers and booleans to floating point where the layer computes with them."""
+    if isinstance(x, (list, tuple)):
+        return [as_taken(graph, layer, one) for one in x]
+    if x.is_float or type(layer) in _TAKES_INTEGERS:
+        return x
+    return Value(graph.cast(x.name, "float32"), x.shape, "float32", x.mask)
+
+
+def mask_after(graph: Graph, layer: keras.Layer, x: Any, masks: Any) -> Value | None:
+    """Returns the mask of what a layer returns, by the rules of its `compute_mask`."""
+    if isinstance(layer, keras.layers.Embedding):
+        zero = graph.constant(0, x.dtype)
+        return Value(graph.add("Not", graph.add("Equal", x.name, zero)), x.shape, "bool") if layer.mask_zero else None
+    if isinstance(layer, keras.layers.Masking):
+        return Value(graph.any(_differs(graph, x, layer.mask_value), -1), x.shape[:-1], "bool")
+    if isinstance(layer, keras.layers.Concatenate):
+        return _mask_of_concatenation(graph, layer, x, masks)
+    if isinstance(masks, (list, tuple)):  # the merging layers
+        if layer.supports_masking and all(mask is not None for mask in masks):
+            name = masks[0].name
+            for mask in masks[1:]:
+                name = graph.add("Or", name, mask.name)
+            return Value(name, masks[0].shape, "bool")
+        return None
+    if isinstance(layer, (keras.layers.GlobalAveragePooling1D, keras.layers.Dot)):
+        return None
+    return masks if layer.supports_masking else None
+
+
+def _converter(*classes: type, integers: bool = False) -> Callable:
+    def register(function: Callable[..., str]) -> Callable[..., str]:
+        for one in classes:
+            _CONVERTERS[one] = function
+            if integers:
+                _TAKES_INTEGERS.add(one)
+        return function
+
+    return register
+
+
+def _where(layer: keras.Layer) -> str:
+    return f"{type(layer).__name__} {layer.name!r}"
+
+
+def _refuse(layer: keras.Layer, what: str) -> ConfigError:
+    return ConfigError(
+        f"{_where(layer)} has {what}, which cannot be written as ONNX here. "
+        'Without native GRU operators, `model.export(path, format="onnx")` may write the model.'
+    )
+
+
+@_converter(
+    keras.layers.ActivityRegularization,
+    keras.layers.AlphaDropout,
+    keras.layers.Dropout,
+    keras.layers.GaussianDropout,
+    keras.layers.GaussianNoise,
+    keras.layers.Identity,
+    keras.layers.SpatialDropout1D,
+    keras.layers.SpatialDropout2D,
+    integers=True,
+)
+def _unchanged(graph: Graph, layer: keras.Layer, x: Value, mask: Value | None) -> str:
+    return x.name
+
+
+@_converter(keras.layers.Dense)
+def _dense(graph: Graph, layer: keras.Layer, x: Value, mask: Value | None) -> str:
+    y = graph.add("MatMul", x.name, graph.constant(array_of(layer.kernel)))
+    if layer.use_bias:
+        y = graph.add("Add", y, graph.constant(array_of(layer.bias)))
+    return activate(graph, layer.activation, y, _where(layer))
+
+
+@_converter(keras.layers.Embedding, integers=True)
+def _embedding(graph: Graph, layer: keras.Layer, x: Value, mask: Value | None) -> str:
+    return graph.add("Gather", graph.constant(array_of(layer.embeddings)), graph.cast(x.name, "int64"), axis=0)
+
+
+def _differs(graph: Graph, x: Value, value: Any) -> str:
+    return graph.add("Not", graph.add("Equal", x.name, graph.constant(array_of(value), x.dtype)))
+
+
+@_converter(keras.layers.Masking)
+def _masking(graph: Graph, layer: keras.Layer, x: Value, mask: Value | None) -> str:
+    return graph.where(graph.any(_differs(graph, x, layer.mask_value), -1, keepdims=True), x.name, 0.0)
+
+
+@_converter(keras.layers.Activation)
+def _activation(graph: Graph, layer: keras.Layer, x: Value, mask: Value | None) -> str:
+    return activate(graph, layer.activation, x.name, _where(layer))
+
+
+@_converter(keras.layers.ReLU)
+def _relu(graph: Graph, layer: keras.Layer, x: Value, mask: Value | None) -> str:
+    if layer.threshold:
+        raise _refuse(layer, f"threshold={layer.threshold}")
+    y = graph.add("LeakyRelu", x.name, alpha=float(layer.negative_slope))
+    return y if layer.max_value is None else graph.add("Min", y, graph.constant(float(layer.max_value)))
+
+
+@_converter(keras.layers.LeakyReLU)
+def _leaky_relu(graph: Graph, layer: keras.Layer, x: Value, mask: Value | None) -> str:
+    return graph.add("LeakyRelu", x.name, alpha=float(layer.negative_slope))
+
+
+@_converter(keras.layers.ELU)
+def _elu(graph: Graph, layer: keras.Layer, x: Value, mask: Value | None) -> str:
+    return graph.add("Elu", x.name, alpha=float(layer.alpha))
+
+
+@_converter(keras.layers.PReLU)
+def _prelu(graph: Graph, layer: keras.Layer, x: Value, mask: Value | None) -> str:
+    return graph.add("PRelu", x.name, graph.constant(array_of(layer.alpha)))
+
+
+@_converter(keras.layers.Softmax)
+def _softmax(graph: Graph, layer: keras.Layer, x: Value, mask: Value | None) -> str:
+    if mask is not None or not isinstance(layer.axis, int):
+        raise _refuse(layer, "a mask" if mask is not None else f"several axes ({layer.axis})")
+    return graph.add("Softmax", x.name, axis=layer.axis)
+
+
+@_converter(keras.layers.BatchNormalization)
+def _batch_normalization(graph: Graph, layer: keras.Layer, x: Value, mask: Value | None) -> str:
+    scale = 1 / np.sqrt(array_of(layer.moving_variance).astype("float64") + layer.epsilon)
+    scale = scale * array_of(layer.gamma) if layer.scale else scale
+    offset = -array_of(layer.moving_mean) * scale
+    offset = offset + array_of(layer.beta) if layer.center else offset
+    shape = [1] * len(x.shape)
+    shape[layer.axis] = -1
+    scaled = graph.add("Mul", x.name, graph.constant(scale.reshape(shape)))
+    return graph.add("Add", scaled, graph.constant(offset.reshape(shape)))
+
+
+@_converter(keras.layers.LayerNormalization)
+def _layer_normalization(graph: Graph, layer: keras.Layer, x: Value, mask: Value | None) -> str:
+    axes = [layer.axis] if isinstance(layer.axis, int) else list(layer.axis)
+    if [axis % len(x.shape) for axis in axes] != [len(x.shape) - 1] or layer.rms_scaling:
+        raise _refuse(layer, f"axis={layer.axis}, rms_scaling={layer.rms_scaling}")
+    size = x.shape[-1] or 1
+    scale = array_of(layer.gamma) if layer.scale else np.ones(size)
+    offset = array_of(layer.beta) if layer.center else np.zeros(size)
+    return graph.add(
+        "LayerNormalization", x.name, graph.constant(scale), graph.constant(offset), epsilon=float(layer.epsilon)
+    )
+
+
+@_converter(keras.layers.Rescaling)
+def _rescaling(graph: Graph, layer: keras.Layer, x: Value, mask: Value | None) -> str:
+    scaled = graph.add("Mul", x.name, graph.constant(array_of(layer.scale), "float32"))
+    return graph.add("Add", scaled, graph.constant(array_of(layer.offset), "float32"))
+
+
+def _channels_first(graph: Graph, layer: keras.Layer, x: str, rank: int) -> str:
+    """Moves the channels from the last axis to axis 1, where ONNX has them."""
+    last = layer.data_format == "channels_last"
+    return graph.add("Transpose", x, perm=[0, rank - 1, *range(1, rank - 1)]) if last else x
+
+
+def _channels_back(graph: Graph, layer: keras.Layer, y: str, rank: int) -> str:
+    last = layer.data_format == "channels_last"
+    return graph.add("Transpose", y, perm=[0, *range(2, rank), 1]) if last else y
+
+
+@_converter(keras.layers.Conv1D, keras.layers.Conv2D)
+def _convolution(graph: Graph, layer: keras.Layer, x: Value, mask: Value | None) -> str:
+    rank = len(x.shape)
+    kernel = array_of(layer.kernel)  # (*sizes, input channels, filters)
+    kernel = kernel.transpose(rank - 1, rank - 2, *range(rank - 2))
+    padding: dict[str, Any] = {}
+    if layer.padding == "same":
+        padding["auto_pad"] = "SAME_UPPER"
+    elif layer.padding == "causal":
+        [size], [dilation] = layer.kernel_size, layer.dilation_rate
+        padding["pads"] = [dilation * (size - 1), 0]
+    y = graph.add(
+        "Conv",
+        _channels_first(graph, layer, x.name, rank),
+        graph.constant(kernel),
+        *([graph.constant(array_of(layer.bias))] if layer.use_bias else []),
+        strides=list(layer.strides),
+        dilations=list(layer.dilation_rate),
+        group=layer.groups,
+        **padding,
+    )
+    return activate(graph, layer.activation, _channels_back(graph, layer, y, rank), _where(layer))
+
+
+@_converter(
+    keras.layers.AveragePooling1D,
+    keras.layers.AveragePooling2D,
+    keras.layers.MaxPooling1D,
+    keras.layers.MaxPooling2D,
+)
+def _pooling(graph: Graph, layer: keras.Layer, x: Value, mask: Value | None) -> str:
+    rank = len(x.shape)
+    spatial = rank - 2
+    y = graph.add(
+        "MaxPool" if type(layer).__name__.startswith("Max") else "AveragePool",
+        _channels_first(graph, layer, x.name, rank),
+        kernel_shape=_per_axis(layer.pool_size, spatial),
+        strides=_per_axis(layer.strides, spatial),
+        auto_pad="SAME_UPPER" if layer.padding == "same" else "VALID",
+    )
+    return _channels_back(graph, layer, y, rank)
+
+
+def _per_axis(sizes: int | Sequence[int], count: int) -> list[int]:
+    return [sizes] * count if isinstance(sizes, int) else list(sizes)
+
+
+@_converter(keras.layers.GlobalMaxPooling1D)
+def _global_max_pooling(graph: Graph, layer: keras.Layer, x: Value, mask: Value | None) -> str:
+    axis = 1 if layer.data_format == "channels_last" else 2
+    return graph.add("ReduceMax", x.name, graph.ints(axis), keepdims=int(layer.keepdims))
+
+
+@_converter(keras.layers.GlobalAveragePooling1D)
+def _global_average_pooling(graph: Graph, layer: keras.Layer, x: Value, mask: Value | None) -> str:
+    axis, other = (1, 2) if layer.data_format == "channels_last" else (2, 1)
+    keepdims = int(layer.keepdims)
+    if mask is None:
+        return graph.add("ReduceMean", x.name, graph.ints(axis), keepdims=keepdims)
+    counts = graph.unsqueeze(mask.name, other)
+    total = graph.add("ReduceSum", graph.where(counts, x.name, 0.0), graph.ints(axis), keepdims=keepdims)
+    number = graph.add("ReduceSum", graph.cast(counts, "float32"), graph.ints(axis), keepdims=keepdims)
+    return graph.add("Div", total, number)
+
+
+@_converter(keras.layers.Flatten, integers=True)
+def _flatten(graph: Graph, layer: keras.Layer, x: Value, mask: Value | None) -> str:
+    if layer.data_format == "channels_first" and len(x.shape) > 2:
+        return graph.add("Flatten", graph.add("Transpose", x.name, perm=[0, *range(2, len(x.shape)), 1]))
+    return graph.add("Flatten", x.name)
+
+
+@_converter(keras.layers.Reshape, integers=True)
+def _reshape(graph: Graph, layer: keras.Layer, x: Value, mask: Value | None) -> str:
+    # 0 keeps the size of the batch.
+    return graph.add("Reshape", x.name, graph.ints(0, *layer.target_shape))
+
+
+@_converter(keras.layers.Permute, integers=True)
+def _permute(graph: Graph, layer: keras.Layer, x: Value, mask: Value | None) -> str:
+    return graph.add("Transpose", x.name, perm=[0, *layer.dims])
+
+
+@_converter(keras.layers.RepeatVector, integers=True)
+def _repeat_vector(graph: Graph, layer: keras.Layer, x: Value, mask: Value | None) -> str:
+    return graph.add("Expand", graph.unsqueeze(x.name, 1), graph.ints(1, layer.n, 1))
+
+
+@_converter(keras.layers.ZeroPadding1D)
+def _zero_padding(graph: Graph, layer: keras.Layer, x: Value, mask: Value | None) -> str:
+    left, right = layer.padding
+    rows = (0, left, 0), (0, right, 0)
+    if getattr(layer, "data_format", "channels_last") == "channels_first":
+        rows = (0, 0, left), (0, 0, right)
+    return graph.add("Pad", x.name, graph.ints(*rows[0], *rows[1]))
+
+
+@_converter(keras.layers.Cropping1D, integers=True)
+def _cropping(graph: Graph, layer: keras.Layer, x: Value, mask: Value | None) -> str:
+    left, right = layer.cropping
+    return graph.slice(x.name, 1, left, -right if right else 2**63 - 1)
+
+
+@_converter(keras.layers.UpSampling1D)
+def _up_sampling(graph: Graph, layer: keras.Layer, x: Value, mask: Value | None) -> str:
+    return graph.add("Resize", x.name, "", graph.constant([1.0, float(layer.size), 1.0]), mode="nearest")
+
+
+@_converter(keras.layers.Concatenate, integers=True)
+def _concatenate(graph: Graph, layer: keras.Layer, x: Sequence[Value], mask: Any) -> str:
+    if len({one.dtype for one in x}) > 1:
+        x = [Value(graph.cast(one.name, "float32"), one.shape) for one in x]
+    return graph.add("Concat", *(one.name for one in x), axis=layer.axis)
+
+
+def _mask_of_concatenation(graph: Graph, layer: keras.Layer, x: Sequence[Value], masks: Any) -> Value | None:
+    if all(mask is None for mask in masks):
+        return None
+    full = []
+    for one, mask in zip(x, masks, strict=True):
+        size = graph.add("Shape", one.name)
+        if mask is None:
+            full.append(graph.add("Expand", graph.constant(True), size))
+        elif len(mask.shape) < len(one.shape):
+            full.append(graph.add("Expand", graph.unsqueeze(mask.name, -1), size))
+        else:
+            full.append(mask.name)
+    shape = layer.compute_output_shape([one.shape for one in x])
+    return Value(graph.any(graph.add("Concat", *full, axis=layer.axis), -1), tuple(shape[:-1]), "bool")
+
+
+_OPERATORS = {
+    keras.layers.Add: "Sum",
+    keras.layers.Average: "Mean",
+    keras.layers.Maximum: "Max",
+    keras.layers.Minimum: "Min",
+    keras.layers.Multiply: "Mul",
+    keras.layers.Subtract: "Sub",
+}
+
+
+@_converter(*_OPERATORS)
+def _merge(graph: Graph, layer: keras.Layer, x: Sequence[Value], mask: Any) -> str:
+    names = [one.name for one in _same_rank(graph, x)]
+    operator = _OPERATORS[type(layer)]
+    if operator not in ("Mul", "Sub"):  # these take two at a time
+        return graph.add(operator, *names)
+    result = names[0]
+    for name in names[1:]:
+        result = graph.add(operator, result, name)
+    return result
+
+
+def _same_rank(graph: Graph, x: Sequence[Value]) -> list[Value]:
+    """Adds axes behind the batch to those of lower rank, as Keras' merging layers do."""
+    rank = max(len(one.shape) for one in x)
+    return [
+        one if len(one.shape) == rank else Value(graph.unsqueeze(one.name, *range(1, 1 + rank - len(one.shape))), ())
+        for one in x
+    ]
+
+
+@_converter(keras.layers.Dot)
+def _dot(graph: Graph, layer: keras.Layer, x: Sequence[Value], mask: Any) -> str:
+    given = [layer.axes] * 2 if isinstance(layer.axes, int) else layer.axes
+    axes = [axis % len(one.shape) for axis, one in zip(given, x, strict=True)]
+    names = [
+        _normalized(graph, one.name, axis) if layer.normalize else one.name for one, axis in zip(x, axes, strict=True)
+    ]
+    # b is the batch, z what is summed over, and every other axis stays.
+    letters = iter("acdefghijk")
+    terms = [
+        ["b" if index == 0 else "z" if index == axis else next(letters) for index in range(len(one.shape))]
+        for one, axis in zip(x, axes, strict=True)
+    ]
+    kept = [letter for term in terms for letter in term if letter not in "bz"]
+    equation = f"{''.join(terms[0])},{''.join(terms[1])}->b{''.join(kept)}"
+    product = graph.add("Einsum", *names, equation=equation)
+    return product if kept else graph.unsqueeze(product, 1)
+
+
+def _normalized(graph: Graph, x: str, axis: int) -> str:
+    length = graph.add("ReduceL2", x, graph.ints(axis), keepdims=1)
+    return graph.add("Div", x, graph.add("Max", length, graph.constant(keras.config.epsilon())))

@@ -1,0 +1,255 @@
+"""Walks through a Keras model's graph, as Keras itself does when it calls the model, and has each layer converted."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import keras
+
+from keras_gru_ext import layers as gru_layers
+from keras_gru_ext.errors import ConfigError
+from keras_gru_ext.export import layers, operations, recurrent
+from keras_gru_ext.export.graph import Graph, Value
+
+_Key = tuple[str, int, int]
+
+
+@dataclass(frozen=True)
+class _Call:
+    """One call of a layer or operation in a model's graph, with references in place of tensors."""
+
+    name: str
+    number: int
+    args: Any
+    kwargs: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class _Unavailable:
+    """What an operation that has no conversion returns: an error as soon as it is needed."""
+
+    error: ConfigError
+
+
+def convert_model(graph: Graph, model: keras.Model, inputs: Sequence[Value]) -> list[Value]:
+    """Adds the nodes of a model.
+
+    Args:
+        graph: Receives the nodes.
+        model: A Functional or Sequential model.
+        inputs: One value for each of its inputs.
+
+    Returns:
+        One value for each of its outputs.
+
+    Raises:
+        ConfigError: if it is a model of another kind, or a layer cannot be converted.
+    """
+    plain = as_functional(model)
+    config = _config_of(plain)
+    members = {one.name: one for one in plain.operations}
+    known: dict[_Key, Any] = dict(zip(_keys(config["input_layers"]), inputs, strict=True))
+    waiting = list(_calls(config))
+    while waiting:
+        ready = [call for call in waiting if all(key in known for key in _references((call.args, call.kwargs)))]
+        if not ready:
+            raise ConfigError(f"The graph of model {model.name!r} does not connect {waiting[0].name!r} to its inputs.")
+        for call in ready:
+            for index, value in enumerate(_converted(graph, members[call.name], call, known)):
+                known[call.name, call.number, index] = value
+        waiting = [call for call in waiting if call not in ready]
+    # These lists, unlike the calls, count the calls of a Functional model from 1.
+    outputs = [
+        (name, number - isinstance(members[name], type(plain)), index)
+        for name, number, index in _keys(config["output_layers"])
+    ]
+    return [_available(known[key]) for key in outputs]
+
+
+def as_functional(model: keras.Model) -> keras.Model:
+    """Returns a plain Functional model over a model's graph, which takes a list and returns one.
+
+    Raises:
+        ConfigError: if the model has no graph.
+    """
+    one = keras.Input((1,))
+    functional = type(keras.Model(one, one))
+    if type(model).call not in (functional.call, keras.Sequential.call):
+        raise ConfigError(
+            f"{_where(model)} computes by a method of its own, so it has no graph that could be written as ONNX. "
+            'Expected a Functional or Sequential model; `model.export(path, format="onnx")` traces others.'
+        )
+    if not getattr(model, "inputs", None):
+        raise ConfigError(f"{_where(model)} is not built. Give it a `keras.Input`, or call it once.")
+    return keras.Model(list(model.inputs), list(model.outputs))
+
+
+def _config_of(plain: keras.Model) -> dict[str, Any]:
+    try:
+        return plain.get_config()
+    except NotImplementedError as error:
+        raise ConfigError(f"A layer of the model has no config to read its calls from: {error}") from error
+
+
+def _keys(entries: list[Any]) -> list[_Key]:
+    """Reads a list of references to tensors, which a list of one may stand for."""
+    listed = [entries] if isinstance(entries[0], str) else entries
+    return [(name, number, index) for name, number, index in listed]
+
+
+@dataclass(frozen=True)
+class _Reference:
+    key: _Key
+
+
+def _calls(config: dict[str, Any]) -> Iterator[_Call]:
+    for entry in config["layers"]:
+        for number, node in enumerate(entry["inbound_nodes"]):
+            yield _Call(entry["name"], number, _argument(node["args"]), _argument(node["kwargs"]))
+
+
+def _argument(entry: Any) -> Any:
+    """Turns what a config has for a call's arguments into references, numbers and lists of them."""
+    if isinstance(entry, dict):
+        if entry.get("class_name") == "__keras_tensor__":
+            name, number, index = entry["config"]["keras_history"]
+            return _Reference((name, number, index))
+        if "class_name" in entry:
+            return keras.saving.deserialize_keras_object(entry)
+        return {key: _argument(one) for key, one in entry.items()}
+    if isinstance(entry, (list, tuple)):
+        return [_argument(one) for one in entry]
+    return entry
+
+
+def _references(argument: Any) -> Iterator[_Key]:
+    return (one.key for one in keras.tree.flatten(argument) if isinstance(one, _Reference))
+
+
+def _filled(argument: Any, known: dict[_Key, Any]) -> Any:
+    return keras.tree.map_structure(
+        lambda one: _available(known[one.key]) if isinstance(one, _Reference) else one, argument
+    )
+
+
+def _available(value: Any) -> Value:
+    if isinstance(value, _Unavailable):
+        raise value.error
+    return value
+
+
+def _converted(graph: Graph, member: Any, call: _Call, known: dict[_Key, Any]) -> list[Any]:
+    if not isinstance(member, keras.Layer):
+        try:
+            return [operations.convert(graph, member, _filled(call.args, known), _filled(call.kwargs, known))]
+        except ConfigError as error:  # it may belong to a mask that nobody looks at
+            return [_Unavailable(error)]
+    if call.kwargs.get("training"):
+        raise ConfigError(f"{_where(member)} is called with training=True, which a file for inference cannot keep.")
+    x, *positional = _filled(call.args, known)
+    kwargs = {name: _filled(one, known) for name, one in call.kwargs.items() if name != "training"}
+    if positional:
+        kwargs = {"initial_state": positional[0], **kwargs}
+    return convert_layer(graph, member, x, **kwargs)
+
+
+def convert_layer(
+    graph: Graph,
+    layer: keras.Layer,
+    x: Any,
+    initial_state: Any = None,
+    mask: Any = None,
+    sequences_mask: Value | None = None,
+) -> list[Value]:
+    """Adds the nodes of one call of a layer.
+
+    Args:
+        graph: Receives the nodes.
+        layer: The layer, or a model.
+        x: The value, or the list of values, that it is called with.
+        initial_state: The state, or states, of a recurrent layer.
+        mask: The mask that the call names, if any; otherwise the layer gets the one that its input carries.
+        sequences_mask: The same by the name that our GRU has for it beside a state.
+
+    Returns:
+        What it returns, with the masks that Keras would attach.
+
+    Raises:
+        ConfigError: if the layer cannot be converted.
+    """
+    if isinstance(layer, keras.Model):
+        return _nested(graph, layer, x, mask)
+    if isinstance(layer, (keras.layers.RNN, keras.layers.Bidirectional)):
+        return _recurrent(graph, layer, x, initial_state, mask or sequences_mask)
+    if initial_state is not None:
+        raise ConfigError(f"{_where(layer)} is called with arguments that have no equivalent in ONNX here.")
+    carried = keras.tree.map_structure(lambda one: one.mask, x) if mask is None else mask
+    x = layers.as_taken(graph, layer, x)
+    if type(layer) is keras.layers.TimeDistributed:
+        results = [_time_distributed(graph, layer, x)]
+    else:
+        convert = layers.converter_of(layer)
+        if convert is None:
+            raise ConfigError(
+                f"{_where(layer)} cannot be written as ONNX here. Leave it out of the model that is exported (take a "
+                "`keras.Model` up to the layer before it), express it by other layers, or use "
+                '`model.export(path, format="onnx")`, which writes any layer but no GRU operator.'
+            )
+        name = convert(graph, layer, x, carried)
+        shape = layer.compute_output_shape(keras.tree.map_structure(lambda one: one.shape, x))
+        first = x[0] if isinstance(x, (list, tuple)) else x
+        dtype = "float32" if isinstance(layer, keras.layers.Embedding) else first.dtype
+        results = [Value(name, tuple(shape), dtype)]
+    after = layers.mask_after(graph, layer, x, carried)
+    return [result.with_mask(after) for result in results]
+
+
+def _where(layer: keras.Layer) -> str:
+    return f"{type(layer).__name__} {layer.name!r}"
+
+
+def _nested(graph: Graph, model: keras.Model, x: Any, mask: Any) -> list[Value]:
+    inputs = keras.tree.flatten(x)
+    if mask is not None:
+        masks = mask if isinstance(mask, (list, tuple)) else [mask] * len(inputs)
+        inputs = [replace(one, mask=given or one.mask) for one, given in zip(inputs, masks, strict=True)]
+    return convert_model(graph, model, inputs)
+
+
+def _recurrent(graph: Graph, layer: keras.Layer, x: Any, initial_state: Any, mask: Value | None) -> list[Value]:
+    reason = recurrent.why_not(layer)
+    if reason is not None:
+        raise ConfigError(
+            f"{_where(layer)} cannot become ONNX's GRU operator: {reason}. "
+            'Use `model.export(path, format="onnx")`, which knows no such operator but writes any layer.'
+        )
+    if isinstance(x, (list, tuple)):
+        x, *beside = x
+        initial_state = initial_state if initial_state is not None else beside or None
+    states = None if initial_state is None else keras.tree.flatten(initial_state)
+    if mask is None and (states is None or recurrent.takes_mask_beside_state(layer)):
+        mask = x.mask
+    carried = mask or x.mask
+    is_pair = isinstance(layer, keras.layers.Bidirectional)
+    results = (recurrent.bidirectional if is_pair else recurrent.gru)(graph, layer, x, mask, states)
+    if carried is not None and layer.return_sequences:
+        sequences = 2 if is_pair and layer.merge_mode is None else 1
+        results[:sequences] = [result.with_mask(carried) for result in results[:sequences]]
+    return results
+
+
+def _time_distributed(graph: Graph, layer: keras.layers.TimeDistributed, x: Value) -> Value:
+    """Runs the inner layer over all steps at once, by taking time into the batch."""
+    if isinstance(layer.layer, gru_layers.GRU) and layer.layer.stateful:
+        raise ConfigError(f"{_where(layer)} wraps a stateful layer, which has no equivalent in ONNX.")
+    leading = graph.add("Shape", x.name, end=2)
+    flat = graph.add("Reshape", x.name, _joined(graph, graph.ints(-1), graph.add("Shape", x.name, start=2)))
+    [inner] = convert_layer(graph, layer.layer, Value(flat, (None, *x.shape[2:]), x.dtype))
+    shape = _joined(graph, leading, graph.add("Shape", inner.name, start=1))
+    return Value(graph.add("Reshape", inner.name, shape), (*x.shape[:2], *inner.shape[1:]), inner.dtype)
+
+
+def _joined(graph: Graph, *shapes: str) -> str:
+    return graph.add("Concat", *shapes, axis=0)
