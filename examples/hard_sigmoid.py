@@ -3,8 +3,8 @@
     KERAS_BACKEND=jax python examples/hard_sigmoid.py --picture hard_sigmoid.png
 
 Left: the function of Keras 1, Keras 2 and tf.keras, and the one that Keras 3 has under the same name. Right: a model of
-Keras 2.2.4 with two outputs, loaded by Keras 3 alone and by this package; how far each prediction is from the number that
-Keras 2.2.4 stored beside the model. The picture needs matplotlib.
+Keras 2.2.4 with two outputs, loaded by Keras 3 alone and by this package; how far each prediction is from the number
+that Keras 2.2.4 stored beside the model. The picture needs matplotlib.
 """
 
 import argparse

@@ -1,9 +1,11 @@
 """The GRU of `kernels/README.md` in JAX.
 
-`_recurrence` carries its derivative as a forward-mode rule with everything hoisted out of the loop that
-can be (T1 to T5). JAX transposes that rule, and the transpose is the backward pass B1 to B8: one scan from
-the last step, then one matrix product for each weight. So `jax.jvp`, `jax.grad`, `jax.vmap` and any nesting
-of them go through the same few lines.
+`_recurrence` carries its derivative as a forward-mode rule (T0 to T5). JAX transposes that rule, and the transpose is
+the backward pass B1 to B9: one scan from the last step, then a few matrix products for each weight. So `jax.jvp`,
+`jax.grad`, `jax.vmap` and any nesting of them go through the same few lines.
+
+Inputs are projected step by step inside the loop: what a step makes of them stays in the cache, while the projection
+of all steps would be the largest array of all, in memory that the system hands out fresh at every call.
 """
 
 from functools import partial
@@ -11,6 +13,7 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 from jax import lax
+from jax.custom_derivatives import SymbolicZero
 
 ACTIVATION = {
     "tanh": jnp.tanh,
@@ -39,27 +42,41 @@ SLOPE = {
 """Name -> derivative of the activation, written in terms of its OUTPUT."""
 
 
-def gru(spec, projected, recurrent_kernel, recurrent_bias, initial_state, mask, recurrent_masks):
-    """Runs the recurrence of `spec`, differentiable in its first four arrays.
+def gru(
+    spec,
+    inputs,
+    kernel,
+    bias,
+    recurrent_kernel,
+    recurrent_bias,
+    initial_state,
+    mask,
+    input_masks,
+    recurrent_masks,
+):
+    """Runs the recurrence of `spec`, differentiable in its first six arrays.
 
-    Letters: T time, B batch, U units; gate order z | r | candidate. One floating dtype for all arrays.
+    Letters: T time, B batch, F features, U units; gate order z | r | candidate. One floating dtype for all arrays.
 
     Args:
         spec: A `GRUSpec` whose activations are in the table.
-        projected: (T, B, 3U), T >= 1. Inputs times kernel plus input bias.
+        inputs: (T, B, F), T >= 1. Finite, at masked steps as well.
+        kernel: (F, 3U).
+        bias: (3U,) or `None`. Input bias.
         recurrent_kernel: (U, 3U).
         recurrent_bias: (3U,), or `None` unless `spec.has_recurrent_bias`.
         initial_state: (B, U).
         mask: (T, B) bool, `True` where the step counts; `None` unless `spec.masked`. Not differentiated.
+        input_masks: `None`, (B, F) or (3, B, F), as `spec.input_dropout` says. Not differentiated.
         recurrent_masks: `None`, (B, U) or (3, B, U), as `spec.recurrent_dropout` says. Not differentiated.
 
     Returns:
         `(outputs, last_output, final_state)`: (T, B, U) or `None` without `spec.return_sequences`, (B, U),
         (B, U).
 
-    Saved for backward, values per step: states BU, gates z | r | candidate 3BU, and with `reset_after` q,
-    BU; the mask, B bytes. Nothing per step where no gradient is needed, apart from the outputs where they
-    are returned.
+    Saved for backward, values per step: the state before it BU, gates z | r | candidate 3BU, and with
+    `reset_after` q, BU; the inputs and the mask, which the caller has. Nothing per step where no gradient is
+    needed, apart from the outputs where they are returned.
 
     Works under `jax.jit`, `grad`, `jvp`, `vmap`, `linearize`, `hessian` and `checkpoint`, nested in any
     order.
@@ -68,12 +85,20 @@ def gru(spec, projected, recurrent_kernel, recurrent_bias, initial_state, mask, 
         ValueError: By JAX, for shapes that do not fit.
     """
     if spec.go_backwards:
-        projected = jnp.flip(projected, 0)
+        inputs = jnp.flip(inputs, 0)
         mask = None if mask is None else jnp.flip(mask, 0)
-    if recurrent_masks is not None:
-        recurrent_masks = lax.stop_gradient(recurrent_masks)
+    input_masks, recurrent_masks = lax.stop_gradient((input_masks, recurrent_masks))
     states, final_state = _recurrence(
-        spec, projected, recurrent_kernel, recurrent_bias, initial_state, mask, recurrent_masks
+        spec,
+        inputs,
+        kernel,
+        bias,
+        recurrent_kernel,
+        recurrent_bias,
+        initial_state,
+        mask,
+        input_masks,
+        recurrent_masks,
     )
     outputs = states if spec.return_sequences else None
     last_output = final_state
@@ -96,123 +121,142 @@ def _shown(spec, mask):
     return shown[..., None]
 
 
+_FEW_ROWS = 8
+"""Below this batch size a product in the loop does little but read the weights: then inputs are projected before it."""
+
+
 @partial(jax.custom_jvp, nondiff_argnums=(0,))
-def _recurrence(spec, projected, U, c, h0, mask, m):
+def _recurrence(spec, x, W, b, U, c, h0, mask, m_x, m):
     """(states (T, B, U) or None without `spec.return_sequences`, final state (B, U))."""
 
-    def step(h, now):
-        h = _step(spec, U, c, m, h, *now)[0]
-        return h, (h if spec.return_sequences else None)
+    def keep(new, *_):
+        return new if spec.return_sequences else None
 
-    final, states = lax.scan(step, h0, (projected, mask))
+    final, states = _loop(spec, x, W, b, U, c, h0, mask, m_x, m, keep)
     return states, final
 
 
-def _forward(spec, projected, U, c, h0, mask, m):
-    """States, z, r, g, q of every step, each (T, B, U); q is None without `reset_after`."""
-
-    def step(h, now):
-        kept = _step(spec, U, c, m, h, *now)
-        return kept[0], kept
-
-    return lax.scan(step, h0, (projected, mask))[1]
-
-
-def _step(spec, U, c, m, h, p, k):
+def _loop(spec, x, W, b, U, c, h0, mask, m_x, m, keep):
+    """The final state, and `keep(new state, state before, z | r, g, q)` of every step; q is None "before"."""
     s, a = ACTIVATION[spec.recurrent_activation], ACTIVATION[spec.activation]
-    units = h.shape[-1]
-    q = None
-    if spec.reset_after:
-        x = _product(spec, h, U, m)
-        x = x if c is None else x + c
-        z, r = jnp.split(s(p[:, : 2 * units] + x[:, : 2 * units]), 2, -1)  # F1
-        q = x[:, 2 * units :]  # F2
-        g = a(p[:, 2 * units :] + r * q)  # F2
-    else:
-        U_zr, U_h = U[:, : 2 * units], U[:, 2 * units :]
-        z, r = jnp.split(s(p[:, : 2 * units] + _product(spec, h, U_zr, m)), 2, -1)  # F1
-        g = a(p[:, 2 * units :] + _masked(r * h, _of_candidate(spec, m)) @ U_h)  # F2
-    new = g + z * (h - g)  # F3
-    new = new if k is None else jnp.where(k[:, None], new, h)  # F4
-    return new, z, r, g, q
-
-
-@_recurrence.defjvp
-def _recurrence_jvp(spec, primals, tangents):
-    projected, U, c, h0, mask, m = primals
-    tP, tU, tc, th0, _, _ = tangents
-    if mask is not None:  # A masked step's input may hold anything; what is cached must be finite.
-        k = mask[..., None]
-        projected, tP = jnp.where(k, projected, 0), jnp.where(k, tP, 0)
-    states, z, r, g, q = _forward(spec, projected, U, c, h0, mask, m)
-    # `checkpoint`: what waits for the backward pass are the arguments, and not the factors made of them.
-    tangents = jax.checkpoint(partial(_tangents, spec))(U, h0, mask, m, states, z, r, g, q, tP, tU, tc, th0)
-    return (states if spec.return_sequences else None, states[-1]), tangents
-
-
-def _tangents(spec, U, h0, mask, m, states, z, r, g, q, tP, tU, tc, th0):
-    """Tangents of the states and of the final state: linear in `tP, tU, tc, th0`."""
-    ds, da = SLOPE[spec.recurrent_activation], SLOPE[spec.activation]
     units = h0.shape[-1]
-    U_zr, U_h = U[:, : 2 * units], U[:, 2 * units :]
-    tU_zr, tU_h = tU[:, : 2 * units], tU[:, 2 * units :]
-    tP_zr, tP_h = tP[..., : 2 * units], tP[..., 2 * units :]
-    m_h = _of_candidate(spec, m)
-    previous = jnp.concatenate([h0[None], states[:-1]])
+    few_rows = h0.shape[0] < _FEW_ROWS
+    m_xh, m_h = _of_candidate(m_x), _of_candidate(m)
+    # The weights are cut up here, and not in the loop, where each slice would be a copy at every step.
+    (W_zr, W_h), (b_zr, b_h), (U_zr, U_h), (c_zr, c_h) = (_zr_and_h(A, units) for A in (W, b, U, c))
+    W_zr, U_zr = _blocks(W_zr, m_x, units), _blocks(U_zr, m, units)
 
-    # Everything that does not depend on the state's tangent, for all steps at once.
-    F_z = (previous - g) * ds(z)  # T2, B2
-    F_h = (1 - z) * da(g)  # T3, B3
-    keep = z
-    if mask is not None:
-        k = mask[..., None]
-        F_z, F_h, keep = jnp.where(k, F_z, 0), jnp.where(k, F_h, 0), jnp.where(k, z, 1)  # T5, B1
+    def project(x):
+        return _plus(_product(x, W_zr, m_x), b_zr), _plus(_product(x, [W_h], m_xh), b_h)  # F0
+
+    def step(h, now):
+        x, k = now
+        p_zr, p_h = x if few_rows else project(x)
+        z_r = s(p_zr + _plus(_product(h, U_zr, m), c_zr))  # F1
+        z, r = jnp.split(z_r, 2, -1)
+        if spec.reset_after:
+            q = _plus(_product(h, [U_h], m_h), c_h)  # F2
+            g = a(p_h + r * q)  # F2
+        else:
+            q = None
+            g = a(p_h + _product(r * h, [U_h], m_h))  # F2
+        new = g + z * (h - g)  # F3
+        new = new if k is None else jnp.where(k[:, None], new, h)  # F4
+        return new, keep(new, h, z_r, g, q)
+
+    return lax.scan(step, h0, (project(x) if few_rows else x, mask))
+
+
+@partial(_recurrence.defjvp, symbolic_zeros=True)
+def _recurrence_jvp(spec, primals, tangents):
+    x, W, _, U, _, _, mask, m_x, m = primals
+
+    def keep(new, *kept):
+        return (new if spec.return_sequences else None), kept
+
+    final, (states, kept) = _loop(spec, *primals, keep)
+    tangents = [None if isinstance(t, SymbolicZero) else t for t in tangents[:6]]
+    # `checkpoint`: what waits for the backward pass are the arguments, and not what is made of them.
+    tangents = jax.checkpoint(partial(_tangents, spec))(x, W, U, mask, m_x, m, *kept, *tangents)
+    return (states, final), tangents
+
+
+def _tangents(spec, x, W, U, mask, m_x, m, previous, z_r, g, q, tx, tW, tb, tU, tc, th0):
+    """Tangents of the states and of the final state: linear in the arguments from `tx` on, where `None` is zero."""
+    ds, da = SLOPE[spec.recurrent_activation], SLOPE[spec.activation]
+    units = previous.shape[-1]
+    m_xh, m_h = _of_candidate(m_x), _of_candidate(m)
+    (W_zr, W_h), (U_zr, U_h), (tW_zr, tW_h), (tU_zr, tU_h), (tb_zr, tb_h), (tc_zr, tc_h) = (
+        _zr_and_h(A, units) for A in (W, U, tW, tU, tb, tc)
+    )
+
+    def of_all_steps(*terms):
+        """The sum of vectors and of products (x, A, m), without those in which something is `None`; (T, B, .)."""
+        total = None
+        for term in terms:
+            if isinstance(term, tuple):
+                seen, A, masks = term
+                term = None if seen is None or A is None else _product(seen, _blocks(A, masks, units), masks)
+            total = term if total is None else _plus(total, term)
+        return None if total is None else jnp.broadcast_to(total, (*previous.shape[:2], total.shape[-1]))
+
+    # What does not depend on the state's tangent, for all steps at once: each transpose is one product.
+    t_zr = of_all_steps((tx, W_zr, m_x), (x, tW_zr, m_x), tb_zr, (previous, tU_zr, m), tc_zr)  # T0, T1, B6 to B9
+    t_h = of_all_steps((tx, W_h, m_xh), (x, tW_h, m_xh), tb_h)  # T0, B8, B9
     if spec.reset_after:
-        F_r, F_q = F_h * q * ds(r), F_h * r  # T4, B4
-        factors = jnp.concatenate([F_z, F_r, F_q], -1)
-        t_x = _product(spec, previous, tU, m)  # T1, B6
-        t_x = t_x if tc is None else t_x + tc  # T1, B7
-        t_zr = t_x[..., : 2 * units] + tP_zr  # T1, B8
-        t_a = jnp.concatenate([t_zr, t_x[..., 2 * units :]], -1)
-        t_new = F_h * tP_h  # T3, B3
-
-        def step(th, now):
-            t_a, t_new, factors, keep = now
-            terms = factors * (t_a + _product(spec, th, U, m))  # T1, B5
-            t_z, t_r, t_q = jnp.split(terms, 3, -1)
-            th = t_new + t_z + t_r + t_q + keep * th  # T5, B5
-            return th, (th if spec.return_sequences else None)
-
-        final, states = lax.scan(step, th0, (t_a, t_new, factors, keep))
+        t_q = of_all_steps((previous, tU_h, m_h), tc_h)  # T1, B6, B7
     else:
-        F_r = _masked(previous, m_h) * ds(r)  # T4, B4
-        seen = _masked(r, m_h)
-        t_zr = tP_zr + _product(spec, previous, tU_zr, m)  # T1, B6, B8
-        t_h = tP_h + (seen * previous) @ tU_h  # T3, B6, B8
+        t_q = None
+        t_h = of_all_steps(t_h, (z_r[..., units:] * previous, tU_h, m_h))  # T3, B6
+    U_zr = _blocks(U_zr, m, units)
 
-        def step(th, now):
-            t_zr, t_h, F_z, F_r, F_h, seen, keep = now
-            t_z, t_r = jnp.split(t_zr + _product(spec, th, U_zr, m), 2, -1)  # T1, B5
-            t_g = t_h + (F_r * t_r + seen * th) @ U_h  # T3, B4
-            th = F_h * t_g + F_z * t_z + keep * th  # T5, B2, B3, B5
-            return th, (th if spec.return_sequences else None)
+    # `checkpoint`: the factors are made again inside the transposed loop, where they stay in the cache.
+    @partial(jax.checkpoint, prevent_cse=False)
+    def step(th, now):
+        t_zr, t_h, t_q, h, z_r, g, q, k = now
+        z, r = jnp.split(z_r, 2, -1)
+        F_z, F_h = (h - g) * ds(z), (1 - z) * da(g)  # T2, T3, B2, B3
+        t_z, t_r = jnp.split(_plus(_product(th, U_zr, m), t_zr), 2, -1)  # T1, B5
+        tr = ds(r) * t_r  # T4, B4
+        if spec.reset_after:
+            t_h = _plus(tr * q + r * _plus(_product(th, [U_h], m_h), t_q), t_h)  # T3, B4
+        else:
+            t_h = _plus(_product(tr * h + r * th, [U_h], m_h), t_h)  # T3, B4
+        new = F_h * t_h + F_z * t_z + z * th  # T5, B2, B3, B5
+        th = new if k is None else jnp.where(k[:, None], new, th)  # T5, B1
+        return th, (th if spec.return_sequences else None)
 
-        final, states = lax.scan(step, th0, (t_zr, t_h, F_z, F_r, F_h, seen, keep))
-    return states, final
+    th0 = jnp.zeros_like(previous[0]) if th0 is None else th0
+    final, t_states = lax.scan(step, th0, (t_zr, t_h, t_q, previous, z_r, g, q, mask))
+    return t_states, final
 
 
-def _product(spec, h, U, m):
-    """(h m) U for two or three gates side by side, each with its own mask where there are several."""
-    if spec.recurrent_dropout == "per_gate":
-        units = h.shape[-1]
-        parts = [(h * m[i]) @ U[:, i * units : (i + 1) * units] for i in range(U.shape[1] // units)]
-        return jnp.concatenate(parts, -1)
-    return _masked(h, m) @ U
+def _product(x, blocks, m):
+    """(x m) W for gates side by side: W as one block of columns, or one for each gate, which has its own mask then."""
+    masks = [m] if len(blocks) == 1 else m
+    # One axis of rows: summing over two in the gradient of W, XLA would first transpose both factors.
+    parts = [lax.collapse(_masked(x, m_i), 0, x.ndim - 1) @ W_i for m_i, W_i in zip(masks, blocks, strict=False)]
+    y = parts[0] if len(parts) == 1 else jnp.concatenate(parts, -1)
+    return y.reshape(*x.shape[:-1], y.shape[-1])
 
 
-def _of_candidate(spec, m):
-    return m[2] if spec.recurrent_dropout == "per_gate" else m
+def _blocks(W, m, units):
+    """The columns of W in the blocks in which `_product` takes them."""
+    return jnp.split(W, W.shape[-1] // units, -1) if m is not None and m.ndim == 3 else [W]
+
+
+def _zr_and_h(A, units):
+    """The columns of the gates z and r, and those of the candidate."""
+    return (None, None) if A is None else (A[..., : 2 * units], A[..., 2 * units :])
+
+
+def _of_candidate(m):
+    return m[2] if m is not None and m.ndim == 3 else m
 
 
 def _masked(x, m):
     return x if m is None else x * m
+
+
+def _plus(x, y):
+    return x if y is None else x + y
