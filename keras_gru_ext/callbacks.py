@@ -33,6 +33,7 @@ class BackupStates(keras.callbacks.Callback):
         self.backup_dir = pathlib.Path(backup_dir)
 
     def on_epoch_begin(self, epoch, logs=None):
+        """Restores the states that belong to the number of optimizer steps taken, if there are any."""
         # Not when the training begins: `BackupAndRestore`, which comes later, restores the number of steps then.
         if self._path().exists():
             with np.load(self._path()) as arrays:
@@ -40,6 +41,7 @@ class BackupStates(keras.callbacks.Callback):
                     variable.assign(arrays[name])
 
     def on_epoch_end(self, epoch, logs=None):
+        """Writes the states under the number of optimizer steps taken."""
         self.backup_dir.mkdir(parents=True, exist_ok=True)
         earlier = sorted(self.backup_dir.glob("states-*.npz"), key=lambda path: path.stat().st_mtime)
         unfinished = self._path().with_suffix(".part")

@@ -429,7 +429,7 @@ def test_torch_compile(rng):
         function = layer
         if fused:
             torch.compiler.reset()
-            function = torch.compile(layer, backend="aot_eager")
+            function = torch.compile(layer, backend="aot_eager", fullgraph=True)
         at = torch.from_numpy(x).requires_grad_()
         outputs = function(at, mask=mask)
         weights = [w.value for w in layer.trainable_variables]

@@ -122,7 +122,7 @@ def _shown(spec, mask):
 
 
 _FEW_ROWS = 8
-"""Below this batch size a product in the loop does little but read the weights: then inputs are projected before it."""
+"""Below this batch size a product in the loop does little but read the weights."""
 
 
 @partial(jax.custom_jvp, nondiff_argnums=(0,))
@@ -140,7 +140,8 @@ def _loop(spec, x, W, b, U, c, h0, mask, m_x, m, keep):
     """The final state, and `keep(new state, state before, z | r, g, q)` of every step; q is None "before"."""
     s, a = ACTIVATION[spec.recurrent_activation], ACTIVATION[spec.activation]
     units = h0.shape[-1]
-    few_rows = h0.shape[0] < _FEW_ROWS
+    # Then a kernel of some size is better read once, before the loop. In an exported program the batch may be unknown.
+    project_first = isinstance(h0.shape[0], int) and h0.shape[0] < _FEW_ROWS and 2 * x.shape[-1] > units
     m_xh, m_h = _of_candidate(m_x), _of_candidate(m)
     # The weights are cut up here, and not in the loop, where each slice would be a copy at every step.
     (W_zr, W_h), (b_zr, b_h), (U_zr, U_h), (c_zr, c_h) = (_zr_and_h(A, units) for A in (W, b, U, c))
@@ -151,7 +152,7 @@ def _loop(spec, x, W, b, U, c, h0, mask, m_x, m, keep):
 
     def step(h, now):
         x, k = now
-        p_zr, p_h = x if few_rows else project(x)
+        p_zr, p_h = x if project_first else project(x)
         z_r = s(p_zr + _plus(_product(h, U_zr, m), c_zr))  # F1
         z, r = jnp.split(z_r, 2, -1)
         if spec.reset_after:
@@ -164,7 +165,7 @@ def _loop(spec, x, W, b, U, c, h0, mask, m_x, m, keep):
         new = new if k is None else jnp.where(k[:, None], new, h)  # F4
         return new, keep(new, h, z_r, g, q)
 
-    return lax.scan(step, h0, (project(x) if few_rows else x, mask))
+    return lax.scan(step, h0, (project(x) if project_first else x, mask))
 
 
 @partial(_recurrence.defjvp, symbolic_zeros=True)
