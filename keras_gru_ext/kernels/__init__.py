@@ -9,7 +9,7 @@ from importlib import import_module
 from keras_gru_ext.errors import ArgumentError
 from keras_gru_ext.kernels.spec import ACTIVATIONS, GRUSpec
 
-__all__ = ["GRUSpec", "kernel_for", "why_not", "why_not_now"]
+__all__ = ["GRUSpec", "kernel_for", "load", "why_not", "why_not_now"]
 
 _MODULES = {"jax": "on_jax", "tensorflow": "on_tensorflow", "torch": "on_torch"}
 """Keras backend -> module of this package with its kernel."""
@@ -56,8 +56,13 @@ def kernel_for(spec, backend):
     return _module(backend).gru
 
 
+def load(backend):
+    """Imports the kernel of `backend`, if there is one, so that no later call has to: compilers follow no imports."""
+    if backend in _MODULES:
+        _module(backend)
+
+
 def _module(backend):
-    # Remembered here, because `torch.compile` cannot follow an import.
     if backend not in _LOADED:
         _LOADED[backend] = import_module(f"{__name__}.{_MODULES[backend]}")
     return _LOADED[backend]

@@ -7,7 +7,7 @@ import warnings
 import keras
 from keras import ops
 
-from keras_gru_ext import activations, vocabulary
+from keras_gru_ext import activations, kernels, vocabulary
 from keras_gru_ext.errors import ArgumentError
 from keras_gru_ext.layers import arguments, paths
 from keras_gru_ext.layers.gru_cell import GRUCell
@@ -236,6 +236,7 @@ class GRU(keras.layers.GRU):
             )
         if not self.cell.built:
             self.cell.build((batch, features))
+        kernels.load(keras.backend.backend())
         if self.stateful and self.states is None:
             # In a holder, because Keras counts every variable that is assigned to a layer among its weights.
             self._kept = types.SimpleNamespace(
