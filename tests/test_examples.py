@@ -1,6 +1,7 @@
 """Every example runs, on less data or for fewer epochs than it does for a reader, and reaches what it promises."""
 
 import importlib.util
+import json
 import pathlib
 import runpy
 
@@ -127,3 +128,21 @@ def test_any_backend_says_that_there_is_nothing_to_compare(monkeypatch):
     monkeypatch.setitem(names["main"].__globals__, "BACKENDS", ())
     with pytest.raises(SystemExit, match="Nothing to compare"):
         names["main"]([])
+
+
+def test_benchmark(trains, tmp_path):
+    """It compares before it times; how long anything takes is not asked."""
+    pytest.importorskip("onnxruntime")
+    names = runpy.run_path(str(EXAMPLES / "benchmark_gru.py"))
+    figures, picture = tmp_path / "figures.json", tmp_path / "picture.png"
+    arguments = ["--backend", BACKEND, "--shape", "2,5,3,4", "--rounds", "1", "--quick"]
+    arguments += ["--variant", "plain", "mask + recurrent dropout", "--json", str(figures), "--plot", str(picture)]
+    names["main"](arguments)
+    [(backend, measured)] = json.loads(figures.read_text(encoding="utf-8"))["backends"].items()
+    cases = measured["times"]["cases"]
+    assert (backend, len(cases)) == (BACKEND, 4)
+    for case in cases:
+        assert {"keras_gru_ext", "Keras"} <= case["train"].keys()
+        assert max(case["training_error"].values()) < 1e-3
+        assert ("ONNX Runtime" in case["predict"]) == (case["variant"] == "plain")
+    assert picture.exists()
