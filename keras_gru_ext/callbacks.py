@@ -1,10 +1,11 @@
 """What training needs besides Keras' own callbacks."""
 
-import os
 import pathlib
 
 import keras
 import numpy as np
+
+from keras_gru_ext.files import replacing
 
 
 class BackupStates(keras.callbacks.Callback):
@@ -44,10 +45,8 @@ class BackupStates(keras.callbacks.Callback):
         """Writes the states under the number of optimizer steps taken."""
         self.backup_dir.mkdir(parents=True, exist_ok=True)
         earlier = sorted(self.backup_dir.glob("states-*.npz"), key=lambda path: path.stat().st_mtime)
-        unfinished = self._path().with_suffix(".part")
-        with open(unfinished, "wb") as file:
+        with replacing(self._path()) as temporary, open(temporary, "wb") as file:
             np.savez(file, *(keras.ops.convert_to_numpy(variable) for variable in self._variables()))
-        os.replace(unfinished, self._path())
         for path in earlier[:-1]:
             path.unlink(missing_ok=True)
 

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import importlib
 import os
-import uuid
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from typing import Any
 
 import keras
 import numpy as np
 
 from keras_gru_ext.errors import ArgumentError, ConfigError, MissingDependencyError, VerificationError
+from keras_gru_ext.files import replacing
 from keras_gru_ext.legacy.verification import difference_of, random_inputs
 
 _OLDEST_OPSET = 18
@@ -88,7 +87,7 @@ def to_onnx(
     if runtime is not None:
         session = runtime.InferenceSession(content, providers=["CPUExecutionProvider"])
         _compare(session, plain, kept, _batches(plain, None if isinstance(check, bool) else check), tolerance)
-    with _replacing(path) as temporary, open(temporary, "wb") as file:
+    with replacing(path) as temporary, open(temporary, "wb") as file:
         file.write(content)
 
 
@@ -179,16 +178,3 @@ def _called(model: keras.Model, batch: Sequence[np.ndarray]) -> Any:
             f"The model cannot be called on inputs of shapes {shapes} to compare with: {error} Pass inputs that it can "
             "take as `check`, one array for each input, or check=False."
         ) from error
-
-
-@contextmanager
-def _replacing(path: str) -> Iterator[str]:
-    """Gives a name to write to, which becomes the path if all goes well and is removed if not."""
-    folder, name = os.path.split(os.path.abspath(path))
-    temporary = os.path.join(folder, f".{uuid.uuid4().hex}.{name}")
-    try:
-        yield temporary
-        os.replace(temporary, path)
-    finally:
-        if os.path.exists(temporary):
-            os.remove(temporary)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ import keras
 import numpy as np
 
 from keras_gru_ext.errors import ArgumentError, VerificationError
+from keras_gru_ext.files import replacing
 from keras_gru_ext.legacy.backends import BackendResult, check_backends, compare_backends
 from keras_gru_ext.legacy.loader import load_model
 from keras_gru_ext.legacy.stock import to_stock
@@ -95,7 +95,7 @@ def convert(
     _check_comparison(backends, custom_objects)
     loading: dict[str, Any] = {"weights": weights, "outputs": outputs, "safe_mode": safe_mode}
     model = load_model(source, custom_objects=custom_objects, compile=False, **loading)
-    with _replacing(target) as temporary, keras.saving.custom_object_scope(dict(custom_objects or {})):
+    with replacing(target) as temporary, keras.saving.custom_object_scope(dict(custom_objects or {})):
         again, inputs = _written(model, temporary, target, suffix, stock, safe_mode)
         difference = None if against is None else verify(again, against, tolerance)
         results: list[BackendResult] = []
@@ -198,16 +198,3 @@ def _check_predictions(
     for index, (old, new) in enumerate(pairs):
         scale = max(1.0, float(np.abs(np.nan_to_num(old)).max(initial=0.0)))
         difference_of(new, old, f"output {index} on random input", where, tolerance * scale)
-
-
-@contextmanager
-def _replacing(target: str) -> Iterator[str]:
-    """Gives a name to write to, which becomes the target if all goes well and is removed if not."""
-    folder, name = os.path.split(os.path.abspath(target))
-    temporary = os.path.join(folder, f".{uuid.uuid4().hex}.{name}")
-    try:
-        yield temporary
-        os.replace(temporary, target)
-    finally:
-        if os.path.exists(temporary):
-            os.remove(temporary)
