@@ -48,7 +48,7 @@ VARIANTS = {
     "mask + recurrent dropout": (True, 0.2),
 }
 LENGTHS = (50, 500, 5000)
-MEMORY_SHAPES = SHAPES[2:]
+MEMORY_SHAPES = SHAPES[2:3]
 OURS, OUR_CELL = "keras_gru_ext", "keras_gru_ext, fused=False"
 KERAS, KERAS_XLA = "Keras", "Keras, jit_compile=True"
 TORCH, ONNX = "torch.nn.GRU", "ONNX Runtime"
@@ -329,7 +329,7 @@ def check_agreement(shape, arrays):
     return errors
 
 
-def take_turns(calls, rounds, seconds=0.05, most=6.0):
+def take_turns(calls, rounds, seconds=0.05, most=4.0):
     """Milliseconds per call of each contestant: the median and the quartiles over rounds in which all take turns.
 
     A sample takes `seconds` or one call. Who has spent `most` seconds sits the rounds after the third out.
