@@ -64,7 +64,7 @@ def test_histories_of_the_forecast_are_ragged_and_end_where_the_forecast_starts(
 
 
 def test_encoder_decoder(run, capsys):
-    share = run("encoder_decoder", "--epochs", 3, "--dates", 6000)
+    share = run("encoder_decoder", "--epochs", 5, "--dates", 6000)
     assert share > 0.1  # guessing all but the day would give one in thirty
     assert f"right in every character: {share:.1%}" in capsys.readouterr().out
 

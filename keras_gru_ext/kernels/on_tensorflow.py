@@ -175,7 +175,8 @@ def _recurrence(spec, x, W, b, U, c, h0, mask, m_x, m):
             dx, dW, db, dU, dc, dh0 = _backward(spec, x, W, U, mask, m_x, m, *kept, d_states, d_final)
             return dx, dW, dU, dh0, *(dv for dv, has in zip((db, dc), has_bias, strict=True) if has)
 
-        return ((states[1:], final) if spec.return_sequences else final), gradients
+        outputs = states[1:] if spec.training else states
+        return ((outputs, final) if spec.return_sequences else final), gradients
 
     result = recurrence(x, W, U, h0, *(v for v in (b, c) if v is not None))
     return result if spec.return_sequences else (None, result)
@@ -224,10 +225,10 @@ def _loop(reads, writes, carry, step, keep_carries=False, backwards=False):
 
 
 def _forward(spec, x, W, b, U, c, h0, mask, m_x, m, keep_gates):
-    """States (T + 1, B, U) from the initial one on, the gates z, r, g, q as lists, and the final state.
+    """States, the gates z, r, g, q as lists, and the final state.
 
-    q is None without `reset_after`; without `keep_gates` the gates are None, and so are the states without
-    `return_sequences`.
+    With `keep_gates` the states are (T + 1, B, U), from the initial one on; q is None without `reset_after`. Without
+    it they are those after each step, (T, B, U), or None without `return_sequences`, and the gates are None.
     """
     s, a = ACTIVATION[spec.recurrent_activation], ACTIVATION[spec.activation]
     projection = _blocks(W, b, m_x, 3)
@@ -251,12 +252,12 @@ def _forward(spec, x, W, b, U, c, h0, mask, m_x, m, keep_gates):
             q, g = None, a(p_h + _product(_masked(r * h, m_h), U_h))  # F2
         new = g + z * (h - g)  # F3
         new = new if k is None else tf.where(k, new, h)  # F4
-        return new, *(z, r, g, q)[:gates]
+        return new, *((z, r, g, q)[:gates] if keep_gates else (new,)[:outputs])
 
     gates = (4 if spec.reset_after else 3) if keep_gates else 0
-    keep_states = keep_gates or spec.return_sequences
-    *lists, final = _loop((x, _column(mask)), gates, h0, step, keep_carries=keep_states)
-    states = lists.pop(0).stack() if keep_states else None
+    outputs = 0 if keep_gates else int(spec.return_sequences)
+    *lists, final = _loop((x, _column(mask)), gates + outputs, h0, step, keep_carries=keep_gates)
+    states = lists.pop(0).stack() if lists else None
     return states, *lists, *[None] * (4 - gates), final
 
 
