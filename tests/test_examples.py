@@ -133,6 +133,7 @@ def test_any_backend_says_that_there_is_nothing_to_compare(monkeypatch):
 def test_benchmark(trains, tmp_path):
     """It compares before it times; how long anything takes is not asked."""
     pytest.importorskip("onnxruntime")
+    pytest.importorskip("matplotlib")
     names = runpy.run_path(str(EXAMPLES / "benchmark_gru.py"))
     figures, picture = tmp_path / "figures.json", tmp_path / "picture.png"
     arguments = ["--backend", BACKEND, "--shape", "2,5,3,4", "--rounds", "1", "--quick"]

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from keras_gru_ext import GRU
-from tests.helpers import BACKEND, FEATURES, UNITS, assert_close, randomize, to_numpy
+from tests.helpers import BACKEND, FEATURES, KERAS_VERSION, UNITS, assert_close, randomize, to_numpy
 
 layers = keras.layers
 
@@ -23,6 +23,9 @@ pytestmark = [
 
 # The runtimes fuse and reorder operations.
 CLOSE = 2e-6
+
+
+has_torch_format = pytest.mark.skipif(KERAS_VERSION < (3, 15), reason="an old Keras has no format of PyTorch")
 
 
 def sample(rng, cls, time=None, batch=None, masks=(False, True), **arguments):
@@ -124,7 +127,7 @@ def test_saved_model(rng, tmp_path):
 
 
 def export_onnx(path, model):
-    pytest.importorskip({"tensorflow": "tf2onnx", "jax": "jax2onnx", "torch": "onnx"}[BACKEND])
+    pytest.importorskip({"tensorflow": "tf2onnx", "jax": "jax2onnx", "torch": "onnxscript"}[BACKEND])
     model(np.zeros((2, model.input_shape[1] or 3, FEATURES), "float32"))  # Keras asks for a model that was called
     model.export(path, format="onnx", verbose=False)
     return onnx_model(path)
@@ -182,12 +185,14 @@ def export_torch(path, model, batch=None):
 
 
 @on["PyTorch"]
+@has_torch_format
 def test_torch(rng, tmp_path):
     model = sample(rng, GRU, time=3, batch=2)
     check(rng, model, export_torch(str(tmp_path / "model.pt2"), model, batch=2), [(2, 3)])
 
 
 @on["PyTorch"]
+@has_torch_format
 def test_torch_with_any_batch_size(rng, tmp_path):
     def attempt(rng, cls):
         model = sample(rng, cls, time=3, masks=[True])
@@ -197,6 +202,7 @@ def test_torch_with_any_batch_size(rng, tmp_path):
 
 
 @on["PyTorch"]
+@has_torch_format
 def test_torch_with_any_batch_size_by_its_own_gru(rng, tmp_path):
     """Where PyTorch's GRU computes the layer, `use_cudnn=True` leaves the batch size open."""
     x = keras.Input((3, FEATURES))

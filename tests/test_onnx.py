@@ -14,6 +14,7 @@ from keras_gru_ext.errors import ArgumentError, ConfigError, MissingDependencyEr
 from tests.helpers import (
     BATCH,
     FEATURES,
+    KERAS_VERSION,
     TIME,
     UNITS,
     assert_close,
@@ -161,13 +162,15 @@ def test_masks_of_layers(rng, path):
         layers.TimeDistributed(layers.Dense(3))(layers.Dropout(0.5)(masked)),
         GRU(UNITS, return_sequences=True)(layers.Dense(3, activation="tanh")(embedded)),
     ]
+    if KERAS_VERSION < (3, 15):
+        del branches[:2]  # Keras 3.9 broadcasts the masks of a Concatenate, an operation that is refused by its name.
     pooled = [layers.GlobalAveragePooling1D()(masked), layers.GlobalMaxPooling1D()(branches[-1])]
     model = keras.Model([tokens, x], [*(GRU(UNITS, return_sequences=True)(branch) for branch in branches), *pooled])
     randomize(model, rng)
     ids = np.array([[0, 3, 0, 8, 1, 0, 0], [1, 2, 3, 4, 5, 6, 7], [0, 0, 0, 0, 2, 0, 0]], "int32")
     values = sequences(rng)
     values[0, :2] = values[1, 3] = values[2, -3:] = 0.5
-    check_model(path, model, ids, values, grus=6)
+    check_model(path, model, ids, values, grus=1 + len(branches))
 
 
 @pytest.mark.parametrize("merge_mode", ["concat", "sum", "mul", "ave", None])
