@@ -493,7 +493,7 @@ def plot(results, path):
         axis.set_xticks(range(len(found)), labels, rotation=90, fontsize=8)
         axis.set_title(backend)
         axis.set_yscale("log")
-        axis.set_yticks([0.5, 1, 2, 4, 8, 16], ["0.5", "1", "2", "4", "8", "16"])
+        axis.set_yticks([0.125, 0.25, 0.5, 1, 2, 4, 8, 16], ["1/8", "1/4", "1/2", "1", "2", "4", "8", "16"])
         axis.grid(axis="y", alpha=0.3)
     axes[0][0].set_ylabel("peer's time / keras_gru_ext's")
     figure.suptitle("Above 1: keras_gru_ext is faster. Bars: geometric means over shapes and variants.", fontsize=10)
