@@ -180,3 +180,8 @@ class Graph:
 def array_of(weight: Any) -> np.ndarray:
     """Returns the numbers of a weight or tensor of Keras."""
     return np.asarray(keras.ops.convert_to_numpy(weight))
+
+
+def described(layer: keras.Layer) -> str:
+    """Returns a layer's class and name, as error messages have them."""
+    return f"{type(layer).__name__} {layer.name!r}"

@@ -10,7 +10,7 @@ import numpy as np
 
 from keras_gru_ext.errors import ConfigError
 from keras_gru_ext.export.activations import activate
-from keras_gru_ext.export.graph import Graph, Value, array_of
+from keras_gru_ext.export.graph import Graph, Value, array_of, described
 
 _CONVERTERS: dict[type, Callable[..., str]] = {}
 _TAKES_INTEGERS: set[type] = set()
@@ -65,13 +65,9 @@ def _converter(*classes: type, integers: bool = False) -> Callable:
     return register
 
 
-def _where(layer: keras.Layer) -> str:
-    return f"{type(layer).__name__} {layer.name!r}"
-
-
 def _refuse(layer: keras.Layer, what: str) -> ConfigError:
     return ConfigError(
-        f"{_where(layer)} has {what}, which cannot be written as ONNX here. "
+        f"{described(layer)} has {what}, which cannot be written as ONNX here. "
         'Without native GRU operators, `model.export(path, format="onnx")` may write the model.'
     )
 
@@ -96,7 +92,7 @@ def _dense(graph: Graph, layer: keras.Layer, x: Value, mask: Value | None) -> st
     y = graph.add("MatMul", x.name, graph.constant(array_of(layer.kernel)))
     if layer.use_bias:
         y = graph.add("Add", y, graph.constant(array_of(layer.bias)))
-    return activate(graph, layer.activation, y, _where(layer))
+    return activate(graph, layer.activation, y, described(layer))
 
 
 @_converter(keras.layers.Embedding, integers=True)
@@ -115,7 +111,7 @@ def _masking(graph: Graph, layer: keras.Layer, x: Value, mask: Value | None) -> 
 
 @_converter(keras.layers.Activation)
 def _activation(graph: Graph, layer: keras.Layer, x: Value, mask: Value | None) -> str:
-    return activate(graph, layer.activation, x.name, _where(layer))
+    return activate(graph, layer.activation, x.name, described(layer))
 
 
 @_converter(keras.layers.ReLU)
@@ -211,7 +207,7 @@ def _convolution(graph: Graph, layer: keras.Layer, x: Value, mask: Value | None)
         group=layer.groups,
         **padding,
     )
-    return activate(graph, layer.activation, _channels_back(graph, layer, y, rank), _where(layer))
+    return activate(graph, layer.activation, _channels_back(graph, layer, y, rank), described(layer))
 
 
 @_converter(

@@ -11,7 +11,7 @@ import keras
 from keras_gru_ext import layers as gru_layers
 from keras_gru_ext.errors import ConfigError
 from keras_gru_ext.export import layers, operations, recurrent
-from keras_gru_ext.export.graph import Graph, Value
+from keras_gru_ext.export.graph import Graph, Value, described
 
 _Key = tuple[str, int, int]
 
@@ -78,11 +78,11 @@ def as_functional(model: keras.Model) -> keras.Model:
     functional = type(keras.Model(one, one))
     if type(model).call not in (functional.call, keras.Sequential.call):
         raise ConfigError(
-            f"{_where(model)} computes by a method of its own, so it has no graph that could be written as ONNX. "
+            f"{described(model)} computes by a method of its own, so it has no graph that could be written as ONNX. "
             'Expected a Functional or Sequential model; `model.export(path, format="onnx")` traces others.'
         )
     if not getattr(model, "inputs", None):
-        raise ConfigError(f"{_where(model)} is not built. Give it a `keras.Input`, or call it once.")
+        raise ConfigError(f"{described(model)} is not built. Give it a `keras.Input`, or call it once.")
     return keras.Model(list(model.inputs), list(model.outputs))
 
 
@@ -147,7 +147,7 @@ def _converted(graph: Graph, member: Any, call: _Call, known: dict[_Key, Any]) -
         except ConfigError as error:  # it may belong to a mask that nobody looks at
             return [_Unavailable(error)]
     if call.kwargs.get("training"):
-        raise ConfigError(f"{_where(member)} is called with training=True, which a file for inference cannot keep.")
+        raise ConfigError(f"{described(member)} is called with training=True, which a file for inference cannot keep.")
     x, *positional = _filled(call.args, known)
     kwargs = {name: _filled(one, known) for name, one in call.kwargs.items() if name != "training"}
     if positional:
@@ -184,7 +184,7 @@ def convert_layer(
     if isinstance(layer, (keras.layers.RNN, keras.layers.Bidirectional)):
         return _recurrent(graph, layer, x, initial_state, mask or sequences_mask)
     if initial_state is not None:
-        raise ConfigError(f"{_where(layer)} is called with arguments that have no equivalent in ONNX here.")
+        raise ConfigError(f"{described(layer)} is called with arguments that have no equivalent in ONNX here.")
     carried = keras.tree.map_structure(lambda one: one.mask, x) if mask is None else mask
     x = layers.as_taken(graph, layer, x)
     if type(layer) is keras.layers.TimeDistributed:
@@ -193,8 +193,8 @@ def convert_layer(
         convert = layers.converter_of(layer)
         if convert is None:
             raise ConfigError(
-                f"{_where(layer)} cannot be written as ONNX here. Leave it out of the model that is exported (take a "
-                "`keras.Model` up to the layer before it), express it by other layers, or use "
+                f"{described(layer)} cannot be written as ONNX here. Leave it out of the model that is exported (take "
+                "a `keras.Model` up to the layer before it), express it by other layers, or use "
                 '`model.export(path, format="onnx")`, which writes any layer but no GRU operator.'
             )
         name = convert(graph, layer, x, carried)
@@ -204,10 +204,6 @@ def convert_layer(
         results = [Value(name, tuple(shape), dtype)]
     after = layers.mask_after(graph, layer, x, carried)
     return [result.with_mask(after) for result in results]
-
-
-def _where(layer: keras.Layer) -> str:
-    return f"{type(layer).__name__} {layer.name!r}"
 
 
 def _nested(graph: Graph, model: keras.Model, x: Any, mask: Any) -> list[Value]:
@@ -222,7 +218,7 @@ def _recurrent(graph: Graph, layer: keras.Layer, x: Any, initial_state: Any, mas
     reason = recurrent.why_not(layer)
     if reason is not None:
         raise ConfigError(
-            f"{_where(layer)} cannot become ONNX's GRU operator: {reason}. "
+            f"{described(layer)} cannot become ONNX's GRU operator: {reason}. "
             'Use `model.export(path, format="onnx")`, which knows no such operator but writes any layer.'
         )
     if isinstance(x, (list, tuple)):
@@ -243,7 +239,7 @@ def _recurrent(graph: Graph, layer: keras.Layer, x: Any, initial_state: Any, mas
 def _time_distributed(graph: Graph, layer: keras.layers.TimeDistributed, x: Value) -> Value:
     """Runs the inner layer over all steps at once, by taking time into the batch."""
     if isinstance(layer.layer, gru_layers.GRU) and layer.layer.stateful:
-        raise ConfigError(f"{_where(layer)} wraps a stateful layer, which has no equivalent in ONNX.")
+        raise ConfigError(f"{described(layer)} wraps a stateful layer, which has no equivalent in ONNX.")
     leading = graph.add("Shape", x.name, end=2)
     flat = graph.add("Reshape", x.name, _joined(graph, graph.ints(-1), graph.add("Shape", x.name, start=2)))
     [inner] = convert_layer(graph, layer.layer, Value(flat, (None, *x.shape[2:]), x.dtype))

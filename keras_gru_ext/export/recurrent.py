@@ -16,7 +16,7 @@ import numpy as np
 
 from keras_gru_ext import layers
 from keras_gru_ext.export.activations import in_gru
-from keras_gru_ext.export.graph import Graph, Value, array_of
+from keras_gru_ext.export.graph import Graph, Value, array_of, described
 
 GRU_LAYERS = (layers.GRU, keras.layers.GRU)
 BIDIRECTIONAL_LAYERS = (layers.Bidirectional, keras.layers.Bidirectional)
@@ -236,7 +236,7 @@ def _bias(cell: keras.Layer) -> np.ndarray:
 
 def _functions(pair: Sequence[keras.Layer], cells: Sequence[keras.Layer]) -> dict[str, Any]:
     found = [
-        in_gru(activation, f"{type(layer).__name__} {layer.name!r}")
+        in_gru(activation, described(layer))
         for layer, cell in zip(pair, cells, strict=True)
         for activation in (cell.recurrent_activation, cell.activation)
     ]
