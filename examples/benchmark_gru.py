@@ -52,6 +52,7 @@ MEMORY_SHAPES = SHAPES[2:3]
 OURS, OUR_CELL = "keras_gru_ext", "keras_gru_ext, fused=False"
 KERAS, KERAS_XLA = "Keras", "Keras, jit_compile=True"
 TORCH, ONNX = "torch.nn.GRU", "ONNX Runtime"
+MATMUL = "a large matrix product"
 HEAD = 8  # units of the Dense layer
 
 console = Console(stderr=True)
@@ -290,7 +291,8 @@ def time_case(peers, shape, maths, variant, rounds):
     predictions = {who: [call()] for who, call in calls.items()}
     case["prediction_error"] = check_agreement(shape, predictions)
     # Dropout takes no part in predictions, so with it they are not timed a second time.
-    case["predict"] = {} if recurrent_dropout else take_turns(calls, rounds)
+    case["products"] = {}
+    case["predict"] = {} if recurrent_dropout else take_turns_with_matmul(calls, rounds, case, "predict")
     if ONNX in peers and not recurrent_dropout:
         # Not in turn with the others: its threads go on spinning for a while after each call, and slow them down.
         call = onnx_runtime(models[OURS], x)
@@ -312,7 +314,7 @@ def time_case(peers, shape, maths, variant, rounds):
     case["training_error"] = check_agreement(shape, steps)
     for model in models.values():
         model.optimizer.learning_rate = 1e-3
-    case["train"] = take_turns(calls, rounds)
+    case["train"] = take_turns_with_matmul(calls, rounds, case, "train")
     return case
 
 
@@ -353,12 +355,38 @@ def take_turns(calls, rounds, seconds=0.05, most=4.0):
     return {who: [round(float(q), 3) for q in np.percentile(taken, (25, 50, 75))] for who, taken in samples.items()}
 
 
-def sgemm_rate(size=2048):
-    """GFLOP/s of a large float32 matrix product in the framework in use."""
+def take_turns_with_matmul(calls, rounds, case, what):
+    """What `take_turns` returns; enters in the case what its products would take at the rate of a large product.
+
+    That product takes turns with the contestants, as the rate of a shared machine changes from minute to minute.
+    """
+    times = take_turns({**calls, MATMUL: large_matmul(1024)}, rounds)
+    _, large, _ = times.pop(MATMUL)
+    case["products"][what] = round(large * flops(case["shape"], what) / (2 * 1024**3), 3)
+    return times
+
+
+def flops(shape, what):
+    """Floating-point operations in the matrix products of the two GRU layers, the same for every contestant."""
+    batch, steps, features, units = shape
+    by_row = 2 * 3 * units * batch * steps
+    forward = by_row * (features + units) + by_row * (units + units)
+    if what == "predict":
+        return forward
+    # The backward pass has two products for each: the gradients of the weights and of what they are multiplied with.
+    return 3 * forward - by_row * features  # The model's own inputs need no gradient.
+
+
+def large_matmul(size):
     import keras
 
     x = keras.ops.convert_to_tensor(np.random.default_rng(0).standard_normal((size, size), "float32"))
-    times = take_turns({"matmul": lambda: keras.ops.convert_to_numpy(keras.ops.matmul(x, x)[:1, :1])}, 9)["matmul"]
+    return lambda: keras.ops.convert_to_numpy(keras.ops.matmul(x, x)[:1, :1])
+
+
+def sgemm_rate(size=2048):
+    """GFLOP/s of a large float32 matrix product in the framework in use."""
+    times = take_turns({MATMUL: large_matmul(size)}, 9)[MATMUL]
     return round(2 * size**3 / times[1] / 1e6, 1)
 
 
@@ -436,6 +464,16 @@ def ratios(backend_results):
     return dict(sorted(found.items()))
 
 
+def shares(cases):
+    """(shape, what) -> the share that matrix products have in our time and in Keras', the medians over the cases."""
+    found = {}
+    for case in cases:
+        for what, products in case["products"].items():
+            pair = [products / case[what][who][1] for who in (OURS, KERAS)]
+            found.setdefault((tuple(case["shape"]), what), []).append(pair)
+    return {key: [statistics.median(share) for share in zip(*pairs, strict=True)] for key, pairs in found.items()}
+
+
 def report(results):
     """Prints every median with its quartiles, the ratios, and their geometric means."""
     screen = Console(width=150)
@@ -447,19 +485,24 @@ def report(results):
             title=f"{backend}: milliseconds, median (quartiles); a float32 matmul runs at "
             f"{times['sgemm_gflops']} GFLOP/s"
         )
-        for column in ("batch, time, features, units", "maths", "variant", "", OURS, "peer", "", "ratio"):
+        columns = ("batch, time, features, units", "maths", "variant", "", "products", OURS, "peer", "", "ratio")
+        for column in columns:
             table.add_column(column)
         for case in times["cases"]:
             for what in ("predict", "train"):
                 for peer in case[what].keys() - {OURS}:
                     ours, theirs = case[what][OURS], case[what][peer]
-                    row = (str(tuple(case["shape"])), case["maths"], case["variant"], what, spread(ours), peer)
-                    table.add_row(*row, spread(theirs), f"{theirs[1] / ours[1]:.2f}")
+                    row = (str(tuple(case["shape"])), case["maths"], case["variant"], what)
+                    row += (f"{case['products'][what]:.1f}", spread(ours), peer, spread(theirs))
+                    table.add_row(*row, f"{theirs[1] / ours[1]:.2f}")
         screen.print(table)
+        screen.print("products: what the matrix products of the case take at the rate of a large one")
         for (maths, what, peer), values in ratios(measured).items():
             mean = statistics.geometric_mean(values)
             span = f"{min(values):.2f} to {max(values):.2f}"
             screen.print(f"{backend}, {maths}, {what}: {mean:.2f} times as fast as {peer} ({span})")
+        for (shape, what), (ours, keras) in shares(times["cases"]).items():
+            screen.print(f"{backend}, {shape}, {what}: products are {ours:.0%} of {OURS}'s time, {keras:.0%} of Keras'")
         for row in measured.get("memory", []):
             screen.print("{shape}, {maths}, {who}: {megabytes} MB more while training a step".format(**row))
         for row in measured.get("lengths", []):

@@ -182,34 +182,36 @@ def _recurrence(spec, x, W, b, U, c, h0, mask, m_x, m):
     return result if spec.return_sequences else (None, result)
 
 
-def _loop(reads, writes, carry, step, keep_carries=False, backwards=False):
+def _loop(reads, rewrites, writes, carry, step, keep_carries=False, backwards=False):
     """Runs `step` over time.
 
     Args:
-        reads: Read at each step: tensors (T, ...), `tf.TensorArray`s of T entries, or None.
-        writes: How many arrays the steps make, each of the shape of `carry`.
+        reads: Read at each step: tensors (T, ...) or None.
+        rewrites: `tf.TensorArray`s of T entries, each read at its step and then replaced: an entry's memory is free
+            as soon as it is read.
+        writes: How many more arrays the steps make, each of the shape of `carry`.
         carry: The state before the first step.
-        step: `(carry, *read) -> (carry, *written)`.
+        step: `(carry, *read, *entries) -> (carry, *rewritten, *written)`.
         keep_carries: Whether to write the carries as well, in front of the others.
         backwards: Whether the steps go from the last to the first.
 
     Returns:
-        `(*written, carry)`: a `tf.TensorArray` of T entries for each array written, that of the carries with
-        one more, the first carry; and the last carry.
+        `(*rewritten, *written, carry)`: a `tf.TensorArray` of T entries for each, that of the carries with one
+        more, the first carry; and the last carry.
     """
     steps = tf.shape(reads[0])[0] if reads[0].shape[0] is None else reads[0].shape[0]
     shape = carry.shape
     readers = [
-        tf.TensorArray(x.dtype, size=steps, element_shape=x.shape[1:]).unstack(x) if tf.is_tensor(x) else x
-        for x in reads
+        None if x is None else tf.TensorArray(x.dtype, size=steps, element_shape=x.shape[1:]).unstack(x) for x in reads
     ]
     carries = tf.TensorArray(carry.dtype, size=steps + 1, element_shape=shape).write(0, carry) if keep_carries else ()
-    writers = [tf.TensorArray(carry.dtype, size=steps, element_shape=shape) for _ in range(writes)]
+    writers = [*rewrites, *(tf.TensorArray(carry.dtype, size=steps, element_shape=shape) for _ in range(writes))]
 
     def body(i, carry, carries, writers):
         t = steps - 1 - i if backwards else i
         # Lists, not slices of one tensor: their entries are handed on without being copied.
-        carry, *written = step(carry, *(None if x is None else x.read(t) for x in readers))
+        read = [None if x is None else x.read(t) for x in readers] + [w.read(t) for w in writers[: len(rewrites)]]
+        carry, *written = step(carry, *read)
         carry.set_shape(shape)
         writers = [w.write(t, x) for w, x in zip(writers, written, strict=True)]
         return i + 1, carry, carries.write(i + 1, carry) if keep_carries else (), writers
@@ -231,32 +233,28 @@ def _forward(spec, x, W, b, U, c, h0, mask, m_x, m, keep_gates):
     it they are those after each step, (T, B, U), or None without `return_sequences`, and the gates are None.
     """
     s, a = ACTIVATION[spec.recurrent_activation], ACTIVATION[spec.activation]
-    projection = _blocks(W, b, m_x, 3)
-    if spec.reset_after:
-        recurrence = _blocks(U, c, m, 3)
-    else:
-        units = U.shape[0]
-        recurrence, U_h, m_h = _blocks(U[:, : 2 * units], None, m, 2), U[:, 2 * units :], _for_each_gate(m)[2]
+    projection = [(W, b, m_x)] if m_x is None or m_x.shape.rank == 2 else _gates(W, b, m_x)
+    # A product for each gate, though one for all has the same operations: to cut that one up is to copy it.
+    by_z, by_r, by_h = _gates(U, c, m)
 
     def step(h, x, k):
         # The projection stands inside the loop, where what it makes is used at once and its memory is used again.
-        p_z, p_r, p_h = _products(x, projection, 3)  # F0
+        products = [_product(x, *block) for block in projection]  # F0
+        p_z, p_r, p_h = products if len(products) > 1 else tf.split(products[0], 3, -1)
+        z = s(p_z + _product(h, *by_z))  # F1
+        r = s(p_r + _product(h, *by_r))  # F1
         if spec.reset_after:
-            x_z, x_r, q = _products(h, recurrence, 3)  # F1, F2
-        else:
-            x_z, x_r = _products(h, recurrence, 2)  # F1
-        z, r = s(p_z + x_z), s(p_r + x_r)  # F1
-        if spec.reset_after:
+            q = _product(h, *by_h)  # F2
             g = a(p_h + r * q)  # F2
         else:
-            q, g = None, a(p_h + _product(_masked(r * h, m_h), U_h))  # F2
+            q, g = None, a(p_h + _product(r * h, *by_h))  # F2
         new = g + z * (h - g)  # F3
-        new = new if k is None else tf.where(k, new, h)  # F4
+        new = _choose(k, new, h)  # F4
         return new, *((z, r, g, q)[:gates] if keep_gates else (new,)[:outputs])
 
     gates = (4 if spec.reset_after else 3) if keep_gates else 0
     outputs = 0 if keep_gates else int(spec.return_sequences)
-    *lists, final = _loop((x, _column(mask)), gates + outputs, h0, step, keep_carries=keep_gates)
+    *lists, final = _loop((x, mask), (), gates + outputs, h0, step, keep_carries=keep_gates)
     states = lists.pop(0).stack() if lists else None
     return states, *lists, *[None] * (4 - gates), final
 
@@ -268,9 +266,9 @@ def _backward(spec, x, W, U, mask, m_x, m, states, z, r, g, q, d_states, d_final
     U_z, U_r, U_h = tf.split(tf.transpose(U), 3)
     m_z, m_r, m_h = _for_each_gate(m)
 
-    def step(carry, h, z, r, g, q, d, k):
+    def step(carry, h, d, k, z, r, g, q=None):
         d = carry if d is None else d + carry
-        d_new = d if k is None else tf.where(k, d, tf.zeros_like(d))  # B1
+        d_new = d if k is None else _choose(k, d, tf.zeros_like(d))  # B1
         da_z = ds(d_new * (h - g), z)  # B2
         da_h = da(d_new * (1 - z), g)  # B3
         if spec.reset_after:
@@ -284,20 +282,20 @@ def _backward(spec, x, W, U, mask, m_x, m, states, z, r, g, q, d_states, d_final
             e = e * r  # B5
             kept = da_z, da_r, da_h, _masked(r * h, m_h)
         d_h = d_new * z + e + _masked(_product(da_z, U_z), m_z) + _masked(_product(da_r, U_r), m_r)  # B5
-        return d_h if k is None else tf.where(k, d_h, d), *kept  # B5
+        return _choose(k, d_h, d), *kept  # B5
 
     h = states[:-1]
-    *kept, dh0 = _loop((h, z, r, g, q, d_states, _column(mask)), 4, d_final, step, backwards=True)
+    rewrites, writes = ((z, r, g, q), 0) if spec.reset_after else ((z, r, g), 1)
+    *kept, dh0 = _loop((h, d_states, mask), rewrites, writes, d_final, step, backwards=True)
     da_z, da_r, da_h, other = (array.stack() for array in kept)
     dP = da_z, da_r, da_h  # B8
     m_x = _for_each_gate(m_x)
-    if spec.input_dropout == "per_gate":
-        dx_z, dx_r, dx_h = (
-            _masked(_product(da, V), m_i) for da, V, m_i in zip(dP, tf.split(tf.transpose(W), 3), m_x, strict=True)
-        )  # B9
-        dx = dx_z + dx_r + dx_h  # B9
-    else:
-        dx = _masked(_product(tf.concat(dP, -1), tf.transpose(W)), m_x[0])  # B9
+    W_z, W_r, W_h = tf.split(tf.transpose(W), 3)
+    dx_z, minus_dx_r, minus_dx_h = (
+        _masked(_product(da, V), m_i) for da, V, m_i in zip(dP, (W_z, -W_r, -W_h), m_x, strict=True)
+    )
+    # Not a sum: TensorFlow makes one operation of a sum of three, and adds in the order of whose memory it can reuse.
+    dx = dx_z - minus_dx_r - minus_dx_h  # B9
     dW = [_over_all_steps(_masked(x, m_i), da) for da, m_i in zip(dP, m_x, strict=True)]  # B9
     db = [tf.reduce_sum(da, (0, 1)) for da in dP]  # B9
     dU = [_over_all_steps(_masked(h, m_i), da) for da, m_i in ((da_z, m_z), (da_r, m_r))]  # B6
@@ -310,26 +308,20 @@ def _backward(spec, x, W, U, mask, m_x, m, states, z, r, g, q, d_states, d_final
     return dx, tf.concat(dW, -1), tf.concat(db, -1), tf.concat(dU, -1), dc, dh0
 
 
-def _blocks(V, bias, m, gates):
-    """Triples (matrix, bias, dropout mask) whose products stand side by side: one, or one for each of the gates.
+def _gates(V, bias, m):
+    """(matrix, bias, dropout mask) of z, r and the candidate.
 
     To be made outside of loops, which would split the matrix at each step.
     """
-    if m is None or m.shape.rank == 2:
-        return [(V, bias, m)]
-    biases = [None] * gates if bias is None else tf.split(bias, gates)
-    return list(zip(tf.split(V, gates, -1), biases, _for_each_gate(m)[:gates], strict=True))
+    biases = [None] * 3 if bias is None else tf.split(bias, 3)
+    return list(zip(tf.split(V, 3, -1), biases, _for_each_gate(m), strict=True))
 
 
-def _products(x, blocks, gates):
-    """(x m) V + bias for each gate."""
-    products = [_product(_masked(x, m), V, bias) for V, bias, m in blocks]
-    return products if len(products) > 1 else tf.split(products[0], gates, -1)
-
-
-def _product(x, V, bias=None):
+def _product(x, V, bias=None, m=None):
+    """(x m) V + bias."""
     # `bias_add`, not `+`: TensorFlow makes one operation of it and the product.
-    return tf.matmul(x, V) if bias is None else tf.nn.bias_add(tf.matmul(x, V), bias)
+    product = tf.matmul(_masked(x, m), V)
+    return product if bias is None else tf.nn.bias_add(product, bias)
 
 
 def _over_all_steps(x, y):
@@ -347,6 +339,7 @@ def _masked(x, m):
     return x if m is None else x * m
 
 
-def _column(mask):
-    """The mask as (T, B, 1)."""
-    return None if mask is None else mask[..., None]
+def _choose(k, x, y):
+    """The rows of x where k (B,) holds, those of y elsewhere; x where k is `None`."""
+    # This operation takes whole rows, where `tf.where` would broadcast k to every number.
+    return x if k is None else tf.raw_ops.Select(condition=k, x=x, y=y)
