@@ -434,6 +434,30 @@ def test_values_and_gradients_are_the_references(case, poisoned):
     assert bool(poisoned) == on["torch"]
 
 
+@only_torch
+@pytest.mark.parametrize("large", [{"_ROWS": 12}, {"_PACKED": 1}, {"_DIVIDED": 1}], ids=["blocks", "packed", "divided"])
+@pytest.mark.parametrize(
+    "case",
+    [
+        *SIZES,
+        *VARIANTS,
+        *(
+            case(4, 3, 4, "before", activation=name, recurrent_activation=BOUNDED[i % 5])
+            for i, name in enumerate(ACTIVATIONS)
+        ),
+    ],
+    ids=str,
+)
+def test_torch_ways_of_large_sizes(case, large, poisoned, monkeypatch):
+    from keras_gru_ext.kernels import on_torch
+
+    for name, threshold in large.items():
+        monkeypatch.setattr(on_torch, name, threshold)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
+    compare(case)
+    compare_inference(case)
+
+
 @needs_kernel
 @pytest.mark.parametrize("case", ACTIVATION_ROWS, ids=str)
 def test_every_activation_in_the_loop(case):
@@ -453,15 +477,20 @@ def test_every_activation_in_the_loop(case):
             np.testing.assert_allclose(to_numpy(mine), value, rtol=0, atol=tolerance, err_msg=name)
 
 
-@needs_kernel
-@pytest.mark.parametrize("case", VARIANTS, ids=str)
-def test_results_are_the_same_when_no_gradient_is_needed(case, poisoned):
+def compare_inference(case):
+    """Holds the kernel to the reference for every result of `case` where no gradient is needed."""
     arguments, _ = problem(case)
     spec = dataclasses.replace(case.spec, training=False)
     tensors = [to_tensor(x, case.dtype) for x in arguments]
     results = kernel_for(spec, BACKEND)(spec, *tensors)
     exact = reference.gru(spec, *arguments)
     assert_as_accurate(RESULTS, results, plain_gru(spec, *tensors), exact, case.dtype)
+
+
+@needs_kernel
+@pytest.mark.parametrize("case", VARIANTS, ids=str)
+def test_results_are_the_same_when_no_gradient_is_needed(case, poisoned):
+    compare_inference(case)
 
 
 @needs_kernel

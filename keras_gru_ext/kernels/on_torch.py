@@ -43,8 +43,24 @@ SLOPE = {
 }
 """Name -> d times the derivative of the activation, written in terms of its OUTPUT y."""
 
+_FUSED = {
+    "tanh": (1, 0, "tanh", []),
+    "sigmoid": (1, 0, "sigmoid", []),
+    "legacy_hard_sigmoid": (0.2, 0.5, "hardtanh", [0.0, 1.0]),
+    "hard_sigmoid": (1 / 6, 0.5, "hardtanh", [0.0, 1.0]),
+    "relu": (1, 0, "relu", []),
+    "linear": (1, 0, "none", []),
+}
+"""Name -> scale and shift of the pre-activation, and oneDNN's name and arguments of the function that is left."""
+
 _ROWS = 512
 """How many rows (steps times batch) a block has at least, so that its matrix products are efficient."""
+
+_PACKED = 2**14
+"""The least product of the batch and a weight's rows where it pays to pack the weight."""
+
+_DIVIDED = 2**18
+"""How many numbers a weight has at least where it pays to divide its product with a single row among the cores."""
 
 
 def gru(
@@ -156,6 +172,22 @@ def gru_forward(
     What is not kept comes back empty, shape (0,).
     """
     with torch.autocast(inputs.device.type, enabled=False):
+        if not (reset_after or keep_gates) and _fuses(
+            recurrent_kernel, input_masks, recurrent_masks, activation, recurrent_activation, len(initial_state)
+        ):
+            return _predict(
+                inputs,
+                kernel,
+                bias,
+                recurrent_kernel,
+                initial_state,
+                mask,
+                input_masks,
+                recurrent_masks,
+                activation,
+                recurrent_activation,
+                keep_states,
+            )
         return _forward(
             inputs,
             kernel,
@@ -205,7 +237,7 @@ def _forward(
     if c is not None:  # The recurrent bias of z and r is added with the input bias.
         b = torch.cat([c[: 2 * units], c.new_zeros(units)]).add_(0 if b is None else b)
     c_h = U.new_zeros(units) if c is None else c[2 * units :]
-    k = None if mask is None else mask.unsqueeze(-1).unbind(0)
+    k = None if mask is None else mask.to(x.dtype).unsqueeze(-1).unbind(0)
 
     # One buffer for each step where it is kept, else a block's, or the same two for the state, over and over.
     length = _block_length(steps, batch)
@@ -245,13 +277,62 @@ def _forward(
                 h = torch.lerp(g, h, z, out=state_at[j])  # F3
             else:
                 torch.lerp(g, h, z, out=new)  # F3
-                h = torch.where(k[t], new, h, out=state_at[j])  # F4
+                h = torch.lerp(h, new, k[t], out=state_at[j])  # F4; for k of 0 or 1, `lerp` returns one of the two
     return (
         states if keep_states else x.new_empty(0),
         h.clone(),
         gates if keep_gates else x.new_empty(0),
         products if keep_gates and reset_after else x.new_empty(0),
     )
+
+
+def _predict(x, W, b, U, h0, mask, m_x, m, activation, recurrent_activation, keep_states):
+    """`_forward` for reset "before" and no gradients: a step's two products are all but all of it.
+
+    Each is one of `[x, h]` with kernel and recurrent kernel one above the other, and oneDNN adds the bias and applies
+    the activation while the result is still in the processor's registers.
+    """
+    steps, batch, features = x.shape
+    units = h0.shape[1]
+    b_zr, b_h = (None, None) if b is None else b.split([2 * units, units])
+    gates = _fused_product(torch.cat([W, U])[:, : 2 * units], b_zr, recurrent_activation, batch)
+    candidate = _fused_product(torch.cat([W, U])[:, 2 * units :], b_h, activation, batch)
+    k = None if mask is None else mask.to(x.dtype).unsqueeze(-1).unbind(0)
+    length = _block_length(steps, batch)
+    states = x.new_empty((steps if keep_states else 2, batch, units))
+    # What the two products take, [x m_x, h m] and [x m_x, r h m], for the steps of a block.
+    seen = x.new_empty((2, length, batch, features + units))
+    by_gates, by_candidate = (array.unbind(0) for array in seen)
+    h_at, rh_at = (array.unbind(0) for array in seen[..., features:])
+    state_at = states.unbind(0)
+    h = h0
+    for start in range(0, steps, length):
+        block = x[start : start + length]
+        torch.mul(block, 1 if m_x is None else m_x, out=seen[0, : len(block), :, :features])
+        seen[1, ..., :features] = seen[0, ..., :features]
+        for i in range(len(block)):
+            t = start + i
+            torch.mul(h, 1 if m is None else m, out=h_at[i])
+            z, r = gates(by_gates[i]).chunk(2, 1)  # F0, F1
+            torch.mul(r, h_at[i], out=rh_at[i])
+            g = candidate(by_candidate[i])  # F0, F2
+            new = torch.lerp(g, h, z, out=state_at[t if keep_states else t % 2])  # F3
+            h = new if k is None else torch.lerp(h, new, k[t], out=new)  # F4
+    return states if keep_states else x.new_empty(0), h.clone(), x.new_empty(0), x.new_empty(0)
+
+
+def _fused_product(weight, bias, name, batch):
+    """The function x -> activation(x @ weight + bias)."""
+    scale, shift, function, arguments = _FUSED[name]
+    weight, bias = weight * scale, (weight.new_zeros(weight.shape[1]) if bias is None else bias * scale) + shift
+    packed = torch.ops.mkldnn._reorder_linear_weight(weight.t().contiguous(), batch)
+    return lambda x: torch.ops.mkldnn._linear_pointwise(x, packed, bias, function, arguments, "")
+
+
+def _fuses(U, m_x, m, activation, recurrent_activation, batch):
+    """Whether `_predict` is possible and pays."""
+    one_mask = all(v is None or v.dim() == 2 for v in (m_x, m))
+    return one_mask and {activation, recurrent_activation} <= _FUSED.keys() and _packs(U, batch)
 
 
 def _block_length(steps, batch):
@@ -279,22 +360,39 @@ class _Product:
     """The product with a weight that a loop repeats: `x @ weight` for x (batch, .)."""
 
     def __init__(self, weight, batch, scale=1):
-        self._weight, self._scale, self._packed = weight, scale, None
+        self._weight, self._scale, self._packed, self._parts = weight, scale, None, _parts(weight, batch)
         if _packs(weight, batch):
             # In the order that oneDNN reads fastest; it would be brought into that at every step otherwise.
             packed = torch.ops.mkldnn._reorder_linear_weight((weight * scale).t().contiguous(), batch)
             self._packed = lambda x: torch.ops.mkldnn._linear_pointwise(x, packed, None, "none", [], "")
+        elif self._parts > 1:
+            self._weight = torch.stack(weight.chunk(self._parts, 1))
 
     def into(self, out, x):
         """Returns `x @ weight`, which may or may not be in `out`; only where the scale is 1."""
-        return torch.mm(x, self._weight, out=out) if self._packed is None else self._packed(x)
+        if self._packed is not None:
+            return self._packed(x)
+        if self._parts == 1:
+            return torch.mm(x, self._weight, out=out)
+        torch.bmm(x.expand(self._parts, -1, -1), self._weight, out=out.view(self._parts, 1, -1))
+        return out
 
     def add_to(self, out, x):
         """Replaces out by `scale * (out + x @ weight)`."""
-        if self._packed is None:
+        if self._packed is not None:
+            torch.add(self._packed(x), out, alpha=self._scale, out=out)
+        elif self._parts == 1:
             out.addmm_(x, self._weight, beta=self._scale, alpha=self._scale)
         else:
-            torch.add(self._packed(x), out, alpha=self._scale, out=out)
+            x = x.expand(self._parts, -1, -1)
+            out.view(self._parts, 1, -1).baddbmm_(x, self._weight, beta=self._scale, alpha=self._scale)
+
+
+def _parts(weight, batch):
+    """Into how many parts the columns of a weight are divided: a product with one row takes a core for each part."""
+    if batch != 1 or weight.device.type != "cpu" or weight.numel() < _DIVIDED:
+        return 1
+    return max(parts for parts in range(1, torch.get_num_threads() + 1) if weight.shape[1] % parts == 0)
 
 
 def _packs(weight, batch):
@@ -302,7 +400,7 @@ def _packs(weight, batch):
     return (
         weight.device.type == "cpu"
         and weight.dtype == torch.float32
-        and batch * weight.shape[0] >= 2**14
+        and batch * weight.shape[0] >= _PACKED
         and torch.backends.mkldnn.enabled
         and torch.backends.mkldnn.is_available()
         and hasattr(torch.ops.mkldnn, "_linear_pointwise")
@@ -432,10 +530,10 @@ def _backward(
         through_g = slope_a(1 - z, g)  # B3
         keep = z
         if mask is not None:
-            masked = ~mask[block].unsqueeze(-1)
-            F_z.masked_fill_(masked, 0)  # B1
-            through_g = through_g.masked_fill(masked, 0)  # B1
-            keep = z.masked_fill(masked, 1)  # B5
+            k = mask[block].to(z.dtype).unsqueeze(-1)
+            F_z.mul_(k)  # B1
+            through_g = through_g * k  # B1
+            keep = (z * k).add_(1 - k)  # B5
         if reset_after:
             torch.mul(through_g, r, out=F_h)  # B4
             F_r.copy_(slope_s(through_g * products[block], r))  # B4
