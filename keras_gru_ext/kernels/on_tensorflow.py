@@ -49,6 +49,13 @@ SLOPE = {
 one, since a step's time is that of its operations."""
 
 
+_UNROLLED = 8
+"""How many steps an iteration of the loop takes at most."""
+
+_AHEAD = 32
+"""How many steps the projection may be ahead of the recurrence."""
+
+
 def gru(
     spec,
     inputs,
@@ -207,7 +214,7 @@ def _loop(reads, rewrites, writes, carry, step, keep_carries=False, backwards=Fa
     carries = tf.TensorArray(carry.dtype, size=steps + 1, element_shape=shape).write(0, carry) if keep_carries else ()
     writers = [*rewrites, *(tf.TensorArray(carry.dtype, size=steps, element_shape=shape) for _ in range(writes))]
 
-    def body(i, carry, carries, writers):
+    def one_step(i, carry, carries, writers):
         t = steps - 1 - i if backwards else i
         # Lists, not slices of one tensor: their entries are handed on without being copied.
         read = [None if x is None else x.read(t) for x in readers] + [w.read(t) for w in writers[: len(rewrites)]]
@@ -216,12 +223,22 @@ def _loop(reads, rewrites, writes, carry, step, keep_carries=False, backwards=Fa
         writers = [w.write(t, x) for w, x in zip(writers, written, strict=True)]
         return i + 1, carry, carries.write(i + 1, carry) if keep_carries else (), writers
 
+    # An iteration of the loop itself costs as much as several small operations. Only where no step is left over: a
+    # second loop for those would be one too many for those who convert the graph into other formats.
+    unrolled = max(n for n in range(1, _UNROLLED + 1) if steps % n == 0) if isinstance(steps, int) else 1
+
+    def body(*variables):
+        for _ in range(unrolled):
+            variables = one_step(*variables)
+        return variables
+
     _, carry, carries, writers = tf.while_loop(
         lambda i, *_: i < steps,
         body,
         (0, carry, carries, writers),
-        maximum_iterations=steps,
-        parallel_iterations=32,  # What does not depend on the carry, the projection, runs that far ahead.
+        maximum_iterations=steps // unrolled,
+        # What does not depend on the carry, the projection, runs that far ahead.
+        parallel_iterations=_AHEAD // unrolled,
     )
     return *((carries,) if keep_carries else ()), *writers, carry
 

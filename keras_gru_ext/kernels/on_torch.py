@@ -30,18 +30,31 @@ ACTIVATION_ = {
 _SCALE = {"legacy_hard_sigmoid": 1.2}
 """Name -> factor of the pre-activation, 1 where absent."""
 
+
+def _operator_slope(operator, *bounds, scale=1):
+    """The slope that PyTorch has an operator for, apart from a scale."""
+
+    def slope(d, y, into=None):
+        if into is None:
+            return operator(d * scale, y, *bounds)
+        return operator.grad_input(torch.mul(d, scale, out=into), y, *bounds, grad_input=into)
+
+    return slope
+
+
 SLOPE = {
-    "tanh": aten.tanh_backward,
-    "sigmoid": aten.sigmoid_backward,
-    "legacy_hard_sigmoid": lambda d, y: aten.hardtanh_backward(0.2 * d, y, 0, 1),
-    "hard_sigmoid": lambda d, y: aten.hardtanh_backward(d / 6, y, 0, 1),
-    "relu": lambda d, y: aten.threshold_backward(d, y, 0),
-    "linear": lambda d, y: d,
-    "softsign": lambda d, y: d * (1 - y.abs()) ** 2,
-    "softplus": lambda d, y: -d * torch.expm1(-y),
-    "elu": lambda d, y: d * (y.clamp(max=0) + 1),
+    "tanh": _operator_slope(aten.tanh_backward),
+    "sigmoid": _operator_slope(aten.sigmoid_backward),
+    "legacy_hard_sigmoid": _operator_slope(aten.hardtanh_backward, 0, 1, scale=0.2),
+    "hard_sigmoid": _operator_slope(aten.hardtanh_backward, 0, 1, scale=1 / 6),
+    "relu": _operator_slope(aten.threshold_backward, 0),
+    "linear": lambda d, y, into=None: torch.mul(d, 1, out=into),
+    "softsign": lambda d, y, into=None: torch.mul(d, (1 - y.abs()) ** 2, out=into),
+    "softplus": lambda d, y, into=None: torch.mul(d, -torch.expm1(-y), out=into),
+    "elu": lambda d, y, into=None: torch.mul(d, y.clamp(max=0) + 1, out=into),
 }
-"""Name -> d times the derivative of the activation, written in terms of its OUTPUT y."""
+"""Name -> d times the derivative of the activation in terms of its OUTPUT y; into an array, which may be d, or as a new
+one, which autograd follows."""
 
 _FUSED = {
     "tanh": (1, 0, "tanh", []),
@@ -499,6 +512,11 @@ def _backward(
     slope_s, slope_a = SLOPE[recurrent_activation], SLOPE[activation]
     m_z, m_r, m_h = _per_gate(m)
     one_mask = m_z is m_r
+    of_z, of_r, of_h = (slice(i * units, (i + 1) * units) for i in range(3))
+    if not one_mask:
+        groups = [(m_z, of_z), (m_r, of_r), (m_h, of_h)]
+    else:
+        groups = [(m, slice(3 * units))] if reset_after else [(m, slice(2 * units)), (m, of_h)]
     U_t = U.t()
     by_Ut_h = _Product(U_t[2 * units :], batch)
     if not one_mask:
@@ -512,34 +530,38 @@ def _backward(
     dx = x.new_empty(x.shape if want_inputs else 0)
     dW, dU = W.new_zeros(W.shape), U.new_zeros(U.shape)
     db, dc = (U.new_zeros(3 * units) for _ in range(2))
-    # `das` starts as the factors of B2 to B4 and turns into da_z | da_r | da_h (with `reset_after` | dq) in place.
+    # `das` starts as the factors of B2 to B4 and turns into da_z | da_r | da_h (with `reset_after` | dq) in place. The
+    # memory of a block is used again by the next: the system is slow to hand out more.
     das_of_block = gates.new_empty((length, batch, 3 * units))
-    d_of_block = states.new_empty((length, batch, units))
+    d_of_block, through_g_of_block, seen_of_block, keep_of_block = states.new_empty((4, length, batch, units)).unbind(0)
+    seen_x_of_block = x.new_empty((0 if m_x is None else length, *x.shape[1:]))
     e = states.new_empty((batch, units))
+    one = states.new_ones(())
     carry = h0.new_zeros((batch, units)) if d_final is None else d_final.clone()
     for start in reversed(range(0, steps, length)):
         stop = min(start + length, steps)
-        block = slice(start, stop)
+        block, size = slice(start, stop), slice(0, stop - start)
         z, r, g = gates[block].chunk(3, -1)
         previous = states[start - 1 : stop - 1] if start else torch.cat([h0.unsqueeze(0), states[: stop - 1]])
-        das, d_kept = das_of_block[: stop - start], d_of_block[: stop - start]
+        das, d_kept, seen = das_of_block[size], d_of_block[size], seen_of_block[size]
         F_z, F_r, F_h = das.chunk(3, -1)
 
         # What does not depend on the gradient, for all steps of the block at once.
-        F_z.copy_(slope_s(previous - g, z))  # B2
-        through_g = slope_a(1 - z, g)  # B3
+        slope_s(torch.sub(previous, g, out=F_z), z, into=F_z)  # B2
+        through_g = torch.sub(one, z, out=through_g_of_block[size])
+        slope_a(through_g, g, into=through_g)  # B3
         keep = z
         if mask is not None:
             k = mask[block].to(z.dtype).unsqueeze(-1)
             F_z.mul_(k)  # B1
-            through_g = through_g * k  # B1
-            keep = (z * k).add_(1 - k)  # B5
+            through_g.mul_(k)  # B1
+            keep = torch.mul(z, k, out=keep_of_block[size]).add_(1 - k)  # B5
         if reset_after:
             torch.mul(through_g, r, out=F_h)  # B4
-            F_r.copy_(slope_s(through_g * products[block], r))  # B4
+            slope_s(torch.mul(through_g, products[block], out=F_r), r, into=F_r)  # B4
         else:
             F_h.copy_(through_g)
-            F_r.copy_(slope_s(previous if m is None else previous * m_h, r))  # B4
+            slope_s(torch.mul(previous, one if m is None else m_h, out=F_r), r, into=F_r)  # B4
 
         das_at, keep_at, r_at = das.unbind(0), keep.unbind(0), r.unbind(0)
         da_zr_at, da_z_at, da_r_at, da_h_at = (
@@ -581,22 +603,20 @@ def _backward(
 
         # The block's share of the gradients of the weights, each one product over all its rows.
         rows = das.flatten(0, 1)
-        seen = [previous if m_i is None else previous * m_i for m_i in ((m,) if one_mask else (m_z, m_r, m_h))]
-        widths = [3 * units // len(seen)] * len(seen)
-        if not reset_after:
-            seen_by_h = seen[-1] * r
-            seen, widths = ([*seen, seen_by_h], [2 * units, units]) if one_mask else ([*seen[:2], seen_by_h], widths)
-        for x_i, rows_i, dU_i in zip(seen, rows.split(widths, 1), dU.split(widths, 1), strict=True):
-            dU_i.addmm_(x_i.flatten(0, 1).t(), rows_i)  # B6
+        for m_i, columns in groups:
+            seen_by_group = previous if m_i is None else torch.mul(previous, m_i, out=seen)
+            if columns is of_h and not reset_after:
+                seen_by_group = torch.mul(seen_by_group, r, out=seen)
+            dU[:, columns].addmm_(seen_by_group.flatten(0, 1).t(), rows[:, columns])  # B6
         if reset_after:
             dc += rows.sum(0)  # B7
             torch.mul(through_g, d_kept, out=F_h)  # B3
         db += rows.sum(0)  # B8, B9
-        _project_backward(x[block], W, m_x, rows, dW, dx[block] if want_inputs else None)
+        _project_backward(x[block], W, m_x, rows, dW, dx[block] if want_inputs else None, seen_x_of_block[size])
     return dx, dW, db, dU, dc, carry
 
 
-def _project_backward(x, W, m_x, rows, dW, dx):
+def _project_backward(x, W, m_x, rows, dW, dx, seen):
     """Adds to dW, and writes dx unless it is `None`, for a block of steps whose dP is `rows` (B9)."""
     masks = _per_gate(m_x)
     if masks[0] is masks[1]:
@@ -605,11 +625,13 @@ def _project_backward(x, W, m_x, rows, dW, dx):
     for i, (m_i, W_i, rows_i, dW_i) in enumerate(
         zip(masks, W.split(size, 1), rows.split(size, 1), dW.split(size, 1), strict=True)
     ):
-        dW_i.addmm_((x if m_i is None else x * m_i).reshape(-1, x.shape[-1]).t(), rows_i)
+        seen_by_gate = x if m_i is None else torch.mul(x, m_i, out=seen)
+        dW_i.addmm_(seen_by_gate.reshape(-1, x.shape[-1]).t(), rows_i)
         if dx is not None:
-            share = (rows_i @ W_i.t()).view(dx.shape)
+            share = torch.mm(rows_i, W_i.t(), out=(seen if i else dx).view(-1, dx.shape[-1])).view(dx.shape)
             share = share if m_i is None else share.mul_(m_i)
-            dx.copy_(share) if i == 0 else dx.add_(share)
+            if i:
+                dx.add_(share)
 
 
 @gru_backward.register_fake
