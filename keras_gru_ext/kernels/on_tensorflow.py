@@ -49,7 +49,7 @@ SLOPE = {
 one, since a step's time is that of its operations."""
 
 
-_UNROLLED = 8
+_UNROLLED = 5
 """How many steps an iteration of the loop takes at most."""
 
 _AHEAD = 32
@@ -189,18 +189,28 @@ def _recurrence(spec, x, W, b, U, c, h0, mask, m_x, m):
     return result if spec.return_sequences else (None, result)
 
 
-def _loop(reads, rewrites, writes, carry, step, keep_carries=False, backwards=False):
+def _unrolled(steps):
+    """How many steps an iteration of a loop takes, of which itself costs as much as several small operations.
+
+    A number that leaves none over. One where the number of steps is unknown: a second loop for those left over would be
+    one too many for those who convert the graph into other formats.
+    """
+    return max(n for n in range(1, _UNROLLED + 1) if steps % n == 0) if isinstance(steps, int) else 1
+
+
+def _loop(reads, rewrites, writes, carry, step, keep_carries=False, backwards=False, unrolled=1):
     """Runs `step` over time.
 
     Args:
         reads: Read at each step: tensors (T, ...) or None.
         rewrites: `tf.TensorArray`s of T entries, each read at its step and then replaced: an entry's memory is free
             as soon as it is read.
-        writes: How many more arrays the steps make, each of the shape of `carry`.
+        writes: The shapes of the further arrays that a step makes.
         carry: The state before the first step.
         step: `(carry, *read, *entries) -> (carry, *rewritten, *written)`.
         keep_carries: Whether to write the carries as well, in front of the others.
         backwards: Whether the steps go from the last to the first.
+        unrolled: How many steps an iteration takes; a divisor of T.
 
     Returns:
         `(*rewritten, *written, carry)`: a `tf.TensorArray` of T entries for each, that of the carries with one
@@ -212,7 +222,7 @@ def _loop(reads, rewrites, writes, carry, step, keep_carries=False, backwards=Fa
         None if x is None else tf.TensorArray(x.dtype, size=steps, element_shape=x.shape[1:]).unstack(x) for x in reads
     ]
     carries = tf.TensorArray(carry.dtype, size=steps + 1, element_shape=shape).write(0, carry) if keep_carries else ()
-    writers = [*rewrites, *(tf.TensorArray(carry.dtype, size=steps, element_shape=shape) for _ in range(writes))]
+    writers = [*rewrites, *(tf.TensorArray(carry.dtype, size=steps, element_shape=of_one) for of_one in writes)]
 
     def one_step(i, carry, carries, writers):
         t = steps - 1 - i if backwards else i
@@ -222,10 +232,6 @@ def _loop(reads, rewrites, writes, carry, step, keep_carries=False, backwards=Fa
         carry.set_shape(shape)
         writers = [w.write(t, x) for w, x in zip(writers, written, strict=True)]
         return i + 1, carry, carries.write(i + 1, carry) if keep_carries else (), writers
-
-    # An iteration of the loop itself costs as much as several small operations. Only where no step is left over: a
-    # second loop for those would be one too many for those who convert the graph into other formats.
-    unrolled = max(n for n in range(1, _UNROLLED + 1) if steps % n == 0) if isinstance(steps, int) else 1
 
     def body(*variables):
         for _ in range(unrolled):
@@ -267,13 +273,26 @@ def _forward(spec, x, W, b, U, c, h0, mask, m_x, m, keep_gates):
             q, g = None, a(p_h + _product(r * h, *by_h))  # F2
         new = g + z * (h - g)  # F3
         new = _choose(k, new, h)  # F4
-        return new, *((z, r, g, q)[:gates] if keep_gates else (new,)[:outputs])
+        return new, *((z, r, g, q) if spec.reset_after else (z, r, g))
 
-    gates = (4 if spec.reset_after else 3) if keep_gates else 0
-    outputs = 0 if keep_gates else int(spec.return_sequences)
-    *lists, final = _loop((x, mask), (), gates + outputs, h0, step, keep_carries=keep_gates)
-    states = lists.pop(0).stack() if lists else None
-    return states, *lists, *[None] * (4 - gates), final
+    unrolled = _unrolled(x.shape[0])
+    if keep_gates:
+        shapes = [h0.shape] * (4 if spec.reset_after else 3)
+        states, *gates, final = _loop((x, mask), (), shapes, h0, step, keep_carries=True, unrolled=unrolled)
+        return states.stack(), *gates, *[None] * (4 - len(gates)), final
+
+    def steps(h, x, k):
+        """Several steps as one: they read an entry, and write one, together."""
+        states = []
+        for x_t, k_t in zip(tf.unstack(x), [None] * unrolled if k is None else tf.unstack(k), strict=True):
+            h, *_ = step(h, x_t, k_t)
+            states.append(h)
+        return h, *([tf.stack(states)] if spec.return_sequences else [])
+
+    shapes = [(unrolled, *h0.shape)] if spec.return_sequences else []
+    *states, final = _loop([_in_parts(array, unrolled) for array in (x, mask)], (), shapes, h0, steps)
+    states = tf.reshape(states[0].stack(), tf.concat([tf.shape(x)[:2], h0.shape[1:]], 0)) if states else None
+    return states, *[None] * 4, final
 
 
 def _backward(spec, x, W, U, mask, m_x, m, states, z, r, g, q, d_states, d_final):
@@ -302,8 +321,9 @@ def _backward(spec, x, W, U, mask, m_x, m, states, z, r, g, q, d_states, d_final
         return _choose(k, d_h, d), *kept  # B5
 
     h = states[:-1]
-    rewrites, writes = ((z, r, g, q), 0) if spec.reset_after else ((z, r, g), 1)
-    *kept, dh0 = _loop((h, d_states, mask), rewrites, writes, d_final, step, backwards=True)
+    rewrites, writes = ((z, r, g, q), []) if spec.reset_after else ((z, r, g), [d_final.shape])
+    unrolled = _unrolled(x.shape[0])
+    *kept, dh0 = _loop((h, d_states, mask), rewrites, writes, d_final, step, backwards=True, unrolled=unrolled)
     da_z, da_r, da_h, other = (array.stack() for array in kept)
     dP = da_z, da_r, da_h  # B8
     m_x = _for_each_gate(m_x)
@@ -323,6 +343,15 @@ def _backward(spec, x, W, U, mask, m_x, m, states, z, r, g, q, d_states, d_final
     else:
         dU.append(_over_all_steps(other, da_h))  # B6
     return dx, tf.concat(dW, -1), tf.concat(db, -1), tf.concat(dU, -1), dc, dh0
+
+
+def _in_parts(array, length):
+    """(T, ...) -> (T / length, length, ...)."""
+    if array is None:
+        return None
+    steps, *of_one = array.shape
+    parts = tf.reshape(array, tf.concat([[tf.shape(array)[0] // length, length], tf.shape(array)[1:]], 0))
+    return tf.ensure_shape(parts, (None if steps is None else steps // length, length, *of_one))
 
 
 def _gates(V, bias, m):
