@@ -8,6 +8,7 @@ with and without a mask and recurrent dropout, the contestants get the same weig
 predictions and their weights after a training step agree. (With recurrent dropout the contestants draw other masks, so
 there a step has to agree with this package's own layer stepped cell by cell.) Each backend has a process of its own, in
 which the contestants take turns. What is not installed is left out and named. Nothing else should run on the machine.
+Beside the times stands what the matrix products alone would take at the rate of a large one, which takes turns too.
 
 Needs one or more of torch, tensorflow and jax; onnx and onnxruntime for the comparison with ONNX Runtime, and
 matplotlib for the plot.

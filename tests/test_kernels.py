@@ -434,8 +434,16 @@ def test_values_and_gradients_are_the_references(case, poisoned):
     assert bool(poisoned) == on["torch"]
 
 
+WAYS_OF_LARGE_SIZES = {
+    "blocks": {"_ROWS": 12},
+    "packed": {"_LARGE": 1, "_PACKED": (1, 1)},
+    "fused": {"_LARGE": 1, "_FUSES": 1},
+    "divided": {"_DIVIDED": (1, 1)},
+}
+
+
 @only_torch
-@pytest.mark.parametrize("large", [{"_ROWS": 12}, {"_PACKED": 1}, {"_DIVIDED": 1}], ids=["blocks", "packed", "divided"])
+@pytest.mark.parametrize("large", WAYS_OF_LARGE_SIZES.values(), ids=WAYS_OF_LARGE_SIZES)
 @pytest.mark.parametrize(
     "case",
     [

@@ -69,11 +69,17 @@ _FUSED = {
 _ROWS = 512
 """How many rows (steps times batch) a block has at least, so that its matrix products are efficient."""
 
-_PACKED = 2**14
-"""The least product of the batch and a weight's rows where it pays to pack the weight."""
+_LARGE = 2**14
+"""The least product of the batch and a weight's rows where it pays to pack the weight, with what follows."""
 
-_DIVIDED = 2**18
-"""How many numbers a weight has at least where it pays to divide its product with a single row among the cores."""
+_PACKED = 384, 8
+"""The least rows of a weight, and the least steps, where it pays to pack it: it is too large for a core's own cache."""
+
+_FUSES = 2**12
+"""The least product of batch and steps from which on `_predict` pays for smaller weights, too."""
+
+_DIVIDED = 2**18, 50
+"""The least size of a weight, and the least steps, where it pays to divide its product with one row among the cores."""
 
 
 def gru(
@@ -186,7 +192,7 @@ def gru_forward(
     """
     with torch.autocast(inputs.device.type, enabled=False):
         if not (reset_after or keep_gates) and _fuses(
-            recurrent_kernel, input_masks, recurrent_masks, activation, recurrent_activation, len(initial_state)
+            inputs, recurrent_kernel, input_masks, recurrent_masks, activation, recurrent_activation
         ):
             return _predict(
                 inputs,
@@ -243,10 +249,10 @@ def _forward(
     U_z, U_r, U_h = U.chunk(3, 1)
     one_mask = m_z is m_r
     if one_mask:
-        by_U_zr = _Product(U[:, : 2 * units], batch, scale_s)
+        by_U_zr = _Product(U[:, : 2 * units], steps, batch, scale_s)
     else:
-        by_U_z, by_U_r = _Product(U_z, batch, scale_s), _Product(U_r, batch, scale_s)
-    by_U_h = _Product(U_h, batch, 1 if reset_after else scale_a)
+        by_U_z, by_U_r = _Product(U_z, steps, batch, scale_s), _Product(U_r, steps, batch, scale_s)
+    by_U_h = _Product(U_h, steps, batch, 1 if reset_after else scale_a)
     if c is not None:  # The recurrent bias of z and r is added with the input bias.
         b = torch.cat([c[: 2 * units], c.new_zeros(units)]).add_(0 if b is None else b)
     c_h = U.new_zeros(units) if c is None else c[2 * units :]
@@ -308,8 +314,9 @@ def _predict(x, W, b, U, h0, mask, m_x, m, activation, recurrent_activation, kee
     steps, batch, features = x.shape
     units = h0.shape[1]
     b_zr, b_h = (None, None) if b is None else b.split([2 * units, units])
-    gates = _fused_product(torch.cat([W, U])[:, : 2 * units], b_zr, recurrent_activation, batch)
-    candidate = _fused_product(torch.cat([W, U])[:, 2 * units :], b_h, activation, batch)
+    weight_zr, weight_h = torch.cat([W, U]).split([2 * units, units], 1)
+    gates = _fused_product(weight_zr, b_zr, recurrent_activation, batch)
+    candidate = _fused_product(weight_h, b_h, activation, batch)
     k = None if mask is None else mask.to(x.dtype).unsqueeze(-1).unbind(0)
     length = _block_length(steps, batch)
     states = x.new_empty((steps if keep_states else 2, batch, units))
@@ -342,10 +349,14 @@ def _fused_product(weight, bias, name, batch):
     return lambda x: torch.ops.mkldnn._linear_pointwise(x, packed, bias, function, arguments, "")
 
 
-def _fuses(U, m_x, m, activation, recurrent_activation, batch):
+def _fuses(x, U, m_x, m, activation, recurrent_activation):
     """Whether `_predict` is possible and pays."""
-    one_mask = all(v is None or v.dim() == 2 for v in (m_x, m))
-    return one_mask and {activation, recurrent_activation} <= _FUSED.keys() and _packs(U, batch)
+    steps, batch, _ = x.shape
+    return (
+        all(v is None or v.dim() == 2 for v in (m_x, m))
+        and {activation, recurrent_activation} <= _FUSED.keys()
+        and (_packs(U, steps, batch) or (batch * steps >= _FUSES and _can_pack(U, batch)))
+    )
 
 
 def _block_length(steps, batch):
@@ -372,9 +383,9 @@ def _project(x, W, b, m_x, out):
 class _Product:
     """The product with a weight that a loop repeats: `x @ weight` for x (batch, .)."""
 
-    def __init__(self, weight, batch, scale=1):
-        self._weight, self._scale, self._packed, self._parts = weight, scale, None, _parts(weight, batch)
-        if _packs(weight, batch):
+    def __init__(self, weight, steps, batch, scale=1):
+        self._weight, self._scale, self._packed, self._parts = weight, scale, None, _parts(weight, steps, batch)
+        if _packs(weight, steps, batch):
             # In the order that oneDNN reads fastest; it would be brought into that at every step otherwise.
             packed = torch.ops.mkldnn._reorder_linear_weight((weight * scale).t().contiguous(), batch)
             self._packed = lambda x: torch.ops.mkldnn._linear_pointwise(x, packed, None, "none", [], "")
@@ -401,19 +412,23 @@ class _Product:
             out.view(self._parts, 1, -1).baddbmm_(x, self._weight, beta=self._scale, alpha=self._scale)
 
 
-def _parts(weight, batch):
+def _parts(weight, steps, batch):
     """Into how many parts the columns of a weight are divided: a product with one row takes a core for each part."""
-    if batch != 1 or weight.device.type != "cpu" or weight.numel() < _DIVIDED:
+    if batch != 1 or weight.device.type != "cpu" or weight.numel() < _DIVIDED[0] or steps < _DIVIDED[1]:
         return 1
     return max(parts for parts in range(1, torch.get_num_threads() + 1) if weight.shape[1] % parts == 0)
 
 
-def _packs(weight, batch):
+def _packs(weight, steps, batch):
     """Whether packing a weight is possible and pays."""
+    return weight.shape[0] >= _PACKED[0] and steps >= _PACKED[1] and _can_pack(weight, batch)
+
+
+def _can_pack(weight, batch):
     return (
         weight.device.type == "cpu"
         and weight.dtype == torch.float32
-        and batch * weight.shape[0] >= _PACKED
+        and batch * weight.shape[0] >= _LARGE
         and torch.backends.mkldnn.enabled
         and torch.backends.mkldnn.is_available()
         and hasattr(torch.ops.mkldnn, "_linear_pointwise")
@@ -518,13 +533,13 @@ def _backward(
     else:
         groups = [(m, slice(3 * units))] if reset_after else [(m, slice(2 * units)), (m, of_h)]
     U_t = U.t()
-    by_Ut_h = _Product(U_t[2 * units :], batch)
+    by_Ut_h = _Product(U_t[2 * units :], steps, batch)
     if not one_mask:
-        by_Ut_z, by_Ut_r = (_Product(u, batch) for u in U_t[: 2 * units].chunk(2))
+        by_Ut_z, by_Ut_r = (_Product(u, steps, batch) for u in U_t[: 2 * units].chunk(2))
     elif reset_after:
-        by_Ut = _Product(U_t, batch)
+        by_Ut = _Product(U_t, steps, batch)
     else:
-        by_Ut_zr = _Product(U_t[: 2 * units], batch)
+        by_Ut_zr = _Product(U_t[: 2 * units], steps, batch)
 
     length = _block_length(steps, batch)
     dx = x.new_empty(x.shape if want_inputs else 0)
