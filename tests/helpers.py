@@ -2,6 +2,7 @@
 
 import keras
 import numpy as np
+import pytest
 
 from keras_gru_ext import GRU, GRUCell, activations
 from keras_gru_ext.kernels.reference import ACTIVATION, gru_gradients, reference_gru
@@ -11,6 +12,11 @@ BACKEND = keras.backend.backend()
 KERAS_VERSION = tuple(map(int, keras.__version__.split(".")[:2]))
 
 BATCH, TIME, FEATURES, UNITS = 3, 7, 5, 4
+
+
+def only_on(backend):
+    """The mark of a test that says something about one backend."""
+    return pytest.mark.skipif(backend != BACKEND, reason=f"needs KERAS_BACKEND={backend}")
 
 
 def to_numpy(x):

@@ -17,6 +17,7 @@ from tests.helpers import (
     UNITS,
     assert_close,
     layer_gradients,
+    only_on,
     oracle,
     oracle_gradients,
     randomize,
@@ -36,7 +37,6 @@ pytestmark = [
     # 2026-11: cuDNN in torch 2.13, to which Keras 3.15 hands the weights in four pieces.
     pytest.mark.filterwarnings("ignore:RNN module weights are not part of single contiguous chunk:UserWarning"),
 ]
-only_torch = pytest.mark.skipif(BACKEND != "torch", reason="needs KERAS_BACKEND=torch")
 
 ROUNDING_UNIT = {"float32": 2.0**-23, "float16": 2.0**-10, "bfloat16": 2.0**-7}
 MATHS = {
@@ -214,7 +214,7 @@ def test_training_steps_with_dropout(rng, device, maths):
         assert_close("weights after three steps", mine, portable, rounding("float32", 3 * TIME))
 
 
-@only_torch
+@only_on("torch")
 @pytest.mark.parametrize("maths", MATHS)
 def test_cudnn_runs_the_maths_that_it_has(rng, device, maths):
     layer = built(rng, **MATHS[maths])
@@ -234,7 +234,7 @@ def test_cudnn_runs_the_maths_that_it_has(rng, device, maths):
     assert "keras_gru_ext::gru_forward" in operators(twin(layer, **KERNEL))
 
 
-@only_torch
+@only_on("torch")
 @pytest.mark.parametrize("maths", MATHS)
 def test_gradient_penalty(rng, device, maths):
     """A second derivative is what cuDNN lacks, and says so; the kernel has it."""

@@ -16,13 +16,11 @@ from keras import ops
 from keras_gru_ext.errors import ArgumentError
 from keras_gru_ext.kernels import kernel_for, reference, why_not, why_not_now
 from keras_gru_ext.kernels.spec import ACTIVATIONS, GRUSpec
+from tests.helpers import BACKEND, only_on
 
-BACKEND = keras.backend.backend()
 on = {name: name == BACKEND for name in ("jax", "tensorflow", "torch")}
 needs_kernel = pytest.mark.skipif(not any(on.values()), reason=f"no kernel for {BACKEND}")
-only_jax = pytest.mark.skipif(not on["jax"], reason="needs KERAS_BACKEND=jax")
-only_tensorflow = pytest.mark.skipif(not on["tensorflow"], reason="needs KERAS_BACKEND=tensorflow")
-only_torch = pytest.mark.skipif(not on["torch"], reason="needs KERAS_BACKEND=torch")
+only_jax, only_tensorflow, only_torch = map(only_on, on)
 
 if on["jax"]:
     import jax

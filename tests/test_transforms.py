@@ -20,6 +20,7 @@ from tests.helpers import (
     TIME,
     UNITS,
     assert_close,
+    only_on,
     oracle,
     oracle_gradients,
     randomize,
@@ -27,8 +28,6 @@ from tests.helpers import (
 )
 
 pytestmark = [pytest.mark.float64, pytest.mark.usefixtures("trains", "float64", "policy")]
-only = {name: pytest.mark.skipif(name != BACKEND, reason=f"needs KERAS_BACKEND={name}") for name in ("jax", "torch")}
-only["tensorflow"] = pytest.mark.skipif(BACKEND != "tensorflow", reason="needs KERAS_BACKEND=tensorflow")
 
 if BACKEND == "jax":
     import jax
@@ -188,7 +187,7 @@ def pure(variant, rng):
     return loss_of(mine, training), loss_of(plain, training), weights, x
 
 
-@only["jax"]
+@only_on("jax")
 @each(MAPPED, with_dropout="mapped_over_inputs")
 def test_jax_maps(rng, variant, transformation):
     mine, plain, weights, x = pure(variant, rng)
@@ -231,7 +230,7 @@ JAX = {
 }
 
 
-@only["jax"]
+@only_on("jax")
 @each(JAX, with_dropout="checkpoint")
 def test_jax_transformations(rng, variant, transformation):
     mine, plain, *at = pure(variant, rng)
@@ -246,13 +245,13 @@ def test_jax_transformations(rng, variant, transformation):
         assert_alike(got[1:], [got[0], got[0]])
 
 
-@only["jax"]
+@only_on("jax")
 def test_jax_without_jit(rng):
     mine, plain, *at = pure("classic", rng)
     assert_alike(jax.grad(mine, (0, 1))(*at), jax.grad(plain, (0, 1))(*at))
 
 
-@only["jax"]
+@only_on("jax")
 @pytest.mark.parametrize("reset_after", [False, True], ids=["reset_before", "reset_after"])
 def test_jax_scan_around_the_layer(rng, reset_after):
     """Chunk after chunk, the state handed on by `jax.lax.scan`, is the whole sequence at once."""
@@ -282,7 +281,7 @@ def test_jax_scan_around_the_layer(rng, reset_after):
     assert_alike([*d_weights, d_inputs, d_initial_state], wanted)
 
 
-@only["torch"]
+@only_on("torch")
 @each(MAPPED, with_dropout="mapped_over_inputs")
 def test_torch_maps(rng, variant, transformation):
     mine, plain, weights, x = pure(variant, rng)
@@ -291,7 +290,7 @@ def test_torch_maps(rng, variant, transformation):
     assert_alike(run(mine, weights, x, vmap), run(plain, weights, x, one_after_another))
 
 
-@only["torch"]
+@only_on("torch")
 @variants
 def test_torch_jacobians(rng, variant):
     mine, plain, weights, x = pure(variant, rng)
@@ -303,7 +302,7 @@ def test_torch_jacobians(rng, variant):
     assert_alike(got, wanted)
 
 
-@only["torch"]
+@only_on("torch")
 @pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")  # 2026-11: by torch 2.13's forward mode itself.
 @pytest.mark.parametrize("transformation", ["jvp", "jacfwd", "hessian", "dual_level"])
 def test_torch_forward_mode_raises_or_is_right(rng, transformation):
@@ -336,7 +335,7 @@ def test_torch_forward_mode_raises_or_is_right(rng, transformation):
 # PyTorch's other ways to run a model.
 
 
-@only["torch"]
+@only_on("torch")
 @variants
 def test_torch_gradcheck(rng, variant):
     # By the weights: a finite step in an input of zero would change what `Masking` leaves out.
@@ -345,7 +344,7 @@ def test_torch_gradcheck(rng, variant):
     assert torch.autograd.gradcheck(lambda *weights: mine(list(weights), x), weights, fast_mode=True)
 
 
-@only["torch"]
+@only_on("torch")
 @without_dropout
 def test_torch_gradient_penalty(rng, variant):
     def penalty_gradients(model):
@@ -358,7 +357,7 @@ def test_torch_gradient_penalty(rng, variant):
     assert_alike(*map(penalty_gradients, networks(variant)))
 
 
-@only["torch"]
+@only_on("torch")
 @pytest.mark.parametrize("use_reentrant", [False, True], ids=["", "reentrant"])
 @variants
 def test_torch_checkpoint(rng, variant, use_reentrant):
@@ -381,7 +380,7 @@ def test_torch_checkpoint(rng, variant, use_reentrant):
     assert_alike([loss, *gradients], value_and_gradients(plain, inputs, training))
 
 
-@only["torch"]
+@only_on("torch")
 @pytest.mark.parametrize("mode", ["inference_mode", "no_grad"])
 @without_dropout
 def test_torch_without_gradients(rng, variant, mode):
@@ -394,7 +393,7 @@ def test_torch_without_gradients(rng, variant, mode):
     assert_alike(value_and_gradients(mine, x), value_and_gradients(plain, x))
 
 
-@only["torch"]
+@only_on("torch")
 @without_dropout
 def test_torch_autocast(rng, variant):
     """Autocast lowers products outside the recurrence only: it never makes it worse than bfloat16."""
@@ -416,7 +415,7 @@ compiles = pytest.mark.filterwarnings(
 )
 
 
-@only["torch"]
+@only_on("torch")
 @compiles
 def test_torch_compile(rng):
     """Values and gradients of a masked layer, by a compiler that needs no C++."""
@@ -438,7 +437,7 @@ def test_torch_compile(rng):
     assert_alike(*results)
 
 
-@only["torch"]
+@only_on("torch")
 @without_dropout
 def test_torch_export(rng, variant):
     mine, plain = networks(variant)
@@ -452,7 +451,7 @@ def test_torch_export(rng, variant):
 # TensorFlow.
 
 
-@only["tensorflow"]
+@only_on("tensorflow")
 @pytest.mark.parametrize(
     ("variant", "compiled"),
     # XLA draws other numbers than TensorFlow from the same seed, so there the masks cannot be compared.
@@ -476,7 +475,7 @@ def test_tensorflow_function(rng, variant, compiled):
     assert len(traces) == 1
 
 
-@only["tensorflow"]
+@only_on("tensorflow")
 def test_tensorflow_persistent_tape(rng):
     mine, plain = networks("reset_after", layers=1)
     x = tf.constant(sequences(rng))
@@ -492,7 +491,7 @@ def test_tensorflow_persistent_tape(rng):
         assert_alike(gradients, wanted)
 
 
-@only["tensorflow"]
+@only_on("tensorflow")
 @pytest.mark.parametrize(("variant", "where"), [("classic", "eager"), ("reset_after", "graph"), ("classic", "xla")])
 def test_tensorflow_nested_tapes(rng, variant, where):
     """Gradient penalty, and the product of the Hessian and a vector."""
@@ -515,7 +514,7 @@ def test_tensorflow_nested_tapes(rng, variant, where):
     assert_alike(run(mine, x), second_order(plain, x))
 
 
-@only["tensorflow"]
+@only_on("tensorflow")
 @pytest.mark.parametrize(("variant", "method"), [("classic", "jacobian"), ("reset_after", "batch_jacobian")])
 def test_tensorflow_jacobians(rng, variant, method):
     mine, plain = networks(variant, layers=1)
@@ -530,7 +529,7 @@ def test_tensorflow_jacobians(rng, variant, method):
     assert_alike(jacobian(mine), jacobian(plain))
 
 
-@only["tensorflow"]
+@only_on("tensorflow")
 @pytest.mark.parametrize(("variant", "mapping"), [("classic", "map_fn"), ("reset_after", "vectorized_map")])
 def test_tensorflow_maps(rng, variant, mapping):
     mine, plain = networks(variant, layers=1)
@@ -546,7 +545,7 @@ def test_tensorflow_maps(rng, variant, mapping):
     assert_alike(gradients, tf.stack([value_and_gradients(plain, x)[1] for x in batches]))
 
 
-@only["tensorflow"]
+@only_on("tensorflow")
 def test_tensorflow_forward_mode(rng):
     mine, plain = networks("reset_after", layers=1)
     x = tf.constant(sequences(rng))
