@@ -69,6 +69,9 @@ _FUSED = {
 _ROWS = 512
 """How many rows (steps times batch) a block has at least, so that its matrix products are efficient."""
 
+_STEPS = 64
+"""How many steps a block of a prediction has at most: to cut the views of a step costs as much as some operations."""
+
 _LARGE = 2**14
 """The least product of the batch and a weight's rows where it pays to pack the weight, with what follows."""
 
@@ -260,6 +263,8 @@ def _forward(
 
     # One buffer for each step where it is kept, else a block's, or the same two for the state, over and over.
     length = _block_length(steps, batch)
+    if not keep_gates:
+        length = min(length, _STEPS)
     states = x.new_empty((steps if keep_states else 2, batch, units))
     gates = x.new_empty((steps if keep_gates else length, batch, 3 * units))
     products = x.new_empty((gates.shape[0] if reset_after else 0, batch, units))
