@@ -288,11 +288,10 @@ def time_case(peers, shape, maths, variant, rounds):
         set_weights(model, who, weights)
 
     calls = {who: (lambda model=model: model.predict_on_batch(x)) for who, model in models.items()}
-    case = {"shape": shape, "maths": maths, "variant": variant}
+    case = {"shape": shape, "maths": maths, "variant": variant, "products": {}}
     predictions = {who: [call()] for who, call in calls.items()}
     case["prediction_error"] = check_agreement(shape, predictions)
     # Dropout takes no part in predictions, so with it they are not timed a second time.
-    case["products"] = {}
     case["predict"] = {} if recurrent_dropout else take_turns_with_matmul(calls, rounds, case, "predict")
     if ONNX in peers and not recurrent_dropout:
         # Not in turn with the others: its threads go on spinning for a while after each call, and slow them down.

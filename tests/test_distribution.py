@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from tests.helpers import BACKEND
+from tests.helpers import BACKEND, only_on
 
 ROOT = pathlib.Path(__file__).parents[1]
 WAYS = {
@@ -63,7 +63,7 @@ def test_weights_are_split_where_the_layout_says_so(printed, reset_after):
     assert pieces["ModelParallel"] == {"kernel": "(5, 24)", "recurrent_kernel": "(16, 24)", "bias": bias}
 
 
-@pytest.mark.skipif(BACKEND != "tensorflow", reason="for the TensorFlow backend")
+@only_on("tensorflow")
 def test_every_device_has_a_copy(printed):
     assert re.findall(r"^    (\w+) .*: (\d+) copies$", printed, re.MULTILINE) == 2 * [
         (name, "2") for name in ("kernel", "recurrent_kernel", "bias")

@@ -35,9 +35,9 @@ def _operator_slope(operator, *bounds, scale=1):
     """The slope that PyTorch has an operator for, apart from a scale."""
 
     def slope(d, y, into=None):
-        if into is None:
-            return operator(d * scale, y, *bounds)
-        return operator.grad_input(torch.mul(d, scale, out=into), y, *bounds, grad_input=into)
+        if scale != 1:
+            d = torch.mul(d, scale, out=into)
+        return operator(d, y, *bounds) if into is None else operator.grad_input(d, y, *bounds, grad_input=into)
 
     return slope
 
@@ -48,7 +48,7 @@ SLOPE = {
     "legacy_hard_sigmoid": _operator_slope(aten.hardtanh_backward, 0, 1, scale=0.2),
     "hard_sigmoid": _operator_slope(aten.hardtanh_backward, 0, 1, scale=1 / 6),
     "relu": _operator_slope(aten.threshold_backward, 0),
-    "linear": lambda d, y, into=None: torch.mul(d, 1, out=into),
+    "linear": lambda d, y, into=None: d if into is None else into.copy_(d),
     "softsign": lambda d, y, into=None: torch.mul(d, (1 - y.abs()) ** 2, out=into),
     "softplus": lambda d, y, into=None: torch.mul(d, -torch.expm1(-y), out=into),
     "elu": lambda d, y, into=None: torch.mul(d, y.clamp(max=0) + 1, out=into),
@@ -560,22 +560,22 @@ def _backward(
     carry = h0.new_zeros((batch, units)) if d_final is None else d_final.clone()
     for start in reversed(range(0, steps, length)):
         stop = min(start + length, steps)
-        block, size = slice(start, stop), slice(0, stop - start)
+        block, used = slice(start, stop), slice(0, stop - start)
         z, r, g = gates[block].chunk(3, -1)
         previous = states[start - 1 : stop - 1] if start else torch.cat([h0.unsqueeze(0), states[: stop - 1]])
-        das, d_kept, seen = das_of_block[size], d_of_block[size], seen_of_block[size]
+        das, d_kept, seen = das_of_block[used], d_of_block[used], seen_of_block[used]
         F_z, F_r, F_h = das.chunk(3, -1)
 
         # What does not depend on the gradient, for all steps of the block at once.
         slope_s(torch.sub(previous, g, out=F_z), z, into=F_z)  # B2
-        through_g = torch.sub(one, z, out=through_g_of_block[size])
+        through_g = torch.sub(one, z, out=through_g_of_block[used])
         slope_a(through_g, g, into=through_g)  # B3
         keep = z
         if mask is not None:
             k = mask[block].to(z.dtype).unsqueeze(-1)
             F_z.mul_(k)  # B1
             through_g.mul_(k)  # B1
-            keep = torch.mul(z, k, out=keep_of_block[size]).add_(1 - k)  # B5
+            keep = torch.mul(z, k, out=keep_of_block[used]).add_(1 - k)  # B5
         if reset_after:
             torch.mul(through_g, r, out=F_h)  # B4
             slope_s(torch.mul(through_g, products[block], out=F_r), r, into=F_r)  # B4
@@ -632,7 +632,7 @@ def _backward(
             dc += rows.sum(0)  # B7
             torch.mul(through_g, d_kept, out=F_h)  # B3
         db += rows.sum(0)  # B8, B9
-        _project_backward(x[block], W, m_x, rows, dW, dx[block] if want_inputs else None, seen_x_of_block[size])
+        _project_backward(x[block], W, m_x, rows, dW, dx[block] if want_inputs else None, seen_x_of_block[used])
     return dx, dW, db, dU, dc, carry
 
 
