@@ -391,7 +391,7 @@ def sgemm_rate(size=2048):
 
 
 def time_lengths(options):
-    """Milliseconds per time step of training, and peak memory of a step, over the length of the sequences."""
+    """Milliseconds per time step of training, over the length of the sequences."""
     rows = []
     for maths, steps in itertools.product(options.maths, LENGTHS):
         shape = (32, steps, 64, 128)
