@@ -1,12 +1,32 @@
 """The GRU of every legacy Keras, on Keras 3.
 
-Importing the package registers its layers with Keras, so that saved models find them. Loading legacy files is imported
-when it is first used.
+Importing the package registers its layers with Keras, so that saved models find them. The tools around them (loading,
+converting, exporting) are imported when they are first used.
+
+The floors, from the bottom; each uses only what is below it, and `tests/test_imports.py` holds them to it:
+
+    errors, files              what goes wrong; files that are whole or not there
+    vocabulary, activations    legacy spellings of settings; the legacy hard sigmoid
+    kernels                    the recurrence and its gradient, by hand, for each framework
+    layers, callbacks          GRU, GRUCell, Bidirectional
+    legacy                     sources -> upgrade -> build: files of old versions to live models
+    comparison                 random inputs, predictions, the largest difference
+    tools, export              convert, inspect, verify; ONNX
+    cli                        the command line
 """
 
 import importlib
 import os.path
 import sys
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from keras_gru_ext.activations import legacy_hard_sigmoid
+    from keras_gru_ext.callbacks import BackupStates
+    from keras_gru_ext.export import to_onnx
+    from keras_gru_ext.layers import GRU, Bidirectional, GRUCell
+    from keras_gru_ext.legacy import load_model, load_weights
+    from keras_gru_ext.tools import convert, inspect, verify
 
 __version__ = "0.1.0"
 
@@ -15,13 +35,13 @@ _HOMES = {
     "Bidirectional": "layers",
     "GRU": "layers",
     "GRUCell": "layers",
-    "convert": "legacy",
+    "convert": "tools",
+    "inspect": "tools",
     "legacy_hard_sigmoid": "activations",
-    "inspect": "legacy",
     "load_model": "legacy",
     "load_weights": "legacy",
     "to_onnx": "export",
-    "verify": "legacy",
+    "verify": "tools",
 }
 
 __all__ = [
@@ -39,26 +59,29 @@ __all__ = [
 ]
 
 
-def __getattr__(name):
+def __getattr__(name: str) -> Any:
     if name in _HOMES:
         return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
-def __dir__():
+def __dir__() -> list[str]:
     return sorted({*globals(), *__all__})
 
 
-def _is_the_command():
-    """Tells whether this process is the command line, which imports Keras no sooner than it must.
+def _prints_help_only() -> bool:
+    """Tells whether this process is the command `keras-gru-ext` that is asked for its help, and will end with that.
 
-    `keras-gru-ext --help` should not take the seconds that a framework needs to start.
+    Help should not take the seconds that a framework needs to start. The command is known by where its script was
+    installed, or by what Python itself was told to run: `sys.argv[0]` is "-m" while Python looks for that module.
     """
-    by_script = os.path.basename(sys.argv[0] if sys.argv else "").removesuffix(".exe") == "keras-gru-ext"
-    return by_script or any(
-        pair == ("-m", "keras_gru_ext") for pair in zip(sys.orig_argv[1:], sys.orig_argv[2:], strict=False)
-    )
+    if not {"-h", "--help"} & set(sys.argv[1:]):
+        return False
+    if sys.argv[0] == "-m":
+        return sys.orig_argv[-len(sys.argv)] == __name__
+    folder, name = os.path.split(os.path.abspath(sys.argv[0]))
+    return name.removesuffix(".exe") == "keras-gru-ext" and folder == os.path.dirname(os.path.abspath(sys.executable))
 
 
-if not _is_the_command():
+if not _prints_help_only():
     from keras_gru_ext import layers as layers

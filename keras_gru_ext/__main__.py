@@ -2,6 +2,6 @@
 
 import sys
 
-from keras_gru_ext.cli import main
+from keras_gru_ext.cli.main import main
 
 sys.exit(main())

@@ -9,6 +9,17 @@ import pytest
 from tests.helpers import BACKEND
 
 
+def pytest_addoption(parser):
+    parser.addoption("--full", action="store_true", help="run the tests marked `full`, too")
+
+
+def pytest_collection_modifyitems(config, items):
+    if not config.getoption("--full"):
+        left_out = [item for item in items if item.get_closest_marker("full")]
+        items[:] = [item for item in items if not item.get_closest_marker("full")]
+        config.hook.pytest_deselected(items=left_out)
+
+
 @pytest.fixture
 def rng(request):
     """A random generator whose seed is the test's own id, so that each case has its own, repeatable numbers."""

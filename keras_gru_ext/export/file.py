@@ -10,9 +10,9 @@ from typing import Any
 import keras
 import numpy as np
 
+from keras_gru_ext.comparison import difference_of, random_inputs
 from keras_gru_ext.errors import ArgumentError, ConfigError, MissingDependencyError, VerificationError
 from keras_gru_ext.files import replacing
-from keras_gru_ext.legacy.verification import difference_of, random_inputs
 
 _OLDEST_OPSET = 18
 _LARGEST_FILE = 2**31 - 1

@@ -3,23 +3,36 @@
 from __future__ import annotations
 
 import os
-import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import keras
 
-from keras_gru_ext.errors import ArgumentError, ConfigError, FileFormatError, UnsafeContentError, WeightsError
-from keras_gru_ext.legacy import sources
-from keras_gru_ext.legacy.assignment import assign, from_objects
-from keras_gru_ext.legacy.builder import Builder
-from keras_gru_ext.legacy.cells import complete_cells
-from keras_gru_ext.legacy.config import upgrade_model
-from keras_gru_ext.legacy.graph import keep_outputs, name_of
-from keras_gru_ext.legacy.record import LayerArrays, LegacyModel
-from keras_gru_ext.legacy.sizes import numbers_in
-from keras_gru_ext.legacy.training import upgrade_training
-from keras_gru_ext.legacy.weights import distribute, not_finite
+from keras_gru_ext.errors import (
+    ArgumentError,
+    ConfigError,
+    FileFormatError,
+    KerasGruExtError,
+    UnsafeContentError,
+    WeightsError,
+)
+from keras_gru_ext.legacy.build.assignment import (
+    assign,
+    assign_layers,
+    by_name_or_order,
+    common_names,
+    from_objects,
+    leaves_of,
+    part_by_name,
+)
+from keras_gru_ext.legacy.build.builder import Builder
+from keras_gru_ext.legacy.build.sizes import numbers_in
+from keras_gru_ext.legacy.record import LegacyModel
+from keras_gru_ext.legacy.sources import containers
+from keras_gru_ext.legacy.upgrade.cells import complete_cells
+from keras_gru_ext.legacy.upgrade.model import upgrade_model
+from keras_gru_ext.legacy.upgrade.topology import keep_outputs, name_of
+from keras_gru_ext.legacy.upgrade.training import upgrade_training
 
 
 def load_model(
@@ -57,11 +70,55 @@ def load_model(
     path = os.fspath(path)
     custom_objects = custom_objects or {}
     options = {"custom_objects": dict(custom_objects), "compile": compile, "safe_mode": safe_mode}
-    if sources.is_keras_3(path):
+    if containers.is_keras_3(path):
         if weights is not None:
             raise ArgumentError(f"{path}: weights= is for legacy files; load the weights into the model instead.")
-        return _cut(_load_with_keras(path, options), outputs)
-    return assemble(sources.read(path, weights), outputs, custom_objects, compile, safe_mode)
+        model = _by_keras(
+            lambda: keras.saving.load_model(path, **options), path, FileFormatError, "it cannot be loaded"
+        )
+        return _cut(model, outputs)
+    return assemble(containers.read(path, weights), outputs, custom_objects, compile, safe_mode)
+
+
+def load_weights(model: keras.Model, path: str | os.PathLike, by_name: bool = False) -> None:
+    """Loads weights that a legacy Keras saved into a model that was built in code.
+
+    Args:
+        model: A built model of the same architecture.
+        path: A file of weights: HDF5, as `save_weights` and `save` of Keras 1, Keras 2 and tf.keras write it; a
+            `.keras` file; a TensorFlow checkpoint (its prefix, or its `.index` file); or a SavedModel folder. A
+            `.weights.h5` file of Keras 3 goes to Keras.
+        by_name: Whether to load only layers whose name is in the file. Otherwise every layer must have its weights
+            there, in the same order, whatever the names are. Only HDF5 files of layers know names.
+
+    Raises:
+        ArgumentError: if the model is not built, or `by_name` is asked of a file without names.
+        FileFormatError: if the file is missing or damaged.
+        WeightsError: if the weights do not fit; nothing has been assigned then.
+        UnsafeContentError: if the file refers to other files.
+        MissingDependencyError: for a checkpoint without TensorFlow.
+
+    Source: `load_weights` of Keras 1.2.2, Keras 2.2.4 and tf.keras 2.15.
+    """
+    path = os.fspath(path)
+    if not model.built:
+        raise ArgumentError(
+            f"The model {model.name!r} is not built; call it, or give it an Input, before loading {path}."
+        )
+    stored = containers.read_weights(path)
+    if stored.objects is not None and path.endswith(".h5") and stored.objects.is_labelled:
+        # Keras 3 labels the objects in its files with the layers' names, and knows best what it wrote.
+        _by_keras(lambda: model.load_weights(path), path, WeightsError, "its weights do not fit the model")
+        return
+    if by_name and stored.objects is not None:
+        raise ArgumentError(
+            f"{path}: by_name=True needs the names of the layers, which this kind of file does not hold."
+        )
+    if stored.objects is None:
+        pairing = common_names if by_name else by_name_or_order
+        assign_layers(leaves_of(model, stored.dialect), stored.layers, stored.dialect, path, pairing)
+    else:
+        assign(from_objects(model, stored.objects, path), path)
 
 
 def assemble(
@@ -97,43 +154,15 @@ def assemble(
     model = builder.model(config)
     partial = outputs is not None
     if record.objects is None:
-        _set_weights(config, builder, record, partial)
+        wanted = {path: leaves for path, leaves in builder.weighted_layers(config) if leaves}
+        pairing = part_by_name if partial else by_name_or_order
+        assign_layers(wanted, record.weights, record.dialect, record.path, pairing)
     else:
         everything = _named_classes(record.config) if partial else None
         assign(from_objects(model, record.objects, record.path, config, everything), record.path)
     if compile and record.training:
         model.compile(**upgrade_training(record.training))
     return model
-
-
-def _set_weights(config: Mapping, builder: Builder, record: LegacyModel, partial: bool) -> None:
-    """Puts the file's arrays into the model's layers: every array is checked before any is assigned."""
-    wanted = {path: leaves for path, leaves in builder.weighted_layers(config) if leaves}
-    named = [(name, array) for group in record.weights for name, array in zip(group.names, group.arrays, strict=True)]
-    flip = record.dialect.flips_convolutions(name for name, _ in named)
-    if unusual := not_finite(named):
-        warnings.warn(f"{record.path}: arrays with numbers that are NaN or infinite: {unusual}.", stacklevel=3)
-    ready = []
-    for path, stored in _matched(list(wanted), record, partial):
-        leaves = wanted[path]
-        where = f"{record.path}: {stored.layer!r} (written by {record.dialect})"
-        arrays = distribute(stored.arrays, [leaf for leaf, _ in leaves], where, flip)
-        ready += [(layer, given) for (_, layer), given in zip(leaves, arrays, strict=True)]
-    for layer, given in ready:
-        layer.set_weights(given)
-
-
-def _matched(names: list[str], record: LegacyModel, partial: bool) -> list[tuple[str, LayerArrays]]:
-    """Pairs the model's layers with the file's groups: by name, or by order where the names differ."""
-    stored = {group.layer: group for group in record.weights}
-    if set(names) <= set(stored) and (partial or len(names) == len(stored)):
-        return [(name, stored[name]) for name in names]
-    if len(names) == len(stored) and not partial:
-        return list(zip(names, record.weights, strict=True))
-    raise WeightsError(
-        f"{record.path}: the weights are those of another architecture. Layers of the model that need weights: "
-        f"{names}; layers with weights in the file: {list(stored)}."
-    )
 
 
 def _named_classes(config: Mapping) -> list[tuple[str, str]]:
@@ -143,13 +172,12 @@ def _named_classes(config: Mapping) -> list[tuple[str, str]]:
     return [(name_of(entry) or str(index), entry["class_name"]) for index, entry in enumerate(entries)]
 
 
-def _load_with_keras(path: str, options: Mapping[str, Any]) -> keras.Model:
+def _by_keras(load: Callable[[], Any], path: str, kind: type[KerasGruExtError], problem: str) -> Any:
+    """Lets Keras load what Keras 3 wrote, and puts its errors into the form of ours."""
     try:
-        return keras.saving.load_model(path, **options)
+        return load()
     except (OSError, ValueError, TypeError, KeyError, AttributeError, IndexError, RuntimeError) as error:
-        raise FileFormatError(
-            f"{path}: Keras 3 wrote this file, and Keras {keras.__version__} cannot load it: {error}"
-        ) from error
+        raise kind(f"{path}: Keras 3 wrote this file, and {problem} (Keras {keras.__version__}): {error}") from error
 
 
 def _cut(model: keras.Model, outputs: Sequence[str] | None) -> keras.Model:

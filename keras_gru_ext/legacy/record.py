@@ -6,11 +6,10 @@ Standard library only.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from keras_gru_ext.legacy.dialect import Dialect
-from keras_gru_ext.legacy.objects import ObjectNode
 
 
 @dataclass(frozen=True)
@@ -26,6 +25,31 @@ class LayerArrays:
     layer: str
     names: tuple[str, ...]
     arrays: tuple[Any, ...]
+
+
+@dataclass(frozen=True)
+class ObjectNode:
+    """One object of a file that keeps its arrays by object: a tree of layers inside models, cells inside layers.
+
+    Attributes:
+        children: The objects in it, by name.
+        arrays: The arrays that it owns itself, by name or number.
+        label: The name of the layer, where the file tells.
+    """
+
+    children: Mapping[str, ObjectNode] = field(default_factory=dict)
+    arrays: Mapping[str, Any] = field(default_factory=dict)
+    label: str = ""
+
+    @property
+    def is_labelled(self) -> bool:
+        """Whether it or anything below it has a label."""
+        return bool(self.label) or any(child.is_labelled for child in self.children.values())
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether there is no array in it or anything below it."""
+        return not self.arrays and all(child.is_empty for child in self.children.values())
 
 
 @dataclass(frozen=True)

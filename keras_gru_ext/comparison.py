@@ -1,0 +1,103 @@
+"""Compares models: input that they accept, what they predict for it, and the largest difference."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import keras
+import numpy as np
+
+from keras_gru_ext.errors import VerificationError
+from keras_gru_ext.legacy.build.live import places
+
+TOLERANCE = 1e-5
+
+
+def predict(model: keras.Model, inputs: Sequence[np.ndarray]) -> list[np.ndarray]:
+    """Predicts in one batch, from zero state where the model is stateful.
+
+    Args:
+        model: The model.
+        inputs: One array per input.
+
+    Returns:
+        One array per output.
+    """
+    _reset_states(model)
+    fed = list(inputs) if len(inputs) > 1 else inputs[0]
+    got = model.predict(fed, batch_size=len(inputs[0]), verbose=0)
+    _reset_states(model)
+    return [np.asarray(array) for array in keras.tree.flatten(got)]
+
+
+def _reset_states(model: keras.Model) -> None:
+    for layer in model.layers:
+        if isinstance(layer, keras.Model):
+            _reset_states(layer)
+        elif getattr(layer, "stateful", False):
+            layer.reset_state()
+
+
+def difference_of(got: np.ndarray, wanted: np.ndarray, what: str, where: str, tolerance: float) -> float:
+    """Returns the largest difference between two arrays, or raises if it is not allowed.
+
+    Args:
+        got: The array to judge.
+        wanted: What it must be.
+        what: Its name, for the message.
+        where: The file, for the message.
+        tolerance: The largest difference allowed.
+
+    Returns:
+        The largest difference; equal infinities and NaN at the same place do not differ.
+
+    Raises:
+        VerificationError: if it exceeds the tolerance, or the shapes differ.
+    """
+    if got.shape != wanted.shape:
+        raise VerificationError(f"{where}: {what} has the shape {got.shape}, expected {wanted.shape}.")
+    if not got.size:
+        return 0.0
+    errors = np.abs(got.astype("float64") - wanted.astype("float64"))
+    # Where both are the same special value (NaN, infinity) they agree.
+    errors = np.where((got == wanted) | (np.isnan(got) & np.isnan(wanted)), 0.0, errors)
+    worst = np.unravel_index(np.nanargmax(np.where(np.isnan(errors), np.inf, errors)), errors.shape)
+    if not errors[worst] <= tolerance:
+        raise VerificationError(
+            f"{where}: {what} differs by {errors[worst]:.2g} at index {tuple(int(i) for i in worst)} (got "
+            f"{got[worst]!r}, expected {wanted[worst]!r}; tolerance {tolerance:.2g})."
+        )
+    return float(errors[worst])
+
+
+def random_inputs(model: keras.Model, seed: int = 0) -> list[np.ndarray]:
+    """Makes input that a model accepts.
+
+    Args:
+        model: The model.
+        seed: Of the random numbers.
+
+    Returns:
+        One array per input, with 3 for unknown batch sizes and 5 for other unknown sizes. If the model has an
+        Embedding, every matrix holds word numbers that all of its Embeddings know. If it has a Masking layer, some
+        steps at the start, inside and at the end of sequences are masked.
+    """
+    random = np.random.default_rng(seed)
+    words = min((layer.input_dim for layer in _of_class(model, keras.layers.Embedding)), default=None)
+    masks = [layer.mask_value for layer in _of_class(model, keras.layers.Masking)]
+    return [_random_input(tuple(tensor.shape), random, words, masks) for tensor in model.inputs]
+
+
+def _random_input(shape: tuple, random: np.random.Generator, words: int | None, masks: Sequence[float]) -> np.ndarray:
+    sizes = [size if size is not None else 5 if axis else 3 for axis, size in enumerate(shape)]
+    if words is not None and len(sizes) == 2:
+        return random.integers(0, words, size=sizes).astype("int32")
+    array = random.normal(size=sizes).astype("float32")
+    if masks and len(sizes) == 3:
+        for row, step in enumerate((0, sizes[1] // 2, -1)[: sizes[0]]):
+            array[row, step] = masks[0]
+    return array
+
+
+def _of_class(layer: keras.Layer, kind: type) -> Iterator[keras.Layer]:
+    return (place.layer for place in places(layer) if isinstance(place.layer, kind))

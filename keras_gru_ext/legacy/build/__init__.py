@@ -1,0 +1,7 @@
+"""From an upgraded config and a file's arrays to a live Keras 3 model.
+
+`builder.py` makes the layers and calls them, after `sizes.py` has made sure that the file is large enough for what its
+config asks for; `assignment.py` gives each layer its arrays, paired by `objects.py` or by name and brought to today's
+layout by `arrays.py` (pure, NumPy only). Every array is checked before any is assigned. `live.py` walks a model the
+way legacy files list it.
+"""

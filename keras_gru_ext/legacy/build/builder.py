@@ -1,0 +1,301 @@
+"""Builds a live Keras 3 model from an upgraded config, and tells which arrays each of its layers takes."""
+
+from __future__ import annotations
+
+import builtins
+import functools
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import keras
+import numpy as np
+
+from keras_gru_ext.errors import ConfigError
+from keras_gru_ext.layers import GRU, GRUCell
+from keras_gru_ext.layers.bidirectional import Bidirectional
+from keras_gru_ext.legacy.build.arrays import Leaf
+from keras_gru_ext.legacy.build.sizes import check_fits
+from keras_gru_ext.legacy.upgrade.lambdas import function_of
+from keras_gru_ext.legacy.upgrade.layer_rules import FUNCTIONAL, SEQUENTIAL
+from keras_gru_ext.legacy.upgrade.topology import is_reference
+
+_OWN_CLASSES = {"GRU": GRU, "GRUCell": GRUCell}
+_WRAPPED = ("layer", "backward_layer", "cell", "cells")
+_ROOT = "the model"
+
+
+class Builder:
+    """Builds one model and remembers its layers by their path.
+
+    Args:
+        custom_objects: Classes and functions that the caller supplies, by name.
+        source: The file, for messages.
+        held: How many numbers the file holds; a layer that needs more is refused before it allocates them.
+    """
+
+    def __init__(self, custom_objects: Mapping[str, Any], source: str, held: int | None = None):
+        self._custom = dict(custom_objects)
+        self._source = source
+        self._held = held
+        self._live: dict[str, keras.Layer] = {}
+
+    def model(self, config: Mapping[str, Any]) -> keras.Model:
+        """Builds the model.
+
+        Args:
+            config: What `upgrade_model` returned.
+
+        Returns:
+            A model with fresh weights.
+
+        Raises:
+            ConfigError: if a class is unknown, or a layer cannot be built or called as the config says.
+        """
+        with keras.saving.custom_object_scope(self._custom):
+            return self._build(config, _ROOT)
+
+    def weighted_layers(self, config: Mapping[str, Any]) -> Iterator[tuple[str, list[tuple[Leaf, keras.Layer]]]]:
+        """Yields the model's layers in the order of the config, each with the simple layers in it.
+
+        Args:
+            config: What `model` built.
+
+        Yields:
+            The layer's name, and for each simple layer that owns arrays what `weights.distribute` must
+            know of it, and the layer itself.
+        """
+        for path, entry in _layers_of(config, _ROOT):
+            if entry["class_name"] != "InputLayer":
+                name = path.removeprefix(f"{_ROOT} > ")
+                yield name, list(self._leaves(entry, self._live[path], path, True))
+
+    def _leaves(
+        self, entry: Mapping, layer: keras.Layer, path: str, trainable: bool
+    ) -> Iterator[tuple[Leaf, keras.Layer]]:
+        config = entry["config"]
+        if entry["class_name"] in (SEQUENTIAL, FUNCTIONAL):
+            # A frozen model lists its arrays by what each layer in it says of itself.
+            for inner_path, inner in _layers_of(entry, path):
+                if inner["class_name"] != "InputLayer":
+                    yield from self._leaves(inner, self._live[inner_path], inner_path, True)
+            return
+        trainable = trainable and (config.get("trainable") is not False or entry.get("stored", {}).get("trainable"))
+        parts = _parts(layer, config)
+        for name, part_entry, part in parts:
+            yield from self._leaves(part_entry, part, f"{path}, {name}", trainable)
+        if not parts and layer.weights:
+            yield self._leaf(entry, layer, path, trainable), layer
+
+    def _leaf(self, entry: Mapping, layer: keras.Layer, path: str, trainable: bool) -> Leaf:
+        return Leaf(
+            path=path,
+            class_name=entry["class_name"],
+            shapes=tuple(tuple(variable.shape) for variable in layer.weights),
+            **{"trainable": bool(trainable), **entry.get("stored", {})},
+        )
+
+    def _build(self, entry: Mapping, path: str) -> Any:
+        class_name, config = entry["class_name"], entry["config"]
+        if class_name == SEQUENTIAL:
+            built = self._sequential(entry, path)
+        elif class_name == FUNCTIONAL:
+            built = self._functional(entry, path)
+        elif class_name == "InputLayer":
+            built = self._guarded(path, entry, lambda: keras.layers.InputLayer(**config))
+        elif class_name == "Lambda" and "Lambda" not in self._custom:
+            built = self._lambda(config, path)
+        else:
+            built = self._layer(entry, path)
+        self._live[path] = built
+        return built
+
+    def _layer(self, entry: Mapping, path: str) -> keras.Layer:
+        layer_class = self._class(entry["class_name"], entry["config"], path)
+        config = dict(entry["config"])
+        wrapped = [key for key in _WRAPPED if config.get(key) is not None]
+        for key in wrapped:
+            config[key] = self._wrapped(config[key], f"{path}, {key}")
+        make = layer_class.from_config if not wrapped else lambda settings: layer_class(**settings)
+        if layer_class in _OWN_CLASSES.values():
+            # A scope within a scope hides the outer one, and `from_config` opens one.
+            make = functools.partial(layer_class.from_config, custom_objects=self._custom)
+        return self._guarded(path, entry, lambda: make(config))
+
+    def _lambda(self, config: Mapping, path: str) -> keras.Layer:
+        names = {"K": keras.ops, "keras": keras, "np": np, "numpy": np, "__builtins__": builtins, **self._custom}
+        function = function_of(config["function"], names, f"{self._source}: {path}")
+        return keras.layers.Lambda(**{**config, "function": function})
+
+    def _wrapped(self, value: Any, path: str) -> Any:
+        if isinstance(value, list):
+            return [self._build(item, f"{path} {index}") for index, item in enumerate(value)]
+        return self._build(value, path)
+
+    def _class(self, name: str, config: Mapping, path: str) -> Any:
+        if name in self._custom:
+            return self._custom[name]
+        registered = keras.saving.get_registered_object(name)
+        if registered is not None:
+            return registered
+        if name == "Bidirectional" and "zero_output_for_mask" in config:
+            return Bidirectional
+        found = _OWN_CLASSES.get(name) or getattr(keras.layers, name, None)
+        if not (isinstance(found, type) and issubclass(found, keras.Layer)):
+            raise ConfigError(
+                f"{self._source}: {path} is of the class {name!r}, which neither Keras {keras.__version__} nor this "
+                f"package has. Pass it: custom_objects={{{name!r}: {name}}}; or, if the outputs that you need come "
+                "before it, pass their layers' names: outputs=[...]."
+            )
+        return found
+
+    def _guarded(self, path: str, entry: Mapping, make: Callable[[], Any]) -> Any:
+        """Runs a step of Keras on untrusted settings, and says where it failed if it did."""
+        try:
+            return make()
+        except ConfigError:
+            raise
+        except Exception as error:
+            # Every backend has error types of its own, which Keras lets through.
+            raise ConfigError(
+                f"{self._source}: {path} ({entry['class_name']}): Keras {keras.__version__} refused its "
+                f"config {dict(entry['config'])!r:.500}: {error}"
+            ) from error
+
+    def _sequential(self, entry: Mapping, path: str) -> keras.Model:
+        config = entry["config"]
+        layers = [self._build(inner, inner_path) for inner_path, inner in _layers_of(entry, path)]
+        options = {key: config[key] for key in ("name", "trainable") if key in config}
+        self._guarded(path, entry, lambda: self._check_chain(entry, layers, path))
+        return self._guarded(path, entry, lambda: keras.Sequential(layers, **options))
+
+    def _check_chain(self, entry: Mapping, layers: list, path: str) -> None:
+        """Follows the shape through a Sequential model, which Keras builds as a whole."""
+        shape = entry["config"]["layers"][0]["config"].get("batch_shape") if layers else None
+        for (inner_path, inner), layer in list(zip(_layers_of(entry, path), layers, strict=True))[1:]:
+            if shape is None:
+                return
+            self._check_fits(inner, [shape], inner_path)
+            try:
+                shape = layer.compute_output_shape(tuple(shape))
+            except NotImplementedError:
+                return
+            shape = None if not shape or isinstance(shape[0], (list, tuple)) else shape
+
+    def _check_fits(self, entry: Mapping, shapes: list, path: str) -> None:
+        if self._held is not None:
+            check_fits(entry, shapes, self._held, f"{self._source}: {path}")
+
+    def _functional(self, entry: Mapping, path: str) -> keras.Model:
+        graph = _Graph(entry, path, self._source)
+        for inner_path, inner in _layers_of(entry, path):
+            if inner["class_name"] == "InputLayer":
+                make = functools.partial(keras.Input, **inner["config"])
+                tensor = self._guarded(inner_path, inner, make)
+                graph.tensors[(inner["name"], 0)] = [tensor]
+            else:
+                graph.add(inner["name"], self._build(inner, inner_path), inner["inbound_nodes"])
+        graph.run(self._guarded, self._check_fits)
+        config = entry["config"]
+        options = {key: config[key] for key in ("name", "trainable") if key in config}
+        inputs, outputs = (_single(graph.resolve(config[key])) for key in ("input_layers", "output_layers"))
+        return self._guarded(path, entry, lambda: keras.Model(inputs, outputs, **options))
+
+
+class _Graph:
+    """The calls of a Functional model: done as soon as their inputs are there."""
+
+    def __init__(self, entry: Mapping, path: str, source: str):
+        self._entry = entry
+        self._path = path
+        self._source = source
+        self._names = frozenset(layer["name"] for layer in entry["config"]["layers"])
+        self._waiting: list[tuple[str, int, keras.Layer, list]] = []
+        self.tensors: dict[tuple[str, int], list] = {}
+
+    def add(self, name: str, layer: keras.Layer, calls: list) -> None:
+        self._waiting.extend((name, number, layer, call) for number, call in enumerate(calls))
+
+    def run(self, guarded: Callable, check_fits: Callable) -> None:
+        entries = {entry["name"]: entry for entry in self._entry["config"]["layers"]}
+        while self._waiting:
+            ready = [one for one in self._waiting if self._has(one[3])]
+            if not ready:
+                stuck = sorted({name for name, *_ in self._waiting})
+                raise ConfigError(
+                    f"{self._source}: {self._path}: the layers {stuck} wait for tensors that nothing gives. The graph "
+                    "is cyclic, or refers to calls that do not exist."
+                )
+            self._waiting = [one for one in self._waiting if not self._has(one[3])]
+            for name, number, layer, call in ready:
+                called = {"class_name": type(layer).__name__, "config": {"called with": call}}
+                given = [tensor.shape for tensor in keras.tree.flatten(self.resolve(call[0][:3]))]
+                check_fits(entries[name], given, f"{self._path} > {name}")
+                run = functools.partial(self._call, layer, call)
+                outputs = guarded(f"{self._path} > {name}", called, run)
+                self.tensors[(name, number)] = keras.tree.flatten(outputs)
+
+    def resolve(self, value: Any) -> Any:
+        """Puts tensors in the place of references, in nested lists and dicts."""
+        if is_reference(value, self._names):
+            outputs = self.tensors.get((value[0], value[1]), [])
+            if value[2] >= len(outputs):
+                raise ConfigError(
+                    f"{self._source}: {self._path}: {value!r} refers to output {value[2]} of call {value[1]} of the "
+                    f"layer {value[0]!r}, which gives {len(outputs)}."
+                )
+            return outputs[value[2]]
+        if isinstance(value, list):
+            return [self.resolve(item) for item in value]
+        if isinstance(value, Mapping):
+            return {key: self.resolve(item) for key, item in value.items()}
+        return value
+
+    def _has(self, value: Any) -> bool:
+        if is_reference(value, self._names):
+            return (value[0], value[1]) in self.tensors and (len(value) == 3 or self._has(list(value[3].values())))
+        return not isinstance(value, list) or all(self._has(item) for item in value)
+
+    def _call(self, layer: keras.Layer, call: list) -> Any:
+        tensors = [self.resolve(argument[:3]) for argument in call]
+        keywords = {key: self.resolve(value) for argument in call for key, value in argument[3].items()}
+        if isinstance(layer, (keras.layers.RNN, keras.layers.Bidirectional)) and len(tensors) > 1:
+            keywords["initial_state"] = _states_of(layer, tensors[1:])
+            tensors = tensors[:1]
+        return layer(_single(tensors), **keywords)
+
+
+def _states_of(layer: keras.Layer, states: list) -> list:
+    """Groups the states of stacked cells by cell, where a cell has more than one."""
+    sizes = getattr(layer.cell, "state_size", None) if isinstance(layer, keras.layers.RNN) else None
+    if not isinstance(sizes, (list, tuple)) or not any(isinstance(size, (list, tuple)) for size in sizes):
+        return states
+    if len(keras.tree.flatten(sizes)) != len(states):
+        return states
+    # Of plain lists: Keras' own kind of list, which `sizes` is made of, is none that JAX takes.
+    remaining = iter(states)
+    return [[next(remaining) for _ in size] if isinstance(size, (list, tuple)) else next(remaining) for size in sizes]
+
+
+def _single(value: Any) -> Any:
+    return value[0] if isinstance(value, list) and len(value) == 1 else value
+
+
+def _layers_of(entry: Mapping, path: str) -> Iterator[tuple[str, Mapping]]:
+    for index, inner in enumerate(entry["config"]["layers"]):
+        name = inner.get("name") or inner["config"].get("name") or index
+        yield f"{path} > {name}", inner
+
+
+def _parts(layer: keras.Layer, config: Mapping) -> list[tuple[str, Mapping, keras.Layer]]:
+    """The layers inside a wrapper or an RNN over cells, with the configs that they were made from."""
+    if isinstance(layer, keras.layers.Bidirectional):
+        backward = config.get("backward_layer") or config["layer"]
+        return [("forward", config["layer"], layer.forward_layer), ("backward", backward, layer.backward_layer)]
+    if isinstance(layer, keras.layers.Wrapper):
+        return [("layer", config["layer"], layer.layer)]
+    if "cell" in config:
+        return [("cell", config["cell"], layer.cell)]
+    if "cells" in config:
+        cells = zip(config["cells"], layer.cells, strict=True)
+        return [(f"cell {index}", entry, cell) for index, (entry, cell) in enumerate(cells)]
+    return []

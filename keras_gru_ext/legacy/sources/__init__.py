@@ -1,0 +1,7 @@
+"""From the bytes of a container to a `LegacyModel` record.
+
+In comes a path that nobody vouches for, out goes the record: the config as written, the arrays as written, who wrote
+them. `containers.py` tells the kinds apart. Nothing here knows what a config means, imports Keras or any other floor
+of `legacy` but `record` and `dialect`; only `hdf5.py` imports h5py, and only `saved_model.py` TensorFlow, for the
+checkpoints that nothing else can read.
+"""

@@ -1,0 +1,293 @@
+"""Turns a legacy model config into the config of a Keras 3 model: pure, from plain dicts to new plain dicts.
+
+The chain, for each layer: Keras 1 becomes Keras 2; what describes its input goes to an `InputLayer`; keys are renamed;
+keys that mean nothing now are dropped; classes get their present names; initializers, regularizers, constraints,
+activations and dtypes their present spellings; wrapped layers, cells and nested models go through the same chain.
+Whatever remains and is not an argument of the Keras 3 layer is an error that names it.
+
+The result has one form, whoever wrote the original:
+
+- a Sequential config is `{"name", "layers"}`, and its first layer is an `InputLayer` where the input's shape is known;
+- a Functional config is `{"name", "layers", "input_layers", "output_layers"}`; each of its layers has `inbound_nodes`,
+  a list of calls, and a call is a list of `[layer, call number, tensor number, keyword arguments]`;
+- call numbers count from 0, also for nested models (which legacy files count from 1), and states of stacked cells are
+  in the order of the cells;
+- a layer whose arrays are stored in a way of their own says so under `stored`, beside `class_name` and `config`.
+
+Standard library only.
+"""
+
+from __future__ import annotations
+
+import copy
+import warnings
+from collections.abc import Callable, Collection, Mapping
+from typing import Any
+
+from keras_gru_ext.errors import ConfigError, UnsafeContentError
+from keras_gru_ext.legacy.dialect import Dialect
+from keras_gru_ext.legacy.upgrade import keras_1, keras_1_models, theano
+from keras_gru_ext.legacy.upgrade.inputs import input_of, upgrade_dtype, upgrade_input
+from keras_gru_ext.legacy.upgrade.lambdas import named_function, upgrade_lambda
+from keras_gru_ext.legacy.upgrade.layer_rules import (
+    COMMON,
+    CONTAINERS,
+    FUSED,
+    INPUT_KEYS,
+    RULES,
+    SEQUENTIAL,
+    STATES,
+    WRITTEN_BY_ALL,
+    Rule,
+)
+from keras_gru_ext.legacy.upgrade.settings import (
+    HARD_SIGMOID,
+    is_activation,
+    upgrade_activation,
+    upgrade_training_only,
+)
+from keras_gru_ext.legacy.upgrade.topology import name_of, opened, outputs_without, upgrade_graph
+from keras_gru_ext.vocabulary import upgrade_gru_cell_config, upgrade_gru_config
+
+__all__ = ["HARD_SIGMOID", "upgrade_model"]
+
+# Deeper nesting than any real model has; it bounds the recursion over untrusted configs.
+_DEEPEST = 30
+
+_NESTED = ("layer", "backward_layer", "cell", "cells")
+_GRU_UPGRADES: Mapping[str, Callable[[Mapping], dict]] = {
+    "GRU": upgrade_gru_config,
+    "GRUCell": upgrade_gru_cell_config,
+}
+
+
+def upgrade_model(
+    config: Mapping[str, Any], dialect: Dialect, custom: Collection[str] = (), safe_mode: bool = True
+) -> dict[str, Any]:
+    """Turns the config of a legacy model into that of a Keras 3 model.
+
+    Args:
+        config: `{"class_name": "Sequential" | "Model" | "Functional", "config": ...}`, as a file holds it. It is not
+            changed.
+        dialect: Who wrote it.
+        custom: Names of classes and functions that the caller supplies; configs of such classes pass through.
+        safe_mode: Whether layers that hold code (Lambda) are refused.
+
+    Returns:
+        The new config, in the one form that this module's docstring describes.
+
+    Raises:
+        ConfigError: for what cannot be understood; the message names the layer.
+        UnsafeContentError: for a Lambda layer in safe mode; the message names the outputs that do without it.
+    """
+    upgrade = _Upgrade(dialect, frozenset(custom), safe_mode)
+    try:
+        new = upgrade.layer(config, "the model")
+    except UnsafeContentError as error:
+        names = outputs_without(config, upgrade.is_refused)
+        advice = f"these need no code: outputs={names}" if names else "pass their names: outputs=[...]"
+        raise UnsafeContentError(f"{error} If the layers that you need come before it, {advice}.") from None
+    if upgrade.left_out:
+        warnings.warn(_about(upgrade.left_out), stacklevel=2)
+    return new
+
+
+def _about(left_out: Mapping[str, list[str]]) -> str:
+    found = "; ".join(f"{name!r} ({', '.join(places)})" for name, places in left_out.items())
+    names = ", ".join(f"{name!r}: ..." for name in left_out)
+    return (
+        f"Initializers, regularizers or constraints that neither Keras nor this package knows were left out: {found}. "
+        f"Predictions do not depend on them. To train with them, pass custom_objects={{{names}}}."
+    )
+
+
+class _Upgrade:
+    """One run of the chain: what every step needs to know, and the steps that need it."""
+
+    def __init__(self, dialect: Dialect, custom: frozenset[str], safe_mode: bool):
+        self.dialect = dialect
+        self.custom = custom
+        self.safe_mode = safe_mode
+        self.left_out: dict[str, list[str]] = {}
+
+    def is_refused(self, entry: Any) -> bool:
+        """Whether a layer entry, or one inside it, holds code that must not run."""
+        if not self.safe_mode or not isinstance(entry, Mapping):
+            return False
+        config = entry.get("config")
+        if entry.get("class_name") == "Merge" and isinstance(config, Mapping):
+            return config.get("mode_type", "raw") != "raw"
+        if entry.get("class_name") == "Lambda" and isinstance(config, Mapping):
+            return named_function(config) is None
+        inner = config.get("layers") if isinstance(config, Mapping) else config
+        wrapped = [config.get("layer")] if isinstance(config, Mapping) else []
+        return any(self.is_refused(one) for one in [*(inner if isinstance(inner, list) else []), *wrapped])
+
+    def layer(self, entry: Any, where: str, depth: int = 0) -> dict[str, Any]:
+        """Upgrades one `{"class_name", "config"}` entry of any class."""
+        class_name, config = opened(entry, where)
+        if depth > _DEEPEST:
+            raise ConfigError(f"{where}: layers are nested more than {_DEEPEST} deep.")
+        if class_name in self.custom:
+            return {"class_name": class_name, "config": _without(config, INPUT_KEYS)}
+        if class_name in CONTAINERS:
+            if self.dialect.is_keras_1:
+                class_name, config = keras_1_models.rewrite_container(class_name, config)
+            return self._container(CONTAINERS[class_name], config, where, depth)
+        if not isinstance(config, Mapping):
+            raise ConfigError(f"{where}: a {class_name} config must be a dict. Received: {config!r}.")
+        if class_name == "InputLayer":
+            return {"class_name": class_name, "config": upgrade_input(config, where)}
+        stored: Mapping[str, Any] = {}
+        if self.dialect.is_keras_1:
+            translated = keras_1.translate(class_name, config, where)
+            class_name, config, stored = translated.class_name, translated.config, translated.stored
+        if class_name == "Lambda":
+            return {"class_name": class_name, "config": self._lambda(config, where)}
+        if self.dialect.lists_as_trainable(class_name) and config.get("trainable") is False:
+            stored = {**stored, "trainable": True}
+        new = self._plain(class_name, config, where, depth)
+        return {**new, "stored": dict(stored)} if stored else new
+
+    def _lambda(self, config: Mapping, where: str) -> dict[str, Any]:
+        if self.safe_mode and named_function(config) is None:
+            raise UnsafeContentError(
+                f"{where}: a Lambda layer holds code, which is not run from a file that might come from anyone. If "
+                "you trust the file, pass safe_mode=False."
+            )
+        return upgrade_lambda(config, self.custom, where)
+
+    def _plain(self, class_name: str, config: Mapping, where: str, depth: int) -> dict[str, Any]:
+        rule = RULES.get(class_name, Rule())
+        new = _without(copy.deepcopy(dict(config)), INPUT_KEYS | WRITTEN_BY_ALL)
+        new = upgrade_dtype(new, self.dialect)
+        new = _renamed(new, rule, where)
+        new = _dropped(new, rule, where)
+        new = {**rule.defaults, **new, **rule.pinned}
+        if self.dialect.backend == "theano":
+            theano.check_padding(new, where)
+        class_name = rule.now or class_name
+        new = self._values(new, where)
+        new = _gru(class_name, new, where) if class_name in _GRU_UPGRADES else _stock(class_name, new, rule, where)
+        for key in new.keys() & _NESTED:
+            new[key] = self._nested(new[key], f"{where}, {key}", depth)
+        if class_name == "Bidirectional" and self._repeats(new):
+            new["zero_output_for_mask"] = False
+        return {"class_name": class_name, "config": new}
+
+    def _values(self, config: Mapping, where: str) -> dict[str, Any]:
+        new = {}
+        for key, value in config.items():
+            if is_activation(key):
+                new[key] = upgrade_activation(value, self.custom, where)
+                continue
+            new[key], unknown = upgrade_training_only(key, value, self.custom)
+            if unknown is not None:
+                self.left_out.setdefault(unknown, []).append(f"{where}, {key}")
+                # Keras 3 wants an initializer; without the key it takes its default.
+                if key.endswith("_initializer"):
+                    del new[key]
+        return new
+
+    def _nested(self, value: Any, where: str, depth: int) -> Any:
+        if isinstance(value, (list, tuple)):
+            return [self.layer(item, f"{where} {index}", depth + 1) for index, item in enumerate(value)]
+        return value if value is None else self.layer(value, where, depth + 1)
+
+    def _repeats(self, config: Mapping) -> bool:
+        """Whether a Bidirectional must be told to repeat outputs at masked steps; Keras 3 would give zeros."""
+        layer = config.get("layer")
+        if not isinstance(layer, Mapping) or not layer["config"].get("return_sequences"):
+            return False
+        if self.dialect.only_fused_layers_repeat and not _is_fused(layer):
+            return False
+        return self.dialect.repeats_masked_outputs
+
+    def _container(self, kind: str, config: Any, where: str, depth: int) -> dict[str, Any]:
+        if isinstance(config, list):
+            config = {"layers": config}
+        if not isinstance(config, Mapping) or not isinstance(config.get("layers"), list):
+            raise ConfigError(f"{where}: a {kind} config must list its layers. Received: {config!r:.200}.")
+        entries = config["layers"]
+        paths = [f"{where} > {name_of(entry) or index}" for index, entry in enumerate(entries)]
+        layers = [self.layer(entry, path, depth + 1) for entry, path in zip(entries, paths, strict=True)]
+        new = {key: config[key] for key in ("name", "trainable") if config.get(key) is not None}
+        if kind == SEQUENTIAL:
+            new["layers"] = self._with_input_layer(entries, layers, config.get("build_input_shape"), where)
+        else:
+            stacks = self._stacks(entries, layers)
+            new.update(upgrade_graph(config, entries, layers, where, stacks))
+        return {"class_name": kind, "config": new}
+
+    def _stacks(self, entries: list, layers: list) -> dict[str, list[int]]:
+        """How many states each cell of a stack has, by the layer's name, where the file counts them from the last."""
+        if not self.dialect.counts_states_from_the_last_cell:
+            return {}
+        found = {}
+        for entry, layer in zip(entries, layers, strict=True):
+            cell = layer["config"].get("cell") or {}
+            if layer["class_name"] == "RNN" and cell.get("class_name") == "StackedRNNCells":
+                found[str(name_of(entry))] = [STATES.get(one["class_name"], 1) for one in cell["config"]["cells"]]
+        return found
+
+    def _with_input_layer(self, entries: list, layers: list, built_with: Any, where: str) -> list[dict]:
+        if not layers or layers[0]["class_name"] == "InputLayer":
+            return layers
+        described = input_of(entries[0], self.dialect.is_keras_1)
+        if described is None and built_with is not None:
+            described = {"batch_input_shape": built_with}
+        if described is None:
+            return layers
+        name = layers[0]["config"].get("name")
+        named = {"name": f"{name}_input", **described} if name else described
+        return [{"class_name": "InputLayer", "config": upgrade_input(named, where)}, *layers]
+
+
+def _is_fused(layer: Mapping) -> bool:
+    """Whether TensorFlow 2 had a fused implementation of a layer with these settings."""
+    config = layer["config"]
+    wanted = FUSED.get(layer["class_name"])
+    return wanted is not None and all(config.get(key, default) == value for key, (default, value) in wanted.items())
+
+
+def _without(config: Mapping, keys: Collection[str]) -> dict[str, Any]:
+    return {key: value for key, value in config.items() if key not in keys}
+
+
+def _renamed(config: dict, rule: Rule, where: str) -> dict:
+    new = {}
+    for key, value in config.items():
+        now = rule.renamed.get(key, key)
+        if now in new:
+            raise ConfigError(f"{where}: the config gives {now!r} twice, under an old and a new name.")
+        new[now] = value
+    return new
+
+
+def _dropped(config: dict, rule: Rule, where: str) -> dict:
+    for key, harmless in rule.dropped.items():
+        if key in config and isinstance(harmless, tuple) and config[key] not in harmless:
+            reason = rule.reasons.get(key, f"only {', '.join(repr(value) for value in harmless)} has")
+            raise ConfigError(f"{where}: {key}={config[key]!r} has no equivalent in Keras 3 ({reason}).")
+    return _without(config, rule.dropped)
+
+
+def _gru(class_name: str, config: Mapping, where: str) -> dict:
+    """A GRU of this package writes the legacy function by its old name."""
+    named = {key: "hard_sigmoid" if value == HARD_SIGMOID else value for key, value in config.items()}
+    try:
+        return _GRU_UPGRADES[class_name](named)
+    except ConfigError as error:
+        raise ConfigError(f"{where}: {error}") from error
+
+
+def _stock(class_name: str, config: dict, rule: Rule, where: str) -> dict:
+    if class_name == "BatchNormalization" and isinstance(config.get("axis"), list) and len(config["axis"]) == 1:
+        config = {**config, "axis": config["axis"][0]}
+    unknown = [] if rule.arguments is None else sorted(set(config) - rule.arguments - COMMON)
+    if unknown:
+        raise ConfigError(
+            f"{where}: the {class_name} config has keys that no version of Keras wrote: {unknown}. If this is a class "
+            f"of your own, pass it: custom_objects={{{class_name!r}: ...}}."
+        )
+    return config

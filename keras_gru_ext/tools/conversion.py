@@ -1,0 +1,199 @@
+"""Writes legacy models as Keras 3 files, and proves that the numbers stayed the same."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import keras
+import numpy as np
+
+from keras_gru_ext.comparison import TOLERANCE, difference_of, predict, random_inputs
+from keras_gru_ext.errors import ArgumentError, VerificationError
+from keras_gru_ext.files import replacing
+from keras_gru_ext.legacy.loader import load_model
+from keras_gru_ext.tools.backends import BackendResult, check_backends, compare_backends
+from keras_gru_ext.tools.references import verify
+from keras_gru_ext.tools.stock import to_stock
+
+# Saved and loaded on the same backend: the same program on the same numbers.
+_REREAD_TOLERANCE = 1e-6
+
+
+# Scaled weights round at other places, so a stock model agrees up to rounding only.
+_STOCK_TOLERANCE = 1e-5
+
+_FORMATS = (".weights.h5", ".keras", ".h5")
+
+
+@dataclass(frozen=True)
+class Conversion:
+    """What a conversion made.
+
+    Attributes:
+        model: The model, as read again from the new file.
+        difference: The largest difference from the reference, or `None` if there was none to compare with.
+        backends: What each of the backends asked for computed.
+    """
+
+    model: keras.Model
+    difference: float | None
+    backends: tuple[BackendResult, ...] = ()
+
+
+def convert(
+    source: str | os.PathLike,
+    target: str | os.PathLike,
+    weights: str | os.PathLike | None = None,
+    outputs: Sequence[str] | None = None,
+    custom_objects: Mapping[str, Any] | None = None,
+    safe_mode: bool = True,
+    force: bool = False,
+    against: str | os.PathLike | None = None,
+    tolerance: float = TOLERANCE,
+    stock: bool = False,
+    backends: Sequence[str] = (),
+) -> Conversion:
+    """Converts a legacy model into a file of Keras 3.
+
+    The file is written under another name beside the target, read again, compared with the model (weights, and
+    predictions on random input), and only then renamed; when anything fails, nothing is left behind.
+
+    Args:
+        source: As `path` of `load_model`.
+        target: The file to write: `.keras`, `.h5` (a whole model) or `.weights.h5` (weights only).
+        weights: As for `load_model`.
+        outputs: As for `load_model`.
+        custom_objects: As for `load_model`.
+        safe_mode: As for `load_model`.
+        force: Whether to replace a target that exists.
+        against: A reference as for `verify`, with which the new file is compared, too.
+        tolerance: As for `verify`.
+        stock: Whether to write stock Keras 3 layers only, so that nobody needs this package to load the file; see
+            `keras_gru_ext.tools.stock.to_stock`.
+        backends: Names of backends ("tensorflow", "jax", "torch") that each load the new file in a process of its own,
+            and must predict the same.
+
+    Returns:
+        The model as read again, how far it is from the reference, and what the backends computed.
+
+    Raises:
+        ArgumentError: if the target exists and `force` is not given, or has another suffix.
+        VerificationError: if what was written is not what was loaded, or differs from the reference.
+        FileFormatError, ConfigError, WeightsError, UnsafeContentError: As for `load_model`; `ConfigError` also if
+            `stock` is given and a layer has no stock equivalent.
+
+    Source: `convert_file` of safetensors, for reading again what was written.
+    """
+    target = os.fspath(target)
+    suffix = checked_suffix(target, force)
+    _check_comparison(backends, custom_objects)
+    loading: dict[str, Any] = {"weights": weights, "outputs": outputs, "safe_mode": safe_mode}
+    model = load_model(source, custom_objects=custom_objects, compile=False, **loading)
+    with replacing(target) as temporary, keras.saving.custom_object_scope(dict(custom_objects or {})):
+        again, inputs = _written(model, temporary, target, suffix, stock, safe_mode)
+        difference = None if against is None else verify(again, against, tolerance)
+        results: list[BackendResult] = []
+        if backends:
+            recipe = {"name": target, **_recipe(source, temporary, suffix, stock, loading)}
+            results = compare_backends(recipe, inputs, predict(again, inputs), backends, tolerance)
+    return Conversion(again, difference, tuple(results))
+
+
+def checked_suffix(target: str, force: bool) -> str:
+    """Returns which of the formats a target is to have, or raises `ArgumentError` if it must not be written."""
+    suffix = next((suffix for suffix in _FORMATS if target.endswith(suffix)), None)
+    if suffix is None:
+        raise ArgumentError(f"{target}: the new file's name must end in '.keras', '.h5' or '.weights.h5'.")
+    if os.path.lexists(target) and not force:
+        raise ArgumentError(f"{target} exists. It is not replaced unless you ask for it: force=True, or --force.")
+    return suffix
+
+
+def _check_comparison(backends: Sequence[str], custom_objects: Mapping[str, Any] | None) -> None:
+    if backends:
+        check_backends(backends)
+    if backends and custom_objects:
+        raise ArgumentError(
+            "backends= cannot be combined with custom_objects=: the processes that compare do not have your objects."
+        )
+
+
+def _written(
+    model: keras.Model, temporary: str, target: str, suffix: str, stock: bool, safe_mode: bool
+) -> tuple[keras.Model, list[np.ndarray]]:
+    """Writes the model, reads it again, and compares; returns what was read, and random input for it."""
+    inputs = random_inputs(model)
+    made = to_stock(model) if stock else model
+    if stock:
+        _check_predictions(model, made, inputs, f"{target}: with stock layers", _STOCK_TOLERANCE)
+    _save(made, temporary, suffix)
+    again = _read_again(made, temporary, target, suffix, safe_mode)
+    _check_weights(made, again, target)
+    _check_predictions(made, again, inputs, f"{target}: read again", _REREAD_TOLERANCE)
+    return again, inputs
+
+
+def _save(model: keras.Model, path: str, suffix: str) -> None:
+    if suffix == ".weights.h5":
+        model.save_weights(path)
+    else:
+        with _quietly():
+            model.save(path)
+
+
+def _read_again(model: keras.Model, path: str, target: str, suffix: str, safe_mode: bool) -> keras.Model:
+    try:
+        if suffix != ".weights.h5":
+            return keras.saving.load_model(path, compile=False, safe_mode=safe_mode)
+        again = keras.saving.deserialize_keras_object(keras.saving.serialize_keras_object(model), safe_mode=safe_mode)
+        again.load_weights(path)
+    except (TypeError, ValueError, KeyError, AttributeError) as error:
+        raise VerificationError(
+            f"{target}: Keras {keras.__version__} cannot read back what it wrote in this format: {error}. "
+            "A '.keras' file can hold every model."
+        ) from error
+    return again
+
+
+@contextmanager
+def _quietly() -> Iterator[None]:
+    """Without Keras' advice against HDF5: the caller chose it."""
+    logger = logging.getLogger("absl")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
+
+
+def _recipe(
+    source: str | os.PathLike, written: str, suffix: str, stock: bool, loading: Mapping[str, Any]
+) -> dict[str, Any]:
+    if suffix != ".weights.h5":
+        safe = {"safe_mode": loading["safe_mode"]}
+        return {"path": written, "loading": safe, "weights": None, "stock": False}
+    plain = {**loading, "weights": loading["weights"] and os.fspath(loading["weights"])}
+    return {"path": os.fspath(source), "loading": plain, "weights": written, "stock": stock}
+
+
+def _check_weights(model: keras.Model, again: keras.Model, target: str) -> None:
+    before, after = model.get_weights(), again.get_weights()
+    if len(before) != len(after):
+        raise VerificationError(f"{target}: holds {len(after)} arrays after writing, expected {len(before)}.")
+    for index, (old, new) in enumerate(zip(before, after, strict=True)):
+        difference_of(np.asarray(new), np.asarray(old), f"weight {index}", target, 0.0)
+
+
+def _check_predictions(
+    model: keras.Model, other: keras.Model, inputs: Sequence[np.ndarray], where: str, tolerance: float
+) -> None:
+    pairs = zip(predict(model, inputs), predict(other, inputs), strict=True)
+    for index, (old, new) in enumerate(pairs):
+        scale = max(1.0, float(np.abs(np.nan_to_num(old)).max(initial=0.0)))
+        difference_of(new, old, f"output {index} on random input", where, tolerance * scale)

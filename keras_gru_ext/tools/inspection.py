@@ -1,0 +1,222 @@
+"""Says what a legacy file holds, and what Keras 3 alone would do with it: by trying."""
+
+from __future__ import annotations
+
+import copy
+import json
+import os
+import re
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import keras
+import numpy as np
+
+from keras_gru_ext.comparison import predict, random_inputs
+from keras_gru_ext.errors import KerasGruExtError
+from keras_gru_ext.legacy.build.live import Place, places
+from keras_gru_ext.legacy.loader import assemble
+from keras_gru_ext.legacy.record import LegacyModel
+from keras_gru_ext.legacy.sources.containers import read
+from keras_gru_ext.legacy.upgrade.layer_rules import CONTAINERS
+from keras_gru_ext.legacy.upgrade.model import upgrade_model
+from keras_gru_ext.legacy.upgrade.topology import name_of, opened
+from keras_gru_ext.tools.summary import activation_name, summarize
+
+_GRU_CLASSES = ("GRU", "GRUCell", "CuDNNGRU")
+_BATCH, _TIME = 3, 8
+# Two right float32 computations of such a small sum differ by less.
+_SAME = 1e-5
+_LONGEST_REASON = 300
+# Layers whose code need not be read to list them.
+_DESCRIBED_AS_THEY_ARE = ("Lambda",)
+
+
+def inspect(
+    path: str | os.PathLike, weights: str | os.PathLike | None = None, safe_mode: bool = True
+) -> dict[str, Any]:
+    """Describes a legacy model file.
+
+    Args:
+        path: As for `load_model`.
+        weights: As for `load_model`.
+        safe_mode: As for `load_model`.
+
+    Returns:
+        Plain JSON values: `file`, `producer`, `version`, `backend`, `class`, `parameters`; `layers`, each with `path`,
+        `class`, `shape` (of its output, where known), `parameters` and `notes`; `grus`, each with `path`, `class`,
+        `units`, `convention`, `activation`, `recurrent_activation` and `stock`; `stock`, what Keras 3 alone does
+        with the whole file; and `problem`, why this package cannot load it, or `None`. Each `stock` has an `outcome`
+        ("fails", "differs", "same" or "unknown"), an `error` and a `difference`.
+
+    Raises:
+        FileFormatError, ConfigError, UnsafeContentError: As for `load_model`, if the file cannot even be read.
+    """
+    record = read(path, weights)
+    config = upgrade_model(record.config, record.dialect, _DESCRIBED_AS_THEY_ARE)
+    with warnings.catch_warnings():
+        # What loading warns of is for those who load.
+        warnings.simplefilter("ignore")
+        model, problem = _assembled(record, safe_mode)
+        upgraded = dict(_grus(config))
+        grus = [_described(names, entry, upgraded[names], _live(model)) for names, entry in _grus(record.config)]
+        stock = _stock_outcome(record, model)
+    shapes = {} if model is None else dict(_shapes(model, ()))
+    sizes = _sizes(record, model)
+    return {
+        "file": os.fspath(path),
+        "producer": record.dialect.library,
+        "version": record.dialect.text,
+        "backend": record.dialect.backend,
+        "class": config["class_name"],
+        "parameters": sum(sizes.values()),
+        "layers": [
+            {
+                "path": list(row.path),
+                "class": row.class_name,
+                "shape": shapes.get(row.path) or (row.shape and [row.shape]),
+                "parameters": None if row.path[1:] else sizes.get(row.path[0], 0),
+                "notes": row.notes,
+            }
+            for row in summarize(config)
+        ],
+        "grus": grus,
+        "stock": stock,
+        "problem": problem,
+    }
+
+
+def _live(model: keras.Model | None) -> dict[tuple[str, ...], Place]:
+    return {} if model is None else {place.names: place for place in places(model)}
+
+
+def _sizes(record: LegacyModel, model: keras.Model | None) -> dict[str, int]:
+    """How many numbers each top-level layer has: in the file, or, where it does not tell, in the model."""
+    if record.objects is None:
+        return {group.layer: sum(int(array.size) for array in group.arrays) for group in record.weights}
+    return {} if model is None else {layer.name: layer.count_params() for layer in model.layers}
+
+
+def _assembled(record: LegacyModel, safe_mode: bool) -> tuple[keras.Model | None, str | None]:
+    try:
+        return assemble(record, None, {}, compile=False, safe_mode=safe_mode), None
+    except KerasGruExtError as error:
+        return None, str(error)
+
+
+def _shapes(model: keras.Model, around: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], list]]:
+    for layer in model.layers:
+        try:
+            tensors = keras.tree.flatten(layer.output)
+        except (AttributeError, ValueError):
+            # A layer that is called more than once has no single output.
+            tensors = []
+        if tensors:
+            yield (*around, layer.name), [list(tensor.shape) for tensor in tensors]
+        if isinstance(layer, keras.Model):
+            yield from _shapes(layer, (*around, layer.name))
+
+
+def _grus(entry: Any, around: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Mapping]]:
+    """Yields every GRU of a legacy config, under the names that `places` gives it."""
+    class_name, config = opened(entry, "the model")
+    if class_name in CONTAINERS:
+        inner = config if isinstance(config, list) else config["layers"]
+        for index, one in enumerate(inner):
+            yield from _grus(one, (*around, name_of(one) or str(index)))
+    elif class_name in _GRU_CLASSES:
+        yield around, entry
+    elif isinstance(config, Mapping):
+        for step, one in _inside(class_name, config):
+            yield from _grus(one, (*around, *step))
+
+
+def _inside(class_name: str, config: Mapping) -> Iterator[tuple[tuple[str, ...], Mapping]]:
+    if isinstance(config.get("layer"), Mapping):
+        yield ("forward_layer" if class_name == "Bidirectional" else "layer",), config["layer"]
+    if isinstance(config.get("backward_layer"), Mapping):
+        yield ("backward_layer",), config["backward_layer"]
+    cell = config.get("cell")
+    if isinstance(cell, Mapping) and cell.get("class_name") != "StackedRNNCells":
+        yield ("cell",), cell
+    elif isinstance(cell, Mapping):
+        yield from _inside("StackedRNNCells", cell["config"])
+    for index, one in enumerate(config.get("cells") or ()):
+        yield (f"cells {index}",), one
+
+
+def _described(
+    names: tuple[str, ...], entry: Mapping, upgraded: Mapping, live: Mapping[tuple[str, ...], Place]
+) -> dict[str, Any]:
+    found = {"path": list(names), "class": entry["class_name"]}
+    config = upgraded["config"]
+    place = live.get(names)
+    return {
+        **found,
+        "units": config["units"],
+        "convention": "reset after the product" if config["reset_after"] else "reset before the product",
+        "activation": activation_name(config.get("activation")),
+        "recurrent_activation": activation_name(config["recurrent_activation"]),
+        "stock": _stock_layer_outcome(entry, None if place is None else place.layer),
+    }
+
+
+def _outcome(outcome: str, error: BaseException | str | None = None, difference: float | None = None) -> dict:
+    if isinstance(error, BaseException):
+        # The first sentence says what is wrong; what follows is advice and whole configs.
+        sentence = re.split(r"\n|(?<=[a-z'`)}])\. ", str(error).strip())[0]
+        error = f"{type(error).__name__}: {sentence[:_LONGEST_REASON]}"
+    return {"outcome": outcome, "error": error, "difference": difference}
+
+
+def _compared(got: Sequence[np.ndarray], wanted: Sequence[np.ndarray]) -> dict:
+    if [array.shape for array in got] != [array.shape for array in wanted]:
+        shapes = [list(array.shape) for array in got], [list(array.shape) for array in wanted]
+        return _outcome("fails", "the outputs have the shapes {} instead of {}".format(*shapes))
+    difference = max((float(np.abs(a - b).max(initial=0.0)) for a, b in zip(got, wanted, strict=True)), default=0.0)
+    return _outcome("same" if difference <= _SAME else "differs", difference=difference)
+
+
+def _stock_layer_outcome(entry: Mapping, layer: keras.Layer | None) -> dict:
+    """Gives the layer's config, as it is in the file, and its arrays to the stock class of that name."""
+    try:
+        stock_class = getattr(keras.layers, entry["class_name"])
+        stock = _runnable(stock_class.from_config(copy.deepcopy(dict(entry["config"]))))
+        if layer is None:
+            return _outcome("unknown", "it takes the config; whether the numbers are right needs the weights")
+        own = _runnable(type(layer).from_config(layer.get_config()))
+        x = np.random.default_rng(0).normal(size=(_BATCH, _TIME, layer.get_weights()[0].shape[0])).astype("float32")
+        wanted, got = _run(own, layer.get_weights(), x), _run(stock, layer.get_weights(), x)
+    except Exception as error:
+        # Whatever Keras raises here is the answer.
+        return _outcome("fails", error)
+    return _compared([got], [wanted])
+
+
+def _runnable(layer: keras.Layer) -> keras.Layer:
+    if isinstance(layer, keras.layers.RNN):
+        layer.stateful = False
+        return layer
+    return keras.layers.RNN(layer)
+
+
+def _run(layer: keras.Layer, arrays: list[np.ndarray], x: np.ndarray) -> np.ndarray:
+    layer.build(x.shape)
+    layer.set_weights(arrays)
+    return keras.ops.convert_to_numpy(keras.tree.flatten(layer(x))[0])
+
+
+def _stock_outcome(record: LegacyModel, model: keras.Model | None) -> dict:
+    try:
+        if record.path.endswith((".json", ".yaml", ".yml")):
+            stock = keras.models.model_from_json(json.dumps(record.config))
+        else:
+            stock = keras.saving.load_model(record.path, compile=False)
+        if model is None:
+            return _outcome("unknown", "it loads the file, and there is nothing to compare with")
+        inputs = random_inputs(model)
+        return _compared(predict(stock, inputs), predict(model, inputs))
+    except Exception as error:
+        # Whatever Keras raises here is the answer.
+        return _outcome("fails", error)

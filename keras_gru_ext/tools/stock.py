@@ -1,0 +1,234 @@
+"""Turns a model of this package's layers into one of stock Keras 3 layers that computes the same numbers.
+
+The legacy hard sigmoid at x is Keras 3's hard sigmoid at 1.2 x. So where a layer applies it to a sum of products, the
+columns of the kernels and the biases that make up that sum are multiplied by 1.2, and Keras 3's function takes its
+place. Where it is applied to anything else, a `Rescaling` before it does the same, or there is no stock equivalent.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any
+
+import keras
+import numpy as np
+
+from keras_gru_ext.activations import legacy_hard_sigmoid
+from keras_gru_ext.errors import ConfigError
+from keras_gru_ext.legacy.build.live import Place, places
+from keras_gru_ext.legacy.upgrade.layer_rules import GATES
+
+FACTOR = 1.2
+
+_PACKAGE = "keras_gru_ext"
+_LEGACY_FUNCTION = f"{_PACKAGE}>legacy_hard_sigmoid"
+
+
+@dataclass(frozen=True)
+class _Scaling:
+    """What to multiply where a class uses the legacy function.
+
+    Attributes:
+        gates: For each argument that may be the function, the blocks of the last axis that it is applied to.
+        blocks: How many blocks the last axis has.
+        arrays: The arrays that make up the sums.
+    """
+
+    gates: Mapping[str, tuple[int, ...]]
+    blocks: int = 1
+    arrays: frozenset[str] = frozenset({"kernel", "recurrent_kernel", "bias"})
+
+
+_GRU = _Scaling({"recurrent_activation": (0, 1), "activation": (2,)}, blocks=GATES["GRU"])
+# The activation of an LSTM is applied to its state, too, and that is no sum of products.
+_LSTM = _Scaling({"recurrent_activation": (0, 1, 3)}, blocks=GATES["LSTM"])
+_WHOLE = _Scaling({"activation": (0,)})
+_SEPARABLE = _Scaling({"activation": (0,)}, arrays=frozenset({"pointwise_kernel", "bias"}))
+
+_SCALINGS: Mapping[str, _Scaling] = MappingProxyType(
+    {
+        "GRU": _GRU,
+        "GRUCell": _GRU,
+        "LSTM": _LSTM,
+        "LSTMCell": _LSTM,
+        "SimpleRNN": _WHOLE,
+        "SimpleRNNCell": _WHOLE,
+        "Dense": _WHOLE,
+        "Conv1D": _WHOLE,
+        "Conv2D": _WHOLE,
+        "Conv3D": _WHOLE,
+        "Conv1DTranspose": _WHOLE,
+        "Conv2DTranspose": _WHOLE,
+        "Conv3DTranspose": _WHOLE,
+        "SeparableConv1D": _SEPARABLE,
+        "SeparableConv2D": _SEPARABLE,
+    }
+)
+
+# Arguments that the stock class lacks -> the values at which leaving them out changes nothing that is computed.
+_NOT_STOCK: Mapping[str, tuple] = MappingProxyType(
+    {"implementation": (0, 1, 2), "time_major": (False,), "use_cudnn": ("auto", True, False)}
+)
+_SHAPE_KEYS = ("batch_input_shape", "fused")
+
+
+def to_stock(model: keras.Model) -> keras.Model:
+    """Makes a model of stock Keras 3 layers with the same outputs.
+
+    Training it further is not the same as training the original: regularizers, constraints and the steps of the
+    optimizer act on scaled weights, and the stock GRU draws its dropout masks by its own rule.
+
+    Args:
+        model: A model whose layers are this package's or Keras' own. It is not changed.
+
+    Returns:
+        A new model.
+
+    Raises:
+        ConfigError: if a layer computes what no stock layer computes; the message names it.
+    """
+    config = keras.saving.serialize_keras_object(model)
+    masked = any(_makes_masks(place.layer) for place in places(model))
+    stock = keras.saving.deserialize_keras_object(_Rewriting(masked).entry(config, ()))
+    _set_scaled_weights(model, stock)
+    return stock
+
+
+def _makes_masks(layer: keras.Layer) -> bool:
+    return isinstance(layer, keras.layers.Masking) or bool(getattr(layer, "mask_zero", False))
+
+
+def _set_scaled_weights(model: keras.Model, stock: keras.Model) -> None:
+    new = {place.names: place for place in places(stock)}
+    for place in places(model):
+        if place.layer.weights:
+            new[place.names].layer.set_weights(_scaled(place))
+
+
+def _scaled(place: Place) -> list[np.ndarray]:
+    layer = place.layer
+    scaling = next((_SCALINGS[kind.__name__] for kind in type(layer).__mro__ if kind.__name__ in _SCALINGS), None)
+    arrays = layer.get_weights()
+    if scaling is None:
+        return arrays
+    used = [block for name, blocks in scaling.gates.items() for block in blocks if _is_legacy(layer, name)]
+    names = [variable.name for variable in layer.weights]
+    return [
+        scale_blocks(array, scaling.blocks, used) if name in scaling.arrays else array
+        for name, array in zip(names, arrays, strict=True)
+    ]
+
+
+def _is_legacy(layer: keras.Layer, argument: str) -> bool:
+    return getattr(layer, argument, None) is legacy_hard_sigmoid
+
+
+def scale_blocks(array: np.ndarray, blocks: int, used: list[int]) -> np.ndarray:
+    """Multiplies some blocks of the last axis by 1.2.
+
+    Args:
+        array: A kernel or a bias.
+        blocks: How many equal blocks the last axis has.
+        used: The numbers of the blocks to multiply.
+
+    Returns:
+        A new array of the same shape and dtype.
+    """
+    factors = np.ones(blocks)
+    factors[used] = FACTOR
+    return (array * np.repeat(factors, array.shape[-1] // blocks)).astype(array.dtype)
+
+
+class _Rewriting:
+    """Rewrites a serialized Keras 3 model so that it names nothing of this package."""
+
+    def __init__(self, masked: bool):
+        self._masked = masked
+
+    def entry(self, entry: Mapping, around: tuple[str, ...]) -> dict[str, Any]:
+        """Rewrites one serialized layer."""
+        config = dict(entry["config"])
+        name = str(entry.get("name") or config.get("name") or entry["class_name"])
+        where = (*around, name)
+        own = entry.get("registered_name") or ""
+        new = copy.deepcopy(dict(entry))
+        if own.startswith(f"{_PACKAGE}>"):
+            config = self._own(own.removeprefix(f"{_PACKAGE}>"), config, where)
+            new.update(module="keras.layers", registered_name=None)
+            for call in new.get("inbound_nodes", ()):
+                # Keras 3.9 records arguments that were not given, too; stock layers do not have this one.
+                if call["kwargs"].get("sequences_mask", 0) is None:
+                    del call["kwargs"]["sequences_mask"]
+        for argument in _SCALINGS[new["class_name"]].gates if new["class_name"] in _SCALINGS else ():
+            if _is_legacy_config(config.get(argument)):
+                config[argument] = "hard_sigmoid"
+        if new["class_name"] == "Activation" and _is_legacy_config(config.get("activation")):
+            return {**new, **_rescaled_activation(config)}
+        new["config"] = {key: self._value(value, where) for key, value in config.items()}
+        _refuse_what_is_left(new, where)
+        return new
+
+    def _value(self, value: Any, where: tuple[str, ...]) -> Any:
+        """Rewrites the layers within a value of a config."""
+        if isinstance(value, list):
+            return [self._value(item, where) for item in value]
+        if isinstance(value, Mapping) and isinstance(value.get("config"), Mapping) and "class_name" in value:
+            return self.entry(value, where)
+        return value
+
+    def _own(self, class_name: str, config: dict, where: tuple[str, ...]) -> dict[str, Any]:
+        if class_name == "Bidirectional":
+            self._check_bidirectional(config, where)
+            return _without(config, ["zero_output_for_mask"])
+        if class_name not in ("GRU", "GRUCell"):
+            raise ConfigError(f"{_line(where)}: {class_name} has no stock equivalent. Convert without --stock.")
+        for key, harmless in _NOT_STOCK.items():
+            if config.get(key, harmless[0]) not in harmless:
+                raise ConfigError(
+                    f"{_line(where)}: {key}={config[key]!r} has no stock equivalent: keras.layers.{class_name} knows "
+                    f"no {key}. Convert without --stock."
+                )
+        return _without(config, [*_NOT_STOCK, *_SHAPE_KEYS])
+
+    def _check_bidirectional(self, config: Mapping, where: tuple[str, ...]) -> None:
+        inner = config["layer"]["config"]
+        if self._masked and inner.get("return_sequences") and not config.get("zero_output_for_mask"):
+            raise ConfigError(
+                f"{_line(where)}: repeating the previous output at masked steps has no stock equivalent: "
+                "keras.layers.Bidirectional always gives zeros there. Convert without --stock."
+            )
+
+
+def _is_legacy_config(value: Any) -> bool:
+    return isinstance(value, Mapping) and value.get("config") == _LEGACY_FUNCTION
+
+
+def _rescaled_activation(config: Mapping) -> dict[str, Any]:
+    """Two stock layers in the place of `Activation(legacy_hard_sigmoid)`, under the same name."""
+    common = {key: config[key] for key in ("name", "trainable", "dtype") if key in config}
+    stock = keras.Sequential(
+        [keras.layers.Rescaling(FACTOR), keras.layers.Activation("hard_sigmoid")], name=config.get("name")
+    )
+    made = keras.saving.serialize_keras_object(stock)
+    made["config"].update(common)
+    return {key: made[key] for key in ("module", "class_name", "config", "registered_name")} | {"build_config": None}
+
+
+def _refuse_what_is_left(entry: Mapping, where: tuple[str, ...]) -> None:
+    if _PACKAGE in json.dumps(entry, default=str):
+        raise ConfigError(
+            f"{_line(where)}: {entry['class_name']} applies the legacy hard_sigmoid to something that no weight "
+            "scales, so it has no stock equivalent. Convert without --stock."
+        )
+
+
+def _without(config: Mapping, keys: list[str]) -> dict[str, Any]:
+    return {key: value for key, value in config.items() if key not in keys}
+
+
+def _line(where: tuple[str, ...]) -> str:
+    return " > ".join(where)

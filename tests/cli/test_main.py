@@ -1,0 +1,161 @@
+"""The command line: what it prints, where, and with which exit code."""
+
+import json
+import shutil
+import subprocess
+import sys
+
+import keras
+import pytest
+
+from keras_gru_ext.cli import main as cli
+from tests.legacy.test_fixtures import named
+
+FIXTURE = named("keras-2.2.4-tensorflow", "bidirectional_masked_sequences")
+REFERENCE = FIXTURE.model.replace(".h5", ".npz")
+
+
+@pytest.fixture
+def run(capsys):
+    def call(*arguments):
+        code = cli.main([str(argument) for argument in arguments])
+        printed = capsys.readouterr()
+        return code, printed.out, printed.err
+
+    return call
+
+
+def test_convert_says_what_it_found_and_that_the_numbers_agree(run, tmp_path):
+    target = tmp_path / "new.keras"
+    code, out, err = run("convert", FIXTURE.model, target, "--against", REFERENCE)
+    assert (code, err) == (0, "")
+    assert "a Sequential model, written by keras 2.2.4 on tensorflow" in out
+    assert "hard_sigmoid (0.2 x + 0.5)" in out
+    assert "repeats outputs at masked steps" in out
+    assert f"{target}: written, read again: same weights, same predictions" in out
+    assert f"the predictions agree with {REFERENCE} within " in out
+
+
+def test_convert_does_not_replace(run, tmp_path):
+    target = tmp_path / "new.keras"
+    target.write_text("precious")
+    code, _, err = run("convert", FIXTURE.model, target)
+    assert code == cli.FAILED
+    assert err.startswith(f"error: {target} exists.")
+    assert target.read_text() == "precious"
+    assert run("convert", FIXTURE.model, target, "--force")[0] == cli.DONE
+
+
+def test_convert_part_of_a_model(run, tmp_path):
+    code, out, _ = run("convert", FIXTURE.model, tmp_path / "new.keras", "--outputs", "embedding_1")
+    assert code == cli.DONE
+    assert "same predictions" in out
+
+
+def test_into_a_folder_that_does_not_exist(run, tmp_path):
+    code, _, err = run("convert", FIXTURE.model, tmp_path / "none" / "new.keras")
+    assert code == cli.FAILED
+    assert err.startswith("error: ")
+
+
+def test_verify(run):
+    code, out, err = run("verify", FIXTURE.model, "--against", REFERENCE)
+    assert (code, err) == (0, "")
+    assert "the predictions agree" in out
+
+
+def test_verify_says_when_numbers_differ(run):
+    other = named("tf.keras-2.4.4", "bidirectional_masked_sequences").model
+    code, out, err = run("verify", other, "--against", REFERENCE)
+    assert (code, out) == (cli.NUMBERS_DIFFER, "")
+    assert err.startswith(f"error: {REFERENCE}: output 0 differs by ")
+
+
+def test_inspect_lists_the_layers(run):
+    code, out, _ = run("inspect", named("keras-2.2.4-tensorflow", "nested_and_frozen").model)
+    assert code == cli.DONE
+    for text in ("    gru_2", "frozen", "BatchNormalization", "227", "reset before the product", "inner > gru_1"):
+        assert text in out
+
+
+def test_inspect_as_json(run):
+    code, out, _ = run("inspect", FIXTURE.model, "--json")
+    found = json.loads(out)
+    assert code == cli.DONE
+    assert (found["producer"], found["version"], found["backend"]) == ("keras", "2.2.4", "tensorflow")
+    assert [row["class"] for row in found["layers"]] == ["InputLayer", "Embedding", "Bidirectional", "GRU"]
+    assert found["layers"][2]["parameters"] == 2 * 15 * (4 + 5 + 1)
+
+
+def test_inspect_says_what_keras_3_alone_would_do(run):
+    code, out, _ = run("inspect", FIXTURE.model)
+    assert code == cli.DONE
+    assert "silently computes something else: off by 0." in out
+    assert "Keras 3 alone: fails: TypeError: Could not locate class 'GRU'" in out
+    assert "?x7x10" in out
+
+
+def test_convert_many(run, tmp_path):
+    source, target = tmp_path / "old", tmp_path / "new"
+    (source / "deeper").mkdir(parents=True)
+    shutil.copy(named("keras-2.2.4-tensorflow", "single").model, source / "deeper" / "good.h5")
+    shutil.copy(FIXTURE.model, source / "repeats.h5")
+    (source / "bad.h5").write_bytes(b"none")
+    (source / "notes.txt").write_text("not a model")
+    code, out, err = run("convert", source, target, "--stock")
+    assert (code, err) == (cli.FAILED, "")
+    assert sorted(path.relative_to(target).as_posix() for path in target.rglob("*.*")) == ["deeper/good.keras"]
+    assert "1 of 3 converted" in out
+    assert "not a readable HDF5 file" in out
+    assert "no stock equivalent" in out
+    assert run("convert", source / "*.h5", target, "--to", ".weights.h5")[0] == cli.FAILED
+    assert (target / "repeats.weights.h5").exists()
+    assert run("convert", source / "deeper", target / "again")[0] == cli.DONE
+
+
+def test_the_exit_code_of_many_tells_of_numbers(run, tmp_path):
+    other = named("keras-2.2.4-tensorflow", "bidirectional_masked_sequences").model
+    shutil.copy(other, tmp_path / "one.h5")
+    wrong = named("tf.keras-2.4.4", "bidirectional_masked_sequences").model.replace(".h5", ".npz")
+    assert run("convert", tmp_path / "*.h5", tmp_path / "new", "--against", wrong)[0] == cli.NUMBERS_DIFFER
+    assert not (tmp_path / "new" / "one.keras").exists()
+
+
+def test_several_files_need_a_folder(run, tmp_path):
+    code, _, err = run("convert", FIXTURE.model, FIXTURE.model, tmp_path / "new.keras")
+    assert (code, "Give a folder" in err) == (cli.USAGE, True)
+    code, _, err = run("convert", FIXTURE.model, FIXTURE.model, tmp_path)
+    assert (code, "would be written to" in err) == (cli.USAGE, True)
+    assert run("convert", tmp_path, tmp_path / "new")[0] == cli.USAGE
+
+
+@pytest.mark.skipif(keras.backend.backend() == "numpy", reason="NumPy is none of the backends to compare")
+def test_convert_compares_backends(run, tmp_path):
+    backend = keras.backend.backend()
+    code, out, _ = run("convert", FIXTURE.model, tmp_path / "new.keras", "--backends", backend)
+    assert code == cli.DONE
+    assert "largest difference" in out
+    assert out.splitlines()[-2].split()[0] == backend
+
+
+def test_a_bad_file_is_one_line_and_debug_says_more(run, tmp_path):
+    path = tmp_path / "bad.h5"
+    path.write_text("not a model")
+    code, out, err = run("inspect", path)
+    assert (code, out, err.count("\n")) == (cli.FAILED, "", 1)
+    assert err.startswith(f"error: {path}: not a readable HDF5 file")
+    assert "Traceback" in run("inspect", path, "--debug")[2]
+
+
+@pytest.mark.parametrize("arguments", [[], ["convert"], ["convert", "a.h5"], ["verify", "a.h5"], ["destroy"]])
+def test_wrong_usage(arguments):
+    with pytest.raises(SystemExit) as left:
+        cli.main(arguments)
+    assert left.value.code == 2
+
+
+def test_as_a_module():
+    done = subprocess.run(
+        [sys.executable, "-m", "keras_gru_ext", "--help"], capture_output=True, text=True, check=True, timeout=120
+    )
+    assert "exit codes:" in done.stdout

@@ -1,0 +1,139 @@
+"""Models of stock layers only: the same numbers, nothing of this package, or an error that names the layer."""
+
+import keras
+import numpy as np
+import pytest
+
+import keras_gru_ext
+from keras_gru_ext.activations import legacy_hard_sigmoid
+from keras_gru_ext.comparison import predict, random_inputs
+from keras_gru_ext.errors import ConfigError
+from keras_gru_ext.layers.bidirectional import Bidirectional
+from keras_gru_ext.tools.stock import scale_blocks, to_stock
+
+BATCH, TIME, FEATURES, UNITS = 3, 6, 4, 5
+
+
+def random_weights(model, seed=0):
+    """Wide enough to reach both ends of hard_sigmoid."""
+    random = np.random.default_rng(seed)
+    model.set_weights([0.7 * random.standard_normal(array.shape) for array in model.get_weights()])
+    return model
+
+
+def sequential(*layers, shape=(TIME, FEATURES)):
+    return random_weights(keras.Sequential([keras.Input(shape), *layers]))
+
+
+def error(model, other):
+    inputs = random_inputs(model)
+    return max(np.abs(a - b).max() for a, b in zip(predict(model, inputs), predict(other, inputs), strict=True))
+
+
+def check(model):
+    stock = to_stock(model)
+    assert "keras_gru_ext" not in stock.to_json()
+    assert error(model, stock) <= 1e-6
+    return stock
+
+
+@pytest.mark.parametrize("use_bias", [True, False])
+@pytest.mark.parametrize("reset_after", [True, False])
+@pytest.mark.parametrize("activation", ["tanh", "hard_sigmoid"])
+@pytest.mark.parametrize("gates", ["hard_sigmoid", "sigmoid", keras.activations.hard_sigmoid])
+def test_gru(gates, activation, reset_after, use_bias):
+    options = {"reset_after": reset_after, "use_bias": use_bias, "return_sequences": True}
+    model = sequential(keras_gru_ext.GRU(UNITS, activation, gates, **options), keras.layers.GRU(2))
+    stock = check(model)
+    assert [type(layer) for layer in stock.layers] == [keras.layers.GRU] * 2
+    if gates == "hard_sigmoid" or activation == "hard_sigmoid":
+        stock.layers[0].set_weights(model.layers[0].get_weights())
+        assert error(model, stock) > 1e-3
+
+
+HS = legacy_hard_sigmoid
+LAYERS = {
+    "lstm": lambda: keras.layers.LSTM(UNITS, recurrent_activation=HS),
+    "simple": lambda: keras.layers.SimpleRNN(UNITS, activation=HS),
+    "dense": lambda: keras.layers.Dense(UNITS, activation=HS),
+    "conv": lambda: keras.layers.Conv1D(UNITS, 3, activation=HS),
+    "transposed": lambda: keras.layers.Conv1DTranspose(UNITS, 3, activation=HS),
+    "separable": lambda: keras.layers.SeparableConv1D(UNITS, 3, activation=HS),
+    "activation": lambda: keras.layers.Activation(HS),
+    "distributed": lambda: keras.layers.TimeDistributed(keras.layers.Dense(2, activation=HS)),
+    "distributed activation": lambda: keras.layers.TimeDistributed(keras.layers.Activation(HS)),
+    "cells": lambda: keras.layers.RNN(
+        [
+            keras_gru_ext.GRUCell(3, recurrent_activation="hard_sigmoid"),
+            keras.layers.LSTMCell(2, recurrent_activation=HS),
+        ]
+    ),
+    "both": lambda: keras.layers.Bidirectional(keras_gru_ext.GRU(3, return_sequences=True), merge_mode="sum"),
+    "own both": lambda: Bidirectional(keras_gru_ext.GRU(3, return_sequences=True)),
+    "nested": lambda: keras.Sequential([keras.Input((TIME, FEATURES)), keras_gru_ext.GRU(3)]),
+}
+
+
+@pytest.mark.parametrize("make", LAYERS.values(), ids=LAYERS)
+def test_every_layer_that_uses_the_legacy_function(make):
+    check(sequential(make()))
+
+
+def test_masks():
+    model = sequential(
+        keras.layers.Masking(), keras_gru_ext.GRU(UNITS, return_sequences=True), keras_gru_ext.GRU(2, go_backwards=True)
+    )
+    check(model)
+
+
+def test_shared_layers_and_states():
+    first, second = keras.Input((TIME, FEATURES)), keras.Input((TIME, FEATURES))
+    shared = keras_gru_ext.GRU(UNITS, return_state=True)
+    one, state = shared(first)
+    two, _ = shared(second, initial_state=state)
+    model = random_weights(keras.Model([first, second], [keras.layers.Activation(HS)(one), two]))
+    check(model)
+
+
+def test_a_stateful_model():
+    inputs = keras.Input(batch_shape=(BATCH, TIME, FEATURES))
+    check(random_weights(keras.Model(inputs, keras_gru_ext.GRU(UNITS, stateful=True)(inputs))))
+
+
+def test_names_settings_and_the_original_stay():
+    model = sequential(keras_gru_ext.GRU(UNITS, kernel_regularizer="l2", trainable=False, name="old"))
+    before = model.get_weights()
+    stock = to_stock(model).layers[0]
+    assert (stock.name, stock.trainable, stock.units) == ("old", False, UNITS)
+    assert stock.kernel_regularizer.l2 == pytest.approx(0.01)
+    for array, old in zip(model.get_weights(), before, strict=True):
+        np.testing.assert_array_equal(array, old)
+
+
+REFUSED = {
+    "repeated outputs": (
+        lambda: [keras.layers.Masking(), Bidirectional(keras_gru_ext.GRU(3, return_sequences=True), name="old")],
+        r"> old: repeating the previous output at masked steps has no stock equivalent",
+    ),
+    "time-major": (lambda: [keras_gru_ext.GRU(3, time_major=True, name="old")], r"> old: time_major=True has no stock"),
+    "state of an LSTM": (lambda: [keras.layers.LSTM(3, activation=HS, name="old")], r"> old: LSTM applies the legacy"),
+    "inside": (
+        lambda: [keras.layers.TimeDistributed(keras.layers.RNN(keras.layers.LSTMCell(3, activation=HS)), name="old")],
+        r"> old > .*LSTMCell applies the legacy",
+    ),
+}
+
+
+@pytest.mark.parametrize(("make", "message"), REFUSED.values(), ids=REFUSED)
+def test_what_has_no_stock_equivalent(make, message):
+    shape = (2, TIME, FEATURES) if "TimeDistributed" in str(make()[0]) else (TIME, FEATURES)
+    with pytest.raises(ConfigError, match=message):
+        to_stock(sequential(*make(), shape=shape))
+
+
+def test_scale_blocks():
+    array = np.arange(1, 7, dtype="float32")
+    got = scale_blocks(array, 3, [0, 2])
+    np.testing.assert_allclose(got, [1.2, 2.4, 3, 4, 6, 7.2], rtol=1e-6)
+    assert got.dtype == np.float32
+    np.testing.assert_array_equal(array, np.arange(1, 7))
