@@ -116,7 +116,7 @@ def _written(model: keras.Model, opset: int) -> tuple[bytes, keras.Model, list[A
         graph.add_output(wish, result, tensor.dtype)
     kept = []
     for layer, starts, states in graph.states.values():
-        for variable, taken, state in zip(layer.states, starts, states, strict=True):
+        for variable, taken, state in zip(keras.tree.flatten(layer.states), starts, states, strict=True):
             owner, _, index = taken.rpartition("_state")
             graph.add_output(f"{owner}_next_state{index}", Value(state, tuple(variable.shape)), "float32")
             kept.append(variable)
@@ -139,6 +139,11 @@ def _batches(model: keras.Model, given: Sequence[np.ndarray] | None) -> list[lis
     if given is not None:
         if len(given) != len(dtypes):
             raise ArgumentError(f"`check` holds {len(given)} arrays, but the model has {len(dtypes)} inputs.")
+        if not all(np.size(array) for array in given):
+            raise ArgumentError(
+                "`check` holds an array without entries, which compares nothing, and ONNX Runtime ends the whole "
+                "process when its recurrent operators meet an empty batch. Pass arrays with entries."
+            )
         return [[np.asarray(array).astype(dtype) for array, dtype in zip(given, dtypes, strict=True)]]
     whole = [array.astype(dtype) for array, dtype in zip(random_inputs(model), dtypes, strict=True)]
     part = [

@@ -26,11 +26,14 @@ def converter_of(layer: keras.Layer) -> Callable[..., str] | None:
 
 def as_taken(graph: Graph, layer: keras.Layer, x: Any) -> Any:
     """Casts integers and booleans to floating point where the layer computes with them."""
+    return x if type(layer) in _TAKES_INTEGERS else as_floats(graph, x)
+
+
+def as_floats(graph: Graph, x: Any) -> Any:
+    """Casts integers and booleans to floating point."""
     if isinstance(x, (list, tuple)):
-        return [as_taken(graph, layer, one) for one in x]
-    if x.is_float or type(layer) in _TAKES_INTEGERS:
-        return x
-    return Value(graph.cast(x.name, "float32"), x.shape, "float32", x.mask)
+        return [as_floats(graph, one) for one in x]
+    return x if x.is_float else Value(graph.cast(x.name, "float32"), x.shape, "float32", x.mask)
 
 
 def mask_after(graph: Graph, layer: keras.Layer, x: Any, masks: Any) -> Value | None:
@@ -42,14 +45,14 @@ def mask_after(graph: Graph, layer: keras.Layer, x: Any, masks: Any) -> Value | 
         return Value(graph.any(_differs(graph, x, layer.mask_value), -1), x.shape[:-1], "bool")
     if isinstance(layer, keras.layers.Concatenate):
         return _mask_of_concatenation(graph, layer, x, masks)
+    if isinstance(layer, (keras.layers.GlobalAveragePooling1D, keras.layers.Dot)):
+        return None
     if isinstance(masks, (list, tuple)):  # the merging layers
         if layer.supports_masking and all(mask is not None for mask in masks):
             name = masks[0].name
             for mask in masks[1:]:
                 name = graph.add("Or", name, mask.name)
             return Value(name, masks[0].shape, "bool")
-        return None
-    if isinstance(layer, (keras.layers.GlobalAveragePooling1D, keras.layers.Dot)):
         return None
     return masks if layer.supports_masking else None
 
@@ -139,9 +142,13 @@ def _prelu(graph: Graph, layer: keras.Layer, x: Value, mask: Value | None) -> st
 
 @_converter(keras.layers.Softmax)
 def _softmax(graph: Graph, layer: keras.Layer, x: Value, mask: Value | None) -> str:
-    if mask is not None or not isinstance(layer.axis, int):
-        raise _refuse(layer, "a mask" if mask is not None else f"several axes ({layer.axis})")
-    return graph.add("Softmax", x.name, axis=layer.axis)
+    axes = [layer.axis] if isinstance(layer.axis, int) else list(layer.axis)
+    y = x.name if mask is None else graph.where(mask.name, x.name, -1e9)
+    if len(axes) == 1:
+        y = graph.add("Softmax", y, axis=axes[0])
+    else:
+        y = graph.add("Exp", graph.add("Sub", y, graph.add("ReduceLogSumExp", y, graph.ints(*axes))))
+    return y if mask is None else graph.where(mask.name, y, 0.0)
 
 
 @_converter(keras.layers.BatchNormalization)
@@ -192,11 +199,14 @@ def _convolution(graph: Graph, layer: keras.Layer, x: Value, mask: Value | None)
     kernel = array_of(layer.kernel)  # (*sizes, input channels, filters)
     kernel = kernel.transpose(rank - 1, rank - 2, *range(rank - 2))
     padding: dict[str, Any] = {}
-    if layer.padding == "same":
+    reaches = [rate * (size - 1) for size, rate in zip(layer.kernel_size, layer.dilation_rate, strict=True)]
+    if layer.padding == "causal":
+        padding["pads"] = [*reaches, 0]
+    elif layer.padding == "same" and max(layer.strides) == 1:
+        # Said by numbers, because ONNX Runtime computes them for no dilation.
+        padding["pads"] = [*(reach // 2 for reach in reaches), *(reach - reach // 2 for reach in reaches)]
+    elif layer.padding == "same":
         padding["auto_pad"] = "SAME_UPPER"
-    elif layer.padding == "causal":
-        [size], [dilation] = layer.kernel_size, layer.dilation_rate
-        padding["pads"] = [dilation * (size - 1), 0]
     y = graph.add(
         "Conv",
         _channels_first(graph, layer, x.name, rank),
@@ -218,15 +228,43 @@ def _convolution(graph: Graph, layer: keras.Layer, x: Value, mask: Value | None)
 )
 def _pooling(graph: Graph, layer: keras.Layer, x: Value, mask: Value | None) -> str:
     rank = len(x.shape)
-    spatial = rank - 2
-    y = graph.add(
-        "MaxPool" if type(layer).__name__.startswith("Max") else "AveragePool",
-        _channels_first(graph, layer, x.name, rank),
-        kernel_shape=_per_axis(layer.pool_size, spatial),
-        strides=_per_axis(layer.strides, spatial),
-        auto_pad="SAME_UPPER" if layer.padding == "same" else "VALID",
-    )
+    sizes, strides = (_per_axis(one, rank - 2) for one in (layer.pool_size, layer.strides))
+    taken = _channels_first(graph, layer, x.name, rank)
+    is_max = type(layer).__name__.startswith("Max")
+    gaps = any(stride > size for size, stride in zip(sizes, strides, strict=True))
+
+    def pooled(x: str) -> str:
+        return graph.add(
+            "MaxPool" if is_max else "AveragePool",
+            x,
+            kernel_shape=sizes,
+            strides=strides,
+            auto_pad="SAME_UPPER" if layer.padding == "same" and not gaps else "VALID",
+        )
+
+    if layer.padding != "same" or not gaps:
+        y = pooled(taken)
+    else:
+        # ONNX Runtime takes the numbers of padded entries for negative where it need not pad.
+        pads = _same_pads(graph, taken, sizes, strides)
+        y = pooled(graph.add("Pad", taken, pads, graph.constant(-np.inf if is_max else 0.0, "float32")))
+        if not is_max:  # the entries that are padded do not count
+            ones = graph.add("Expand", graph.constant(1.0, "float32"), graph.add("Shape", taken))
+            y = graph.add("Div", y, pooled(graph.add("Pad", ones, pads)))
     return _channels_back(graph, layer, y, rank)
+
+
+def _same_pads(graph: Graph, x: str, sizes: Sequence[int], strides: Sequence[int]) -> str:
+    """The entries that padding "same" adds before and after each axis of x (B, C, ...), whatever its length."""
+    length, size, stride = graph.add("Shape", x, start=2), graph.ints(*sizes), graph.ints(*strides)
+    # (ceil(length / stride) - 1) * stride, where the last window starts
+    last = graph.add("Sub", length, graph.ints(1))
+    last = graph.add("Mul", graph.add("Div", last, stride), stride)
+    reach = graph.add("Sub", graph.add("Add", last, size), length)
+    total = graph.add("Max", reach, graph.ints(0))
+    before = graph.add("Div", total, graph.ints(2))
+    none = graph.ints(0, 0)
+    return graph.add("Concat", none, before, none, graph.add("Sub", total, before), axis=0)
 
 
 def _per_axis(sizes: int | Sequence[int], count: int) -> list[int]:
@@ -329,12 +367,45 @@ _OPERATORS = {
 
 @_converter(*_OPERATORS)
 def _merge(graph: Graph, layer: keras.Layer, x: Sequence[Value], mask: Any) -> str:
+    rank = max(len(one.shape) for one in x)
+    # Keras loses the masks of those inputs to which it adds axes.
+    masks = [given and _mask_of_entries(graph, given) for given, one in zip(mask, x, strict=True)]
+    masks = [given if len(one.shape) == rank else None for given, one in zip(masks, x, strict=True)]
     names = [one.name for one in _same_rank(graph, x)]
     operator = _OPERATORS[type(layer)]
-    if operator not in ("Mul", "Sub"):  # these take two at a time
-        return graph.add(operator, *names)
-    result = names[0]
-    for name in names[1:]:
+    if operator == "Mul":
+        return _product(graph, names, masks)
+    if operator in ("Max", "Min") and any(masks):
+        return _extreme(graph, operator, names, masks)
+    return graph.add(operator, *names)
+
+
+def _mask_of_entries(graph: Graph, mask: Value) -> str:
+    return graph.unsqueeze(mask.name, -1)
+
+
+def _product(graph: Graph, names: Sequence[str], masks: Sequence[str | None]) -> str:
+    """Multiplies; masked entries count as 1, and are 0 where every input is masked."""
+    one = graph.constant(1.0, "float32")
+    factors = [
+        name if mask is None else graph.add("Where", mask, name, one) for name, mask in zip(names, masks, strict=True)
+    ]
+    result = factors[0]
+    for factor in factors[1:]:
+        result = graph.add("Mul", result, factor)
+    counts = masks[0]
+    for mask in masks[1:]:
+        counts = graph.add("Or", counts, mask) if counts and mask else None
+    return graph.where(counts, result, 0.0) if counts else result
+
+
+def _extreme(graph: Graph, operator: str, names: Sequence[str], masks: Sequence[str | None]) -> str:
+    """Takes the larger or the smaller of one input after the other; a masked entry gives way to what it meets."""
+    result, counts = names[0], masks[0]
+    for name, mask in zip(names[1:], masks[1:], strict=True):
+        name = name if mask is None else graph.add("Where", mask, name, result)
+        result = result if counts is None else graph.add("Where", counts, result, name)
+        counts = graph.add("Or", counts, mask) if counts and mask else None
         result = graph.add(operator, result, name)
     return result
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import keras
 
-from keras_gru_ext import layers as gru_layers
 from keras_gru_ext.errors import ConfigError
 from keras_gru_ext.export import layers, operations, recurrent
 from keras_gru_ext.export.graph import Graph, Value, described
@@ -188,7 +188,7 @@ def convert_layer(
     carried = keras.tree.map_structure(lambda one: one.mask, x) if mask is None else mask
     x = layers.as_taken(graph, layer, x)
     if type(layer) is keras.layers.TimeDistributed:
-        results = [_time_distributed(graph, layer, x)]
+        results = [_time_distributed(graph, layer, x, carried)]
     else:
         convert = layers.converter_of(layer)
         if convert is None:
@@ -224,7 +224,8 @@ def _recurrent(graph: Graph, layer: keras.Layer, x: Any, initial_state: Any, mas
     if isinstance(x, (list, tuple)):
         x, *beside = x
         initial_state = initial_state if initial_state is not None else beside or None
-    states = None if initial_state is None else keras.tree.flatten(initial_state)
+    x = layers.as_floats(graph, x)
+    states = None if initial_state is None else layers.as_floats(graph, keras.tree.flatten(initial_state))
     if mask is None and (states is None or recurrent.takes_mask_beside_state(layer)):
         mask = x.mask
     carried = mask or x.mask
@@ -236,16 +237,21 @@ def _recurrent(graph: Graph, layer: keras.Layer, x: Any, initial_state: Any, mas
     return results
 
 
-def _time_distributed(graph: Graph, layer: keras.layers.TimeDistributed, x: Value) -> Value:
-    """Runs the inner layer over all steps at once, by taking time into the batch."""
-    if isinstance(layer.layer, gru_layers.GRU) and layer.layer.stateful:
+def _time_distributed(graph: Graph, layer: keras.layers.TimeDistributed, x: Value, mask: Value | None) -> Value:
+    """Runs the inner layer over all steps at once, by taking time into the batch.
+
+    An inner layer that asks for a mask gets the part of the mask that belongs to its step.
+    """
+    if getattr(layer.layer, "stateful", False):
         raise ConfigError(f"{described(layer)} wraps a stateful layer, which has no equivalent in ONNX.")
-    leading = graph.add("Shape", x.name, end=2)
-    flat = graph.add("Reshape", x.name, _joined(graph, graph.ints(-1), graph.add("Shape", x.name, start=2)))
-    [inner] = convert_layer(graph, layer.layer, Value(flat, (None, *x.shape[2:]), x.dtype))
-    shape = _joined(graph, leading, graph.add("Shape", inner.name, start=1))
+    asks = "mask" in inspect.signature(layer.layer.call).parameters
+    inner_mask = _steps_in_batch(graph, mask) if mask is not None and asks else None
+    [inner] = convert_layer(graph, layer.layer, _steps_in_batch(graph, x), mask=inner_mask)
+    shape = graph.add("Concat", graph.add("Shape", x.name, end=2), graph.add("Shape", inner.name, start=1), axis=0)
     return Value(graph.add("Reshape", inner.name, shape), (*x.shape[:2], *inner.shape[1:]), inner.dtype)
 
 
-def _joined(graph: Graph, *shapes: str) -> str:
-    return graph.add("Concat", *shapes, axis=0)
+def _steps_in_batch(graph: Graph, x: Value) -> Value:
+    """(B, T, ...) to (B T, ...)."""
+    shape = graph.add("Concat", graph.ints(-1), graph.add("Shape", x.name, start=2), axis=0)
+    return Value(graph.add("Reshape", x.name, shape), (None, *x.shape[2:]), x.dtype)

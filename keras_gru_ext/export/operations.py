@@ -31,6 +31,8 @@ _TWO_SIDED = {
     "Subtract": "Sub",
     "TrueDivide": "Div",
 }
+# What becomes of arithmetic on booleans.
+_OF_BOOLEANS = {"Add": "Or", "Maximum": "Or", "Minimum": "And", "Multiply": "And"}
 _BOOLEAN = {"Equal", "Greater", "GreaterEqual", "Less", "LessEqual", "LogicalAnd", "LogicalOr", "NotEqual"}
 
 
@@ -62,20 +64,28 @@ def convert(graph: Graph, operation: keras.Operation, args: Sequence[Any], kwarg
 
 
 def _two_sided(graph: Graph, kind: str, left: Any, right: Any) -> Value:
-    values = [one for one in (left, right) if isinstance(one, Value)]
-    dtype = "float32" if any(one.is_float for one in values) else values[0].dtype
-    if kind in ("Divide", "TrueDivide") or any(isinstance(one, float) for one in (left, right)):
+    dtype = keras.backend.result_type(*(_dtype_of(one) for one in (left, right)))
+    operator = _OF_BOOLEANS.get(kind) if dtype == "bool" else None
+    if kind in ("Divide", "TrueDivide") or "float" in dtype:
         dtype = "float32"
+    if kind.startswith("Logical"):
+        dtype = "bool"
     names = []
     for one in (left, right):
         if isinstance(one, Value):
             names.append(one.name if one.dtype == dtype else graph.cast(one.name, dtype))
         else:
             names.append(graph.constant(array_of(one), dtype))
-    name = graph.add(_TWO_SIDED[kind], *names)
+    name = graph.add(operator or _TWO_SIDED[kind], *names)
     name = graph.add("Not", name) if kind == "NotEqual" else name
     shape = _broadcast(*(one.shape if isinstance(one, Value) else np.shape(one) for one in (left, right)))
     return Value(name, shape, "bool" if kind in _BOOLEAN else dtype)
+
+
+def _dtype_of(one: Any) -> Any:
+    if isinstance(one, Value):
+        return one.dtype
+    return type(one) if isinstance(one, (bool, int, float)) else keras.backend.standardize_dtype(array_of(one).dtype)
 
 
 def _broadcast(one: Sequence[int | None], other: Sequence[int | None]) -> tuple[int | None, ...]:

@@ -15,6 +15,7 @@ import keras
 import numpy as np
 
 from keras_gru_ext import layers
+from keras_gru_ext.errors import ConfigError
 from keras_gru_ext.export.activations import in_gru
 from keras_gru_ext.export.graph import Graph, Value, array_of, described
 
@@ -60,6 +61,7 @@ def bidirectional(
     Args and returned values are those of `gru`.
     """
     pair = (layer.forward_layer, layer.backward_layer)
+    x, mask = _batch_major(graph, layer, x, mask)
     half = len(initial_state) // 2 if initial_state else 0
     halves = (initial_state[:half], initial_state[half:]) if initial_state else (None, None)
     starts = [_starts(graph, one, given) for one, given in zip(pair, halves, strict=True)]
@@ -123,8 +125,12 @@ def _share_an_operator(forward: keras.Layer, backward: keras.Layer) -> bool:
 
 
 def _batch_major(graph: Graph, layer: keras.Layer, x: Value, mask: Value | None) -> tuple[Value, Value | None]:
-    if mask is not None and len(mask.shape) == 3:
+    if mask is not None and len(mask.shape) == 3 and mask.shape[2] == 1:
         mask = Value(graph.squeeze(mask.name, 2), mask.shape[:2], "bool")
+    if mask is not None and len(mask.shape) != 2:
+        raise ConfigError(
+            f"{described(layer)} gets a mask of {len(mask.shape)} axes. Expected one of two: (batch, time)."
+        )
     if not getattr(layer, "time_major", False):
         return x, mask
     time, batch, features = x.shape
@@ -139,7 +145,7 @@ def _starts(graph: Graph, layer: keras.Layer, given: Sequence[Value] | None) -> 
     """
     cells = _cells(layer)
     if layer.stateful and id(layer) not in graph.states:
-        kept = layer.states
+        kept = keras.tree.flatten(layer.states)
         names = [
             graph.add_input(f"{layer.name}_state" + (f"_{index}" if index else ""), state.shape, "float32").name
             for index, state in enumerate(kept)

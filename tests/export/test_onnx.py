@@ -12,6 +12,7 @@ import keras_gru_ext
 from keras_gru_ext import GRU, GRUCell
 from keras_gru_ext.errors import ArgumentError, ConfigError, MissingDependencyError, VerificationError
 from tests.helpers import (
+    BACKEND,
     BATCH,
     FEATURES,
     KERAS_VERSION,
@@ -279,6 +280,25 @@ def test_the_comparison_leaves_the_state_of_the_model(rng, path):
     np.testing.assert_array_equal(to_numpy(layer.states[0]), before)
 
 
+def test_stateful_stacked_cells(rng, path):
+    x = keras.Input(batch_shape=(BATCH, TIME, FEATURES))
+    model = keras.Model(x, layers.RNN([GRUCell(UNITS), layers.GRUCell(3)], stateful=True, name="rnn")(x))
+    session = written(path, randomize(model, rng), check=True)
+    assert [one.name for one in session.get_inputs()[1:]] == ["rnn_state", "rnn_state_1"]
+    states = [np.zeros((BATCH, units), "float32") for units in (UNITS, 3)]
+    for _ in range(2):
+        values = sequences(rng)
+        output, *states = run(session, values, *states)
+        assert_close("output", output, predicted(model, values)[0], CLOSE)
+
+
+@pytest.mark.parametrize("dtype", ["int32", "bool"])
+def test_integers_as_input(rng, path, dtype):
+    x = keras.Input((None, FEATURES), dtype=dtype)
+    model = keras.Model(x, [GRU(UNITS)(x), layers.Bidirectional(GRU(UNITS))(x)])
+    check_model(path, randomize(model, rng), rng.integers(-2, 3, (BATCH, TIME, FEATURES)).astype(dtype), grus=2)
+
+
 def test_time_major(rng, path):
     x = keras.Input(batch_shape=(None, None, FEATURES))
     mask = keras.Input(batch_shape=(None, None), dtype="bool")
@@ -395,6 +415,18 @@ def test_merging_layers(rng, path):
     outputs += [layers.Multiply()([layers.Dense(FEATURES)(a), other])]
     outputs += [2.0 * a - b / 3.0, keras.ops.concatenate([a, keras.ops.maximum(b, 0.1)], axis=-1)]
     check_model(path, randomize(keras.Model([one, other], outputs), rng), sequences(rng), sequences(rng), grus=2)
+
+
+@pytest.mark.filterwarnings("ignore:Explicitly requested dtype int64")  # JAX has none by default
+def test_arithmetic_of_integers_and_booleans(path):
+    small, large, flags = (keras.Input((3,), dtype=dtype) for dtype in ("int32", "int64", "bool"))
+    outputs = [small + large, small + flags, small * 2.5, small / large]
+    if BACKEND != "tensorflow":  # which adds no booleans
+        outputs += [keras.ops.add(flags, small > 0)]
+    values = np.array([[-1, 0, 2], [3, 4, -5]], "int32")
+    check_model(
+        path, keras.Model([small, large, flags], outputs), values, values.astype("int64") + 7, values > 1, grus=0
+    )
 
 
 @pytest.mark.parametrize("policy", ["mixed_float16", "float16"])
@@ -547,5 +579,7 @@ def test_inputs_to_compare_on(rng, path):
     with contextlib.suppress(VerificationError):  # some backends compute with no steps at all
         keras_gru_ext.to_onnx(model, path)
     keras_gru_ext.to_onnx(model, path, check=[sequences(rng, time=9, features=4)], force=True)
+    with pytest.raises(ArgumentError, match=r"`check` holds an array without entries"):
+        keras_gru_ext.to_onnx(model, path, check=[np.zeros((0, 9, 4))], force=True)
     with pytest.raises(ArgumentError, match=r"`check` holds 2 arrays, but the model has 1 inputs"):
         keras_gru_ext.to_onnx(model, path, check=[sequences(rng)] * 2, force=True)
