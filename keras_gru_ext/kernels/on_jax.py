@@ -153,6 +153,9 @@ def _loop(spec, x, W, b, U, c, h0, mask, m_x, m, keep):
     def step(h, now):
         x, k = now
         p_zr, p_h = x if project_first else project(x)
+        # A masked step computes from a state of zero: a product that overflows would meet a gradient of zero later.
+        before = h
+        h = h if k is None else jnp.where(k[:, None], h, 0)
         z_r = s(p_zr + _plus(_product(h, U_zr, m), c_zr))  # F1
         z, r = jnp.split(z_r, 2, -1)
         if spec.reset_after:
@@ -162,8 +165,8 @@ def _loop(spec, x, W, b, U, c, h0, mask, m_x, m, keep):
             q = None
             g = a(p_h + _product(r * h, [U_h], m_h))  # F2
         new = g + z * (h - g)  # F3
-        new = new if k is None else jnp.where(k[:, None], new, h)  # F4
-        return new, keep(new, h, z_r, g, q)
+        new = new if k is None else jnp.where(k[:, None], new, before)  # F4
+        return new, keep(new, before, z_r, g, q)
 
     return lax.scan(step, h0, (project(x) if project_first else x, mask))
 
@@ -198,17 +201,21 @@ def _tangents(spec, x, W, U, mask, m_x, m, previous, z_r, g, q, tx, tW, tb, tU, 
             if isinstance(term, tuple):
                 seen, A, masks = term
                 term = None if seen is None or A is None else _product(seen, _blocks(A, masks, units), masks)
+            elif term is not None:
+                # The transpose is a sum over all steps, which a type narrower than float32 could not hold.
+                wide = term.astype(jnp.promote_types(term.dtype, jnp.float32))
+                term = jnp.broadcast_to(wide, (*previous.shape[:2], wide.shape[-1])).astype(term.dtype)
             total = term if total is None else _plus(total, term)
-        return None if total is None else jnp.broadcast_to(total, (*previous.shape[:2], total.shape[-1]))
+        return total
 
     # What does not depend on the state's tangent, for all steps at once: each transpose is one product.
     t_zr = of_all_steps((tx, W_zr, m_x), (x, tW_zr, m_x), tb_zr, (previous, tU_zr, m), tc_zr)  # T0, T1, B6 to B9
-    t_h = of_all_steps((tx, W_h, m_xh), (x, tW_h, m_xh), tb_h)  # T0, B8, B9
     if spec.reset_after:
+        t_h = of_all_steps((tx, W_h, m_xh), (x, tW_h, m_xh), tb_h)  # T0, B8, B9
         t_q = of_all_steps((previous, tU_h, m_h), tc_h)  # T1, B6, B7
     else:
         t_q = None
-        t_h = of_all_steps(t_h, (z_r[..., units:] * previous, tU_h, m_h))  # T3, B6
+        t_h = of_all_steps((tx, W_h, m_xh), (x, tW_h, m_xh), tb_h, (z_r[..., units:] * previous, tU_h, m_h))  # T3, B6
     U_zr = _blocks(U_zr, m, units)
 
     # `checkpoint`: the factors are made again inside the transposed loop, where they stay in the cache.

@@ -4,7 +4,7 @@
 differentiate again. Called eagerly, the kernel runs as one traced function, so that its loop is a graph's.
 """
 
-from functools import cache, partial
+from functools import lru_cache, partial
 
 import tensorflow as tf
 
@@ -123,9 +123,12 @@ def why_not_now():
     return None
 
 
-@cache
+@lru_cache(maxsize=128)
 def _traced(spec, features, units):
-    """The kernel as a traced function of its own, for eager calls: one trace serves any T and B."""
+    """The kernel as a traced function of its own, for eager calls: one trace serves any T and B.
+
+    The least recently used of many are forgotten, with their graphs.
+    """
     return tf.function(partial(_gru, spec, features, units), reduce_retracing=True, autograph=False)
 
 
@@ -256,11 +259,20 @@ def _forward(spec, x, W, b, U, c, h0, mask, m_x, m, keep_gates):
     it they are those after each step, (T, B, U), or None without `return_sequences`, and the gates are None.
     """
     s, a = ACTIVATION[spec.recurrent_activation], ACTIVATION[spec.activation]
+    if spec.reset_after:
+        # p_h is made with its sign turned, and subtracted: in `a(p_h + r * q)` TensorFlow's optimizer sees a batch
+        # normalization, and moves r into the weights that made q. For an elu, at the second step of an iteration, it
+        # did (TensorFlow 2.21), and r is no vector.
+        sign = tf.repeat(tf.constant([1, 1, -1], W.dtype), h0.shape[1])
+        W, b = W * sign, None if b is None else b * sign
     projection = [(W, b, m_x)] if m_x is None or m_x.shape.rank == 2 else _gates(W, b, m_x)
     # A product for each gate, though one for all has the same operations: to cut that one up is to copy it.
     by_z, by_r, by_h = _gates(U, c, m)
+    zero = tf.zeros_like(h0)
 
     def step(h, x, k):
+        # A masked step computes from a state of zero: a product that overflows would meet a gradient of zero later.
+        before, h = h, _choose(k, h, zero) if keep_gates else h
         # The projection stands inside the loop, where what it makes is used at once and its memory is used again.
         products = [_product(x, *block) for block in projection]  # F0
         p_z, p_r, p_h = products if len(products) > 1 else tf.split(products[0], 3, -1)
@@ -268,11 +280,11 @@ def _forward(spec, x, W, b, U, c, h0, mask, m_x, m, keep_gates):
         r = s(p_r + _product(h, *by_r))  # F1
         if spec.reset_after:
             q = _product(h, *by_h)  # F2
-            g = a(p_h + r * q)  # F2
+            g = a(r * q - p_h)  # F2
         else:
             q, g = None, a(p_h + _product(r * h, *by_h))  # F2
         new = g + z * (h - g)  # F3
-        new = _choose(k, new, h)  # F4
+        new = _choose(k, new, before)  # F4
         return new, *((z, r, g, q) if spec.reset_after else (z, r, g))
 
     unrolled = _unrolled(x.shape[0])
@@ -301,10 +313,11 @@ def _backward(spec, x, W, U, mask, m_x, m, states, z, r, g, q, d_states, d_final
     # Transposed once: a product with a transposed matrix would copy it at each step.
     U_z, U_r, U_h = tf.split(tf.transpose(U), 3)
     m_z, m_r, m_h = _for_each_gate(m)
+    zero = tf.zeros_like(d_final)
 
     def step(carry, h, d, k, z, r, g, q=None):
         d = carry if d is None else d + carry
-        d_new = d if k is None else _choose(k, d, tf.zeros_like(d))  # B1
+        d_new = _choose(k, d, zero)  # B1
         da_z = ds(d_new * (h - g), z)  # B2
         da_h = da(d_new * (1 - z), g)  # B3
         if spec.reset_after:
@@ -334,12 +347,12 @@ def _backward(spec, x, W, U, mask, m_x, m, states, z, r, g, q, d_states, d_final
     # Not a sum: TensorFlow makes one operation of a sum of three, and adds in the order of whose memory it can reuse.
     dx = dx_z - minus_dx_r - minus_dx_h  # B9
     dW = [_over_all_steps(_masked(x, m_i), da) for da, m_i in zip(dP, m_x, strict=True)]  # B9
-    db = [tf.reduce_sum(da, (0, 1)) for da in dP]  # B9
+    db = [_sum_over_all_steps(da) for da in dP]  # B9
     dU = [_over_all_steps(_masked(h, m_i), da) for da, m_i in ((da_z, m_z), (da_r, m_r))]  # B6
     dc = None
     if spec.reset_after:
         dU.append(_over_all_steps(_masked(h, m_h), other))  # B6
-        dc = tf.concat([*db[:2], tf.reduce_sum(other, (0, 1))], -1)  # B7
+        dc = tf.concat([*db[:2], _sum_over_all_steps(other)], -1)  # B7
     else:
         dU.append(_over_all_steps(other, da_h))  # B6
     return dx, tf.concat(dW, -1), tf.concat(db, -1), tf.concat(dU, -1), dc, dh0
@@ -374,6 +387,12 @@ def _over_all_steps(x, y):
     """The sum over steps of x^T y."""
     x, y = (tf.reshape(v, (-1, v.shape[-1])) for v in (x, y))
     return tf.matmul(x, y, transpose_a=True)
+
+
+def _sum_over_all_steps(x):
+    """(T, B, U) -> (U,), added up in float32 at least."""
+    narrow = x.dtype.size < 4
+    return tf.cast(tf.reduce_sum(tf.cast(x, tf.float32) if narrow else x, (0, 1)), x.dtype)
 
 
 def _for_each_gate(m):

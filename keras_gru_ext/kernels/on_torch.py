@@ -259,7 +259,7 @@ def _forward(
     if c is not None:  # The recurrent bias of z and r is added with the input bias.
         b = torch.cat([c[: 2 * units], c.new_zeros(units)]).add_(0 if b is None else b)
     c_h = U.new_zeros(units) if c is None else c[2 * units :]
-    k = None if mask is None else mask.to(x.dtype).unsqueeze(-1).unbind(0)
+    k = None if mask is None else mask.unsqueeze(-1).unbind(0)
 
     # One buffer for each step where it is kept, else a block's, or the same two for the state, over and over.
     length = _block_length(steps, batch)
@@ -301,7 +301,7 @@ def _forward(
                 h = torch.lerp(g, h, z, out=state_at[j])  # F3
             else:
                 torch.lerp(g, h, z, out=new)  # F3
-                h = torch.lerp(h, new, k[t], out=state_at[j])  # F4; for k of 0 or 1, `lerp` returns one of the two
+                h = torch.where(k[t], new, h, out=state_at[j])  # F4
     return (
         states if keep_states else x.new_empty(0),
         h.clone(),
@@ -322,7 +322,7 @@ def _predict(x, W, b, U, h0, mask, m_x, m, activation, recurrent_activation, kee
     weight_zr, weight_h = torch.cat([W, U]).split([2 * units, units], 1)
     gates = _fused_product(weight_zr, b_zr, recurrent_activation, batch)
     candidate = _fused_product(weight_h, b_h, activation, batch)
-    k = None if mask is None else mask.to(x.dtype).unsqueeze(-1).unbind(0)
+    k = None if mask is None else mask.unsqueeze(-1).unbind(0)
     length = _block_length(steps, batch)
     states = x.new_empty((steps if keep_states else 2, batch, units))
     # What the two products take, [x m_x, h m] and [x m_x, r h m], for the steps of a block.
@@ -342,7 +342,7 @@ def _predict(x, W, b, U, h0, mask, m_x, m, activation, recurrent_activation, kee
             torch.mul(r, h_at[i], out=rh_at[i])
             g = candidate(by_candidate[i])  # F0, F2
             new = torch.lerp(g, h, z, out=state_at[t if keep_states else t % 2])  # F3
-            h = new if k is None else torch.lerp(h, new, k[t], out=new)  # F4
+            h = new if k is None else torch.where(k[t], new, h, out=new)  # F4
     return states if keep_states else x.new_empty(0), h.clone(), x.new_empty(0), x.new_empty(0)
 
 
@@ -548,12 +548,15 @@ def _backward(
 
     length = _block_length(steps, batch)
     dx = x.new_empty(x.shape if want_inputs else 0)
-    dW, dU = W.new_zeros(W.shape), U.new_zeros(U.shape)
-    db, dc = (U.new_zeros(3 * units) for _ in range(2))
+    # What is added up over blocks is in float32 at least: each sum would be rounded in the next block, too.
+    wide = torch.promote_types(U.dtype, torch.float32)
+    dW, dU = W.new_zeros(W.shape, dtype=wide), U.new_zeros(U.shape, dtype=wide)
+    db, dc = (U.new_zeros(3 * units, dtype=wide) for _ in range(2))
     # `das` starts as the factors of B2 to B4 and turns into da_z | da_r | da_h (with `reset_after` | dq) in place. The
     # memory of a block is used again by the next: the system is slow to hand out more.
     das_of_block = gates.new_empty((length, batch, 3 * units))
     d_of_block, through_g_of_block, seen_of_block, keep_of_block = states.new_empty((4, length, batch, units)).unbind(0)
+    r_of_block = states.new_empty((0 if mask is None or reset_after else length, batch, units))
     seen_x_of_block = x.new_empty((0 if m_x is None else length, *x.shape[1:]))
     e = states.new_empty((batch, units))
     one = states.new_ones(())
@@ -572,16 +575,20 @@ def _backward(
         slope_a(through_g, g, into=through_g)  # B3
         keep = z
         if mask is not None:
-            k = mask[block].to(z.dtype).unsqueeze(-1)
-            F_z.mul_(k)  # B1
-            through_g.mul_(k)  # B1
-            keep = torch.mul(z, k, out=keep_of_block[used]).add_(1 - k)  # B5
+            # Chosen, not multiplied: what a masked step computed may have overflowed.
+            skipped = ~mask[block].unsqueeze(-1)
+            through_g.masked_fill_(skipped, 0)  # B1
+            keep = torch.where(skipped, one, z, out=keep_of_block[used])  # B5
+            if not reset_after:
+                r = torch.where(skipped, one, r, out=r_of_block[used])
         if reset_after:
             torch.mul(through_g, r, out=F_h)  # B4
             slope_s(torch.mul(through_g, products[block], out=F_r), r, into=F_r)  # B4
         else:
             F_h.copy_(through_g)
             slope_s(torch.mul(previous, one if m is None else m_h, out=F_r), r, into=F_r)  # B4
+        if mask is not None:
+            das.masked_fill_(skipped, 0)  # B1
 
         das_at, keep_at, r_at = das.unbind(0), keep.unbind(0), r.unbind(0)
         da_zr_at, da_z_at, da_r_at, da_h_at = (
@@ -627,13 +634,21 @@ def _backward(
             seen_by_group = previous if m_i is None else torch.mul(previous, m_i, out=seen)
             if columns is of_h and not reset_after:
                 seen_by_group = torch.mul(seen_by_group, r, out=seen)
-            dU[:, columns].addmm_(seen_by_group.flatten(0, 1).t(), rows[:, columns])  # B6
+            _add_product(dU[:, columns], seen_by_group.flatten(0, 1), rows[:, columns])  # B6
         if reset_after:
-            dc += rows.sum(0)  # B7
+            dc += rows.sum(0, dtype=wide)  # B7
             torch.mul(through_g, d_kept, out=F_h)  # B3
-        db += rows.sum(0)  # B8, B9
+        db += rows.sum(0, dtype=wide)  # B8, B9
         _project_backward(x[block], W, m_x, rows, dW, dx[block] if want_inputs else None, seen_x_of_block[used])
-    return dx, dW, db, dU, dc, carry
+    return dx, *(total.to(U.dtype) for total in (dW, db, dU, dc)), carry
+
+
+def _add_product(total, x, y):
+    """Adds x^T y to the total, which may be of a wider type."""
+    if total.dtype == x.dtype:
+        total.addmm_(x.t(), y)
+    else:
+        total += torch.mm(x.t(), y)
 
 
 def _project_backward(x, W, m_x, rows, dW, dx, seen):
@@ -646,7 +661,7 @@ def _project_backward(x, W, m_x, rows, dW, dx, seen):
         zip(masks, W.split(size, 1), rows.split(size, 1), dW.split(size, 1), strict=True)
     ):
         seen_by_gate = x if m_i is None else torch.mul(x, m_i, out=seen)
-        dW_i.addmm_(seen_by_gate.reshape(-1, x.shape[-1]).t(), rows_i)
+        _add_product(dW_i, seen_by_gate.reshape(-1, x.shape[-1]), rows_i)
         if dx is not None:
             share = torch.mm(rows_i, W_i.t(), out=(seen if i else dx).view(-1, dx.shape[-1])).view(dx.shape)
             share = share if m_i is None else share.mul_(m_i)
@@ -708,6 +723,9 @@ def _differentiable_backward(
     Those also reach what the first backward reads: `d_gates` and `d_products`.
     """
     slope_s, slope_a = SLOPE[recurrent_activation], SLOPE[activation]
+    if mask is not None:  # What a masked step computed may have overflowed.
+        gates = torch.where(mask.unsqueeze(-1), gates, 0)
+        products = torch.where(mask.unsqueeze(-1), products, 0) if reset_after else products
     z, r, g = gates.chunk(3, -1)
     previous = torch.cat([h0.unsqueeze(0), states[:-1]])
     m_z, m_r, m_h = _per_gate(m)
@@ -762,17 +780,21 @@ def _masked(x, m):
 
 
 def _save_for_backward(ctx, inputs, output):
-    x, W, b, U, c, h0, mask, m_x, m, *rest = inputs
+    *arrays, reset_after, activation, recurrent_activation, _, ctx.kept = inputs
     states, _, gates, products = output
     ctx.set_materialize_grads(False)
-    ctx.save_for_backward(x, W, states, gates, products, U, h0, mask, m_x, m)
-    ctx.has_bias, ctx.has_recurrent_bias = b is not None, c is not None
-    ctx.description = rest[:3]
+    ctx.save_for_backward(*arrays, states, gates, products)
+    ctx.description = reset_after, activation, recurrent_activation
 
 
 def _gradients(ctx, d_states, d_final, d_gates, d_products):
+    *arrays, states, gates, products = ctx.saved_tensors
+    if not ctx.kept:
+        # Inside `torch.func.vmap` a tensor does not tell that a gradient will be asked for outside of it.
+        states, _, gates, products = _GRU.apply(*arrays, *ctx.description, True, True)
+    x, W, b, U, c, h0, mask, m_x, m = arrays
     want_inputs = ctx.needs_input_grad[0]
-    saved = (d_states, d_final, *ctx.saved_tensors, *ctx.description, want_inputs)
+    saved = (d_states, d_final, x, W, states, gates, products, U, h0, mask, m_x, m, *ctx.description, want_inputs)
     if d_gates is None and d_products is None:
         dx, dW, db, dU, dc, dh0 = _GRUBackward.apply(*saved)
     else:
@@ -780,9 +802,9 @@ def _gradients(ctx, d_states, d_final, d_gates, d_products):
     return (
         dx if want_inputs else None,
         dW,
-        db if ctx.has_bias else None,
+        None if b is None else db,
         dU,
-        dc if ctx.has_recurrent_bias else None,
+        None if c is None else dc,
         dh0,
         *(None,) * 8,
     )

@@ -48,7 +48,9 @@ def run_cell(layer, sequences, state, mask, input_mask, recurrent_mask):
     def masked_step(projected_and_mask, states):
         h, output = states
         counts = projected_and_mask[:, -1:] > 0
-        h = ops.where(counts, cell.step(projected_and_mask[:, :-1], h, recurrent_mask, weights), h)
+        # A masked step computes from a state of zero: a product that overflows would meet a gradient of zero later.
+        seen = ops.where(counts, h, ops.zeros_like(h))
+        h = ops.where(counts, cell.step(projected_and_mask[:, :-1], seen, recurrent_mask, weights), h)
         output = ops.where(counts, h, ops.zeros_like(h) if layer.zero_output_for_mask else output)
         return output, [h, output]
 

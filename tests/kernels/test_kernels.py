@@ -6,6 +6,7 @@ dtype, differentiated by the framework.
 
 import contextlib
 import dataclasses
+import functools
 import zlib
 
 import keras
@@ -512,6 +513,62 @@ def test_where_nothing_counts_the_state_passes_unchanged(maths):
 
 
 @needs_kernel
+@pytest.mark.parametrize("dropout", ["none", "shared", "per_gate"])
+@pytest.mark.parametrize("maths", ["before", "after"])
+def test_an_overflow_at_masked_steps_leaves_no_trace(maths, dropout):
+    """The state of a row that never counts overflows in every product; that of the others has zeros there."""
+    problem_of = case(6, 4, 5, maths, mask="holes", activation="linear", recurrent_dropout=dropout)
+    arguments, cotangents = problem(problem_of)
+    _, W, b, U, c, h0, mask, _, m = arguments
+    units, huge = 5, slice(0, 2)
+    for weights in (W, b, U, c):
+        if weights is not None:
+            weights.reshape(-1, 3, units)[:, 2, huge] = 0  # These units of a candidate are always zero.
+    U[0], U[1] = 1e30, -1e30
+    U.reshape(-1, 3, units)[:, 2, huge] = 0
+    h0[:, huge], h0[0, huge], mask[:, 0] = 0, 1e15, False
+    if m is not None:
+        m[..., 0, huge] = 1.0
+    tensors = [to_tensor(x, "float32") for x in arguments]
+    given = [to_tensor(x, "float32") for x in cotangents]
+    spec = problem_of.spec
+    gru = kernel_for(spec, BACKEND)
+    results, gradients = results_and_gradients(
+        lambda *arrays: gru(spec, *arrays, *tensors[DIFFERENTIATED:]), tensors[:DIFFERENTIATED], given
+    )
+    predicted = gru(dataclasses.replace(spec, training=False), *tensors)
+    exact = reference.gru(spec, *arguments)
+    exact_gradients = reference.gru_gradients(spec, *arguments, *cotangents)
+    names = (*RESULTS, *RESULTS, *GRADIENTS)
+    pairs = zip((*results, *predicted, *gradients), (*exact, *exact, *exact_gradients), strict=True)
+    for name, (mine, value) in zip(names, pairs, strict=True):
+        if value is not None:
+            np.testing.assert_allclose(to_numpy(mine), value, rtol=1e-4, atol=1e-4, err_msg=name)
+
+
+@needs_kernel
+@pytest.mark.parametrize(("maths", "dtype"), [("before", "bfloat16"), ("after", "bfloat16"), ("after", "float16")])
+def test_weight_gradients_of_long_sequences_are_added_up_in_float32(maths, dtype):
+    """In their own precision, sums over 64,000 rows would be off by 2 to 6 %."""
+    long = case(2000, 32, 4, maths, dtype=dtype)
+    arguments, (d_outputs, *_) = problem(long)
+    # Of one sign, as the gradients of most losses: such a sum grows, and what is added to it becomes too small for it.
+    d_outputs = to_numpy(to_tensor(0.01 * (d_outputs + 1), dtype))
+    tensors = [to_tensor(x, dtype) for x in arguments]
+    gru = kernel_for(long.spec, BACKEND)
+    _, gradients = results_and_gradients(
+        lambda *arrays: gru(long.spec, *arrays, None, None, None)[:1],
+        tensors[:DIFFERENTIATED],
+        [to_tensor(d_outputs, dtype)],
+    )
+    exact = reference.gru_gradients(long.spec, *arguments, d_outputs, None, None)
+    for name, mine, value in zip(GRADIENTS, gradients, exact, strict=True):
+        if name in SUMS_OVER_STEPS and value is not None:
+            error = np.abs(to_numpy(mine) - value).max() / np.abs(value).max()
+            assert error < ROUNDING_UNIT[dtype], name
+
+
+@needs_kernel
 @pytest.mark.parametrize("table", ["SLOPE", "_product"])
 @pytest.mark.parametrize("maths", ["before", "after"])
 def test_a_broken_term_is_noticed(maths, table, monkeypatch):
@@ -607,6 +664,30 @@ def test_torch_func(case):
             func.grad(lambda U: func.vmap(loss, in_dims=(None, 0))(U, batches).sum())(U),
             func.jacrev(func.jacrev(loss))(U, arrays[0]),
         )
+
+    for mine, theirs in zip(transformed(kernel), transformed(plain), strict=True):
+        torch.testing.assert_close(mine, theirs, rtol=1e-10, atol=1e-11)
+
+
+@only_torch
+@pytest.mark.parametrize("case", [SECOND_ORDER[2], SECOND_ORDER[4]], ids=str)
+def test_torch_func_gradients_of_batched_arrays_alone(case):
+    """Inside the map, where the kernel runs, no tensor tells that it is differentiated."""
+    kernel, plain, arrays = differentiable(case)
+    func = torch.func
+    batches = [torch.stack([x, 0.5 * x, -x]) for x in (arrays[0], arrays[-1])]
+
+    def transformed(function):
+        def loss(inputs, initial_state):
+            return smooth_sum(function(inputs, *arrays[1:-1], initial_state))
+
+        def mapped(inputs, states):
+            return func.vmap(loss)(inputs, states).sum()
+
+        def penalty(*batches):
+            return sum((g * g).sum() for g in func.grad(mapped, (0, 1))(*batches))
+
+        return (*func.grad(mapped, (0, 1))(*batches), *func.grad(penalty, (0, 1))(*batches))
 
     for mine, theirs in zip(transformed(kernel), transformed(plain), strict=True):
         torch.testing.assert_close(mine, theirs, rtol=1e-10, atol=1e-11)
@@ -873,6 +954,32 @@ def test_tensorflow_unknown_batch_and_steps(compiled):
         for mine, value in zip(results, (*exact, d_kernel), strict=True):
             np.testing.assert_allclose(mine, value, rtol=1e-4, atol=1e-5)
     assert len(traces) == 1
+
+
+@only_tensorflow
+@pytest.mark.parametrize("maths", ["before", "after"])
+@pytest.mark.parametrize("name", ACTIVATIONS)
+def test_tensorflow_optimizer_leaves_several_steps_an_iteration_alone(name, maths):
+    """In graphs whose number of steps is known, as eager calls and `predict` have."""
+    bounded = name if name in BOUNDED else "sigmoid"
+    for names in ({"activation": name}, {"recurrent_activation": name, "activation": bounded}):
+        spec = case(4, 1, 3, maths, training=False, **names).spec
+        gru = tf.function(functools.partial(kernel_for(spec, BACKEND), spec), autograph=False)
+        for batch in (1, 2):
+            arguments, _ = problem(case(4, batch, 3, maths, training=False, **names))
+            results = gru(*(to_tensor(x, "float32") for x in arguments))
+            for quantity, mine, value in zip(RESULTS, results, reference.gru(spec, *arguments), strict=True):
+                np.testing.assert_allclose(to_numpy(mine), value, rtol=1e-5, atol=1e-6, err_msg=quantity)
+
+
+@only_tensorflow
+def test_tensorflow_keeps_a_limited_number_of_traces():
+    module = __import__("keras_gru_ext.kernels.on_tensorflow", fromlist=["gru"])
+    limit = module._traced.cache_info().maxsize
+    for units in range(1, limit + 10):
+        module._traced(GRUSpec(), 2, units)
+    assert module._traced.cache_info().currsize == limit
+    module._traced.cache_clear()
 
 
 @only_tensorflow

@@ -305,6 +305,21 @@ def test_gradients_do_not_see_what_stands_at_masked_steps(rng, trains):
     assert all(np.isfinite(gradient).all() for gradient in gradients.values())
 
 
+def test_gradients_do_not_see_an_overflow_at_masked_steps(rng, trains):
+    layer = built(rng, activation=None)
+    kernel, recurrent_kernel, bias = layer.get_weights()
+    recurrent_kernel[0, 2 * UNITS :], recurrent_kernel[0, : 2 * UNITS] = 1e30, 0.0
+    recurrent_kernel[:, 2 * UNITS] = kernel[:, 2 * UNITS] = bias[2 * UNITS] = 0.0  # Where it counts, that unit is zero.
+    layer.set_weights([kernel, recurrent_kernel, bias])
+    state = rng.standard_normal((BATCH, UNITS)).astype("float32")
+    state[:, 0] = [1e15, 0.0, 0.0]
+    cotangents = rng.standard_normal((BATCH, TIME, UNITS)), rng.standard_normal((BATCH, UNITS))
+    arguments = sequences(rng), state, MASKS["whole_row"], *cotangents
+    wanted = oracle_gradients(layer, *arguments)
+    for name, gradient in layer_gradients(layer, *arguments).items():
+        assert_close(f"gradient of {name}", gradient, wanted[name], 10 * rounding("float32"))
+
+
 class TestStateful:
     def layer(self, rng, **arguments):
         return built(rng, batch=BATCH, stateful=True, **arguments)
