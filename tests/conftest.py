@@ -1,22 +1,35 @@
 """Fixtures that every test file shares."""
 
+import collections
 import zlib
 
 import keras
 import numpy as np
 import pytest
 
-from tests.helpers import BACKEND
+from tests.helpers import BACKEND, FRAMEWORKS
 
 
 def pytest_addoption(parser):
-    parser.addoption("--full", action="store_true", help="run the tests marked `full`, too")
+    parser.addoption("--full", action="store_true", help="the complete run: all cases on every backend")
 
 
 def pytest_collection_modifyitems(config, items):
-    if not config.getoption("--full"):
-        left_out = [item for item in items if item.get_closest_marker("full")]
-        items[:] = [item for item in items if not item.get_closest_marker("full")]
+    """Leaves out what the short run leaves out: tests marked `full`, and cases whose turn is another backend's."""
+    if config.getoption("--full"):
+        return
+    counts = collections.Counter()
+    chosen, left_out = [], []
+    for item in items:
+        mine = not item.get_closest_marker("full")
+        if item.get_closest_marker("in_turn") and BACKEND in FRAMEWORKS:
+            grid = item.nodeid.partition("[")[0]
+            turn = zlib.crc32(grid.encode()) + counts[grid]
+            counts[grid] += 1
+            mine = mine and FRAMEWORKS[turn % len(FRAMEWORKS)] == BACKEND
+        (chosen if mine else left_out).append(item)
+    if left_out:
+        items[:] = chosen
         config.hook.pytest_deselected(items=left_out)
 
 

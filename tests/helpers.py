@@ -9,6 +9,7 @@ from keras_gru_ext.kernels.reference import ACTIVATION, gru_gradients, reference
 from keras_gru_ext.kernels.spec import GRUSpec
 
 BACKEND = keras.backend.backend()
+FRAMEWORKS = ("torch", "jax", "tensorflow")
 KERAS_VERSION = tuple(map(int, keras.__version__.split(".")[:2]))
 
 BATCH, TIME, FEATURES, UNITS = 3, 7, 5, 4

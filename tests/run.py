@@ -1,6 +1,7 @@
 """Runs all tests on all backends, each in a process of its own, in an environment that it makes itself.
 
-    python tests/run.py                     everything
+    python tests/run.py                     the short run: every feature, on every backend
+    python tests/run.py --full              the complete run, with the tests that are marked `full`
     python tests/run.py --backend jax       one backend
     python tests/run.py --oldest            the layers and the loader on the oldest supported Keras
     python tests/run.py --checks            ruff and mypy first
@@ -29,10 +30,12 @@ JAX = {
     "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
     "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
 }
+# The longest first, so that the last ones fill the gap. What involves no framework runs with NumPy only.
+FRAMEWORK = ["-m", "not no_backend"]
 JOBS = {
-    "jax": ({"KERAS_BACKEND": "jax", **JAX}, []),
-    "tensorflow": ({"KERAS_BACKEND": "tensorflow"}, []),
-    "torch": ({"KERAS_BACKEND": "torch"}, []),
+    "tensorflow": ({"KERAS_BACKEND": "tensorflow"}, FRAMEWORK),
+    "jax": ({"KERAS_BACKEND": "jax", **JAX}, FRAMEWORK),
+    "torch": ({"KERAS_BACKEND": "torch"}, FRAMEWORK),
     "jax in float64": ({"KERAS_BACKEND": "jax", "JAX_ENABLE_X64": "1", **JAX}, ["-m", "float64"]),
     "numpy": ({"KERAS_BACKEND": "numpy"}, []),
 }
@@ -53,7 +56,8 @@ def main():
     if options.backend:
         jobs = {name: job for name, job in jobs.items() if name.split()[0] in options.backend}
     with concurrent.futures.ThreadPoolExecutor(PROCESSES) as pool:
-        runs = [pool.submit(_run, python, name, *job, options.pytest) for name, job in jobs.items()]
+        more = [*(["--full"] if options.full else []), *options.pytest]
+        runs = [pool.submit(_run, python, name, *job, more) for name, job in jobs.items()]
         failed = [run.result() for run in concurrent.futures.as_completed(runs)]
     failed = [name for name in failed if name]
     print(f"\n{len(jobs) - len(failed)} of {len(jobs)} runs passed in {time.monotonic() - started:.0f} s", end="")
@@ -64,6 +68,7 @@ def main():
 def _options():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--backend", action="append", choices=["jax", "tensorflow", "torch", "numpy"])
+    parser.add_argument("--full", action="store_true", help="run the tests marked `full`, too")
     parser.add_argument("--oldest", action="store_true", help="run on the oldest supported Keras instead")
     parser.add_argument("--checks", action="store_true", help="run ruff and mypy first")
     parser.add_argument("pytest", nargs="*", help="arguments for pytest, after --")

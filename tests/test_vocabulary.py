@@ -7,6 +7,8 @@ import pytest
 from keras_gru_ext import GRU, GRUCell, vocabulary
 from keras_gru_ext.errors import ConfigError
 
+pytestmark = pytest.mark.no_backend
+
 KERAS_1 = {
     "name": "gru_1",
     "trainable": True,

@@ -9,6 +9,8 @@ from keras_gru_ext.errors import ArgumentError
 from keras_gru_ext.kernels.reference import ACTIVATION, SLOPE, gru, gru_gradients, reference_gru
 from keras_gru_ext.kernels.spec import ACTIVATIONS, DROPOUT, GRUSpec
 
+pytestmark = pytest.mark.no_backend
+
 SMOOTH = ("tanh", "sigmoid", "linear", "softplus", "softsign")
 
 

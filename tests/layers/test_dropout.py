@@ -35,6 +35,7 @@ def recorded_masks(layer, monkeypatch):
     return masks
 
 
+@pytest.mark.in_turn
 @pytest.mark.parametrize("rates", [(0.4, 0.0), (0.0, 0.4), (0.3, 0.5)], ids=["inputs", "state", "both"])
 @pytest.mark.parametrize("implementation", [0, 1, 2])
 @pytest.mark.parametrize("reset_after", [True, False], ids=["reset_after", "reset_before"])

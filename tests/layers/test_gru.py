@@ -64,6 +64,7 @@ MASKS = {
 MASKS = {name: np.array(rows, bool) for name, rows in MASKS.items()}
 
 
+@pytest.mark.in_turn
 @pytest.mark.parametrize("implementation", [0, 1, 2])
 @pytest.mark.parametrize("use_bias", [True, False], ids=["bias", "no_bias"])
 @pytest.mark.parametrize("reset_after", [True, False], ids=["reset_after", "reset_before"])
@@ -91,6 +92,7 @@ def test_float64_is_float64(rng, float64, reset_after, use_bias):
     check(layer, inputs, tolerance=1e-12, mask=rng.random((BATCH, 40)) > 0.3)
 
 
+@pytest.mark.in_turn
 @pytest.mark.parametrize("policy", ["mixed_bfloat16", "mixed_float16"])
 @pytest.mark.parametrize("reset_after", [True, False], ids=["reset_after", "reset_before"])
 def test_mixed_precision(rng, policy, reset_after):
@@ -109,6 +111,7 @@ def test_mixed_precision(rng, policy, reset_after):
     assert_close("masked outputs", to_numpy(masked), wanted, rounding(dtype, steps=1))
 
 
+@pytest.mark.in_turn
 @pytest.mark.parametrize("name", ["tanh", "sigmoid", "relu", "linear", "softsign", "softplus", "elu", "hard_sigmoid"])
 def test_activations_by_name(rng, name):
     inputs = 0.3 * sequences(rng)
@@ -153,6 +156,7 @@ def test_activation_with_weights_of_its_own(rng):
     assert_close("outputs", to_numpy(layer(inputs)), to_numpy(linear(inputs)), 1e-6)
 
 
+@pytest.mark.in_turn
 @pytest.mark.parametrize("zero_output", [False, True], ids=["repeat", "zero"])
 @pytest.mark.parametrize("unroll", [False, True], ids=["loop", "unrolled"])
 @pytest.mark.parametrize("go_backwards", [False, True], ids=["forwards", "backwards"])
@@ -165,6 +169,7 @@ def test_masks(rng, mask, go_backwards, unroll, zero_output):
     check(layer, inputs, mask=MASKS[mask], initial_state=state)
 
 
+@pytest.mark.in_turn
 @pytest.mark.parametrize("mask", MASKS)
 def test_last_output_under_a_mask(rng, mask):
     layer = built(rng)
@@ -185,6 +190,7 @@ def test_what_stands_at_masked_steps_does_not_matter(rng):
         np.testing.assert_array_equal(to_numpy(got), to_numpy(wanted))
 
 
+@pytest.mark.in_turn
 @pytest.mark.parametrize("form", ["bool", "int", "with_feature_axis", "tensor"])
 def test_forms_of_a_mask(rng, form):
     mask = MASKS["holes"]
@@ -204,6 +210,7 @@ def test_go_backwards(rng, unroll):
     check(built(rng, go_backwards=True, unroll=unroll), sequences(rng))
 
 
+@pytest.mark.in_turn
 @pytest.mark.parametrize(
     ("batch", "time", "features"), [(1, 1, 1), (1, TIME, 2), (BATCH, 1, FEATURES), (0, TIME, FEATURES), (5, 23, 3)]
 )
@@ -215,6 +222,7 @@ def test_sizes(rng, batch, time, features):
         check(layer, inputs, tolerance=rounding("float32", max(time, TIME)), mask=rng.random((batch, time)) > 0.5)
 
 
+@pytest.mark.in_turn
 @pytest.mark.parametrize("mask", [None, "holes"])
 @pytest.mark.parametrize("go_backwards", [False, True], ids=["forwards", "backwards"])
 def test_time_major(rng, go_backwards, mask):
@@ -233,6 +241,7 @@ INITIAL_STATES = {
 }
 
 
+@pytest.mark.in_turn
 @pytest.mark.parametrize("form", INITIAL_STATES)
 def test_forms_of_an_initial_state(rng, form):
     layer, inputs = built(rng), sequences(rng)

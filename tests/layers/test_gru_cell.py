@@ -31,6 +31,7 @@ def cell_oracle(cell, inputs, state=None):
     )
 
 
+@pytest.mark.in_turn
 @pytest.mark.parametrize("implementation", [0, 1, 2])
 @pytest.mark.parametrize("use_bias", [True, False], ids=["bias", "no_bias"])
 @pytest.mark.parametrize("reset_after", [True, False], ids=["reset_after", "reset_before"])

@@ -78,6 +78,7 @@ MERGES = {
 }
 
 
+@pytest.mark.in_turn
 @pytest.mark.parametrize("own_backward_layer", [False, True], ids=["", "backward_layer"])
 @pytest.mark.parametrize("masked", [False, True], ids=["", "masked"])
 @pytest.mark.parametrize("return_sequences", [False, True], ids=["last", "sequences"])

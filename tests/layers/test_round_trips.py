@@ -167,6 +167,7 @@ def test_a_stateful_model_saves_without_its_state(tmp_path, rng):
     np.testing.assert_array_equal(to_numpy(again(inputs)), first)
 
 
+@pytest.mark.in_turn
 @pytest.mark.skipif(
     KERAS_VERSION < (3, 15),
     reason="written by Keras 3.15, and Keras reads no files that a newer Keras wrote",

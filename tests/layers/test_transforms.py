@@ -558,6 +558,7 @@ def test_tensorflow_forward_mode(rng):
 # Every backend.
 
 
+@pytest.mark.full
 @pytest.mark.parametrize(("batch", "time"), [(0, TIME), (1, 1), (BATCH, 1)])
 @variants
 def test_sizes(rng, variant, batch, time):

@@ -5,6 +5,8 @@ import pytest
 from keras_gru_ext.errors import FileFormatError
 from keras_gru_ext.legacy.dialect import recognize
 
+pytestmark = pytest.mark.no_backend
+
 PLAIN = {"class_name": "Sequential", "config": []}
 # TensorFlow 2.2 says so, 2.1 did not.
 BUILT = {"class_name": "Sequential", "config": {"layers": [], "build_input_shape": [None, 3]}}

@@ -79,6 +79,7 @@ def check(model, fixture):
         assert error(call(model, inputs), then) <= fixture.tolerance, fixture.remake()
 
 
+@pytest.mark.no_backend
 @each_fixture
 def test_files_are_those_of_the_manifest(fixture):
     for name, digest in fixture.files.items():
@@ -96,11 +97,13 @@ def test_the_folder_stays_small():
     assert sum(path.stat().st_size for path in ROOT.rglob("*") if path.is_file()) < BYTES_ALLOWED
 
 
+@pytest.mark.in_turn
 @each_fixture
 def test_same_numbers_as_the_library_that_wrote_it(fixture):
     check(fixture.load(), fixture)
 
 
+@pytest.mark.in_turn
 @each_fixture
 def test_same_numbers_after_saving_for_keras_3(fixture, tmp_path):
     path = str(tmp_path / "new.keras")
@@ -116,6 +119,7 @@ def test_predict_gives_the_same_numbers(producer):
     assert error(got, fixture.arrays("y")) <= fixture.tolerance
 
 
+@pytest.mark.in_turn
 @pytest.mark.parametrize("producer", sorted({one.producer for one in FIXTURES} - {"keras-2.1.6"}))
 def test_other_input_gives_other_numbers(producer, rng):
     fixture = named(producer, "single")
@@ -139,6 +143,7 @@ def test_a_wrong_reset_convention_would_be_noticed():
     assert error(call(model, fixture.arrays("x")), fixture.arrays("y")) > CLEARLY_WRONG
 
 
+@pytest.mark.in_turn
 @pytest.mark.parametrize(
     "producer",
     [

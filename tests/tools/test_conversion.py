@@ -50,6 +50,7 @@ def test_the_name_of_the_target():
         convert(FIXTURE.model, "new.onnx")
 
 
+@pytest.mark.in_turn
 @pytest.mark.parametrize("suffix", [".h5", ".weights.h5"])
 @pytest.mark.parametrize("stock", [False, True])
 def test_the_other_formats(tmp_path, suffix, stock):
@@ -178,6 +179,7 @@ def one_more_input(arrays):
     arrays["x1"] = arrays["x0"]
 
 
+@pytest.mark.in_turn
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -195,6 +197,7 @@ def test_verify_notices_everything_else(tmp_path, change, message):
         verify(load_model(FIXTURE.model), tmp_path / "wrong.npz")
 
 
+@pytest.mark.in_turn
 @pytest.mark.parametrize("content", [b"", b"not zip", None], ids=["empty", "other", "without arrays"])
 def test_references_that_are_none(tmp_path, content):
     path = tmp_path / "reference.npz"

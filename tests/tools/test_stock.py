@@ -37,6 +37,7 @@ def check(model):
     return stock
 
 
+@pytest.mark.in_turn
 @pytest.mark.parametrize("use_bias", [True, False])
 @pytest.mark.parametrize("reset_after", [True, False])
 @pytest.mark.parametrize("activation", ["tanh", "hard_sigmoid"])
@@ -74,6 +75,7 @@ LAYERS = {
 }
 
 
+@pytest.mark.in_turn
 @pytest.mark.parametrize("make", LAYERS.values(), ids=LAYERS)
 def test_every_layer_that_uses_the_legacy_function(make):
     check(sequential(make()))
@@ -124,6 +126,7 @@ REFUSED = {
 }
 
 
+@pytest.mark.in_turn
 @pytest.mark.parametrize(("make", "message"), REFUSED.values(), ids=REFUSED)
 def test_what_has_no_stock_equivalent(make, message):
     shape = (2, TIME, FEATURES) if "TimeDistributed" in str(make()[0]) else (TIME, FEATURES)

@@ -13,6 +13,8 @@ from keras_gru_ext.legacy.build.arrays import (
     not_finite,
 )
 
+pytestmark = pytest.mark.no_backend
+
 F, U = 3, 4
 
 

@@ -64,12 +64,14 @@ def test_files_are_those_of_the_manifest():
         assert hashlib.sha256(path.read_bytes()).hexdigest() == digest, REMAKE
 
 
+@pytest.mark.in_turn
 @holding("saved_model")
 def test_saved_model(folder):
     pytest.importorskip("tensorflow")
     assert verify(load_model(folder / "saved_model"), folder / "reference.npz") <= 1e-5, REMAKE
 
 
+@pytest.mark.in_turn
 @holding("model.keras")
 def test_keras_archive_of_keras_2(folder):
     model = load_model(folder / "model.keras")
@@ -77,12 +79,14 @@ def test_keras_archive_of_keras_2(folder):
     assert verify(model, folder / "reference.npz") <= 1e-5, REMAKE
 
 
+@pytest.mark.in_turn
 @each
 def test_architecture_and_weights(folder):
     model = load_model(folder / "model.json", weights=folder / "plain.h5")
     assert verify(model, folder / "reference.npz") <= 1e-5, REMAKE
 
 
+@pytest.mark.in_turn
 @each
 @pytest.mark.parametrize("name", ["plain.h5", "checkpoint", "checkpoint.index", "model.weights.h5", "model.keras"])
 def test_weights_into_a_model(folder, name):
@@ -146,6 +150,7 @@ def test_load_weights_needs_a_built_model():
         load_weights(keras.Sequential([keras_gru_ext.GRU(3)]), FOLDERS["tf_keras-2.21.0-shared_layer"] / "plain.h5")
 
 
+@pytest.mark.in_turn
 @pytest.mark.parametrize("name", ["plain.h5", "model.weights.h5", "checkpoint"])
 def test_nothing_is_assigned_when_something_does_not_fit(name):
     if name == "checkpoint":
@@ -224,6 +229,7 @@ def test_lists_that_tensorflow_wrote_as_objects_are_lists(text, tmp_path):
     assert _parse_yaml(text, "model.yaml") == [2]
 
 
+@pytest.mark.no_backend
 @pytest.mark.parametrize(
     "value",
     [
@@ -255,6 +261,7 @@ BAD_TEXTS = {
 }
 
 
+@pytest.mark.no_backend
 @pytest.mark.parametrize(("text", "kind", "message"), BAD_TEXTS.values(), ids=BAD_TEXTS)
 def test_bad_yaml(text, kind, message, tmp_path):
     (tmp_path / "model.yaml").write_text(text)
@@ -278,6 +285,7 @@ def archive(tmp_path):
     return make
 
 
+@pytest.mark.in_turn
 @pytest.mark.parametrize("name", ["metadata.json", "config.json", "model.weights.h5"])
 @pytest.mark.parametrize(
     "content", [None, b"", b"{", b"[]", b"\x00" * 20_000_000], ids=["none", "empty", "half", "list", "huge"]
@@ -295,6 +303,7 @@ def test_truncated_archive(archive):
         load_model(path)
 
 
+@pytest.mark.in_turn
 @pytest.mark.parametrize(
     "name", ["saved_model.pb", "variables/variables.index", "variables/variables.data-00000-of-00001"]
 )
@@ -312,6 +321,7 @@ def test_bad_saved_models(tmp_path, name, how):
         load_model(folder)
 
 
+@pytest.mark.no_backend
 @pytest.mark.parametrize(
     ("name", "spelled"),
     [("GRU", "gru"), ("BatchNormalization", "batch_normalization"), ("Conv1D", "conv1d"), ("ReLU", "re_lu")],

@@ -11,6 +11,8 @@ from keras_gru_ext.errors import FileFormatError, UnsafeContentError
 from keras_gru_ext.legacy.sources import hdf5
 from tests.legacy.test_fixtures import named
 
+pytestmark = pytest.mark.no_backend
+
 GRU = "model_weights/gru_1/gru_1"
 
 

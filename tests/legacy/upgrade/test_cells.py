@@ -10,6 +10,8 @@ from keras_gru_ext.legacy.dialect import recognize
 from keras_gru_ext.legacy.record import LayerArrays, LegacyModel
 from keras_gru_ext.legacy.upgrade.cells import complete_cells
 
+pytestmark = pytest.mark.no_backend
+
 
 def cell(class_name, **config):
     return {"class_name": class_name, "config": {"name": "c", **config}}

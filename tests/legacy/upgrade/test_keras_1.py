@@ -9,6 +9,8 @@ from keras_gru_ext.legacy.dialect import recognize
 from keras_gru_ext.legacy.upgrade.keras_1 import translate
 from keras_gru_ext.legacy.upgrade.model import upgrade_model
 
+pytestmark = pytest.mark.no_backend
+
 KERAS_1 = recognize({}, "1.2.2", None)
 
 

@@ -8,6 +8,8 @@ import pytest
 from keras_gru_ext.errors import ConfigError, UnsafeContentError
 from keras_gru_ext.legacy.upgrade.lambdas import function_of, named_function, upgrade_lambda
 
+pytestmark = pytest.mark.no_backend
+
 
 def written(function):
     return base64.b64encode(marshal.dumps(function.__code__)).decode("ascii")

@@ -16,6 +16,8 @@ from keras_gru_ext.legacy.upgrade.topology import keep_outputs
 from tests.helpers import KERAS_VERSION
 from tests.legacy.test_fixtures import FIXTURES
 
+pytestmark = pytest.mark.no_backend
+
 KERAS_2_2_4 = recognize({}, "2.2.4", "tensorflow")
 KERAS_2_3_1 = recognize({}, "2.3.1", "tensorflow")
 TENSORFLOW_2_4 = recognize({}, "2.4.0", "tensorflow")
