@@ -1,0 +1,133 @@
+"""Builds the model of a plan, computes what it predicts, and writes it in the containers that its library knows."""
+import json
+import os
+import shutil
+
+import numpy
+
+import data
+from plan import build, data_of, flat
+
+LARGEST = 1e3
+# How often a model is written in each container besides the whole-model file. SavedModels are slow to write and read.
+CONTAINERS = {"architecture": 0.3, "yaml": 0.1, "archive": 0.7, "archive weights": 0.15, "checkpoint": 0.12, "saved_model": 0.08}
+
+
+class Useless(Exception):
+    """A model that tells nothing: without weights, or with values that no tolerance makes sense for."""
+
+
+def write(library, plan, folder, chance=None, containers=None):
+    """Writes `reference.npz`, the model in its containers, and `plan.json` last, and returns what that holds.
+
+    `containers` names them; otherwise `chance` draws them.
+    """
+    library.reset(plan["float64"])
+    model = build(library, plan["model"])
+    if not model.weights:
+        raise Useless("no weights")
+    inputs = [data.inputs(one, plan["float64"]) for one in data_of(plan["model"])]
+    arrays, values = settled(library, model, plan, inputs)
+    rounding = effect_of_rounding(library, model, plan, inputs, arrays, values)
+    if plan.get("optimizer"):
+        model.compile(plan["optimizer"], "mse")
+    shutil.rmtree(folder, ignore_errors=True)
+    os.makedirs(folder)
+    numpy.savez_compressed(os.path.join(folder, "reference.npz"), **arrays)
+    written = dict(plan, producer=library.producer, rounding=rounding)
+    written["files"], written["not_written"] = save(library, model, folder, containers or drawn(library, chance))
+    if not written["files"]:
+        raise Useless("no container takes it: %s" % written["not_written"])
+    with open(os.path.join(folder, "plan.json"), "w") as file:
+        json.dump(written, file, sort_keys=True)
+    return written
+
+
+def settled(library, model, plan, inputs):
+    """Gives the model random weights under which it stays finite; returns inputs and outputs, and the weights."""
+    for scale in data.SCALES:
+        values = data.weights(library, model, plan["seed"] % 2 ** 32, scale)
+        library.set(values)
+        arrays = {"x%d" % index: array for index, array in enumerate(inputs)}
+        arrays.update(outputs(model, plan, inputs, library))
+        if all(numpy.isfinite(array).all() and (not array.size or numpy.abs(array).max() < LARGEST)
+               for array in arrays.values()):
+            return arrays, values
+    raise Useless("infinite or very large")
+
+
+def outputs(model, plan, inputs, library):
+    """What the model predicts: `y0`, ..., and, if it is stateful, `then0`, ... in a second call with the same inputs."""
+    if plan["stateful"]:
+        model.reset_states()
+    found = {"y%d" % index: array for index, array in enumerate(predict(model, inputs, library))}
+    if plan["stateful"]:
+        found.update(("then%d" % index, array) for index, array in enumerate(predict(model, inputs, library)))
+        model.reset_states()
+    return found
+
+
+def predict(model, inputs, library):
+    fed = inputs if len(inputs) > 1 else inputs[0]
+    if library.is_tensorflow_2:
+        if isinstance(model.input, dict):
+            fed = dict(zip(sorted(model.input), inputs))
+        return [numpy.asarray(one) for one in flat(model(fed, training=False))]
+    return [numpy.asarray(one) for one in flat(model.predict(fed, batch_size=len(inputs[0])))]
+
+
+def effect_of_rounding(library, model, plan, inputs, arrays, values):
+    """How far the outputs move when every weight moves by about a unit in its last place."""
+    library.set(data.nudged(values, plan["seed"] % 2 ** 32))
+    moved = outputs(model, plan, inputs, library)
+    library.set(values)
+    return max(float(numpy.abs(array - arrays[name]).max()) if array.size else 0.0 for name, array in moved.items())
+
+
+def drawn(library, chance):
+    kinds = ["whole"]
+    for kind, probability in sorted(CONTAINERS.items()):
+        if chance.maybe(probability):
+            kinds.append(kind)
+    return kinds
+
+
+def save(library, model, folder, kinds):
+    """Writes the containers that exist in this version; returns their files, and why others were not written."""
+    def at(name):
+        return os.path.join(folder, name)
+
+    def text(write, name):
+        with open(at(name), "w") as file:
+            file.write(write())
+        model.save_weights(at("plain.h5"))
+
+    writers = {
+        "whole": ("model.h5", lambda: model.save(at("model.h5"))),
+        "architecture": ("model.json", lambda: text(model.to_json, "model.json")),
+    }
+    if not library.is_tensorflow_2:
+        writers["yaml"] = ("model.yaml", lambda: text(model.to_yaml, "model.yaml"))
+    if library.has_archives:
+        writers["archive"] = ("model.keras", lambda: model.save(at("model.keras")))
+        writers["archive weights"] = ("model.weights.h5", lambda: model.save_weights(at("model.weights.h5")))
+    if library.is_tensorflow_2:
+        writers["saved_model"] = ("saved_model", lambda: model.save(at("saved_model"), save_format="tf"))
+        writers["checkpoint"] = (
+            "checkpoint.index", lambda: model.save_weights(at("checkpoint"), save_format="tf"))
+    files, refused = [], {}
+    for kind in kinds:
+        if kind not in writers:
+            continue
+        name, write = writers[kind]
+        try:
+            write()
+            files.append(name)
+        except library.REFUSALS as error:
+            refused[name] = "%s: %s" % (type(error).__name__, str(error)[:200])
+            if os.path.isfile(at(name)):
+                os.remove(at(name))
+    # TensorFlow's note of the newest checkpoint has the name that the checkpoint has here.
+    if os.path.exists(at("checkpoint")):
+        os.remove(at("checkpoint"))
+    return files, refused

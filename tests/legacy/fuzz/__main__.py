@@ -1,0 +1,116 @@
+"""Loads every random model in a folder on the backend in use, and reports; see the package's docstring."""
+
+import argparse
+import collections
+import gc
+import json
+import time
+from pathlib import Path
+
+import keras
+
+from tests.legacy.fuzz.judge import Verdict, folders, judge
+
+
+def main():
+    options = _options()
+    results = options.results or options.folder / f"results-{keras.backend.backend()}.jsonl"
+    if not options.report:
+        run(options.folder, results, options.producer, options.seconds)
+    report(read(results), options.producer)
+
+
+def run(folder, results, producer, seconds):
+    """Appends a line for each container of each model that has none yet."""
+    judged = {verdict.model for verdict in read(results)}
+    started, count = time.monotonic(), 0
+    float64 = keras.backend.backend() != "jax" or _jax_has_float64()
+    with open(results, "a", encoding="utf-8") as file:
+        for path in folders(folder):
+            name = f"{path.parent.name}/{path.name}"
+            if name in judged or not name.startswith(producer):
+                continue
+            if not float64 and json.loads((path / "plan.json").read_text(encoding="utf-8"))["float64"]:
+                continue
+            if time.monotonic() - started > seconds:
+                break
+            for verdict in judge(path):
+                file.write(verdict.as_json() + "\n")
+            file.flush()
+            count += 1
+            keras.utils.clear_session()
+            if count % 20 == 0:
+                _forget()
+    spent = time.monotonic() - started
+    print(f"{count} models in {spent:.0f} s, {count / max(spent, 1e-9):.1f} a second")
+
+
+def report(verdicts, producer=""):
+    """Prints how many models came out how, and every way to fail with an example."""
+    verdicts = [verdict for verdict in verdicts if verdict.model.startswith(producer)]
+    said = collections.defaultdict(dict)
+    for verdict in verdicts:
+        said[verdict.model][verdict.container] = verdict.said
+    table = collections.Counter((model.split("/")[0], _worst(by.values())) for model, by in said.items())
+    print(f"{'producer':24}{'models':>8}" + "".join(f"{word:>9}" for word in WORDS))
+    for name in sorted({model.split("/")[0] for model in said}):
+        numbers = [table[name, word] for word in WORDS]
+        print(f"{name:24}{sum(numbers):8}" + "".join(f"{number:9}" for number in numbers))
+    table = collections.Counter((verdict.container, verdict.said) for verdict in verdicts)
+    print("by container: " + ", ".join(f"{name} {word} {number}" for (name, word), number in sorted(table.items())))
+    kinds = collections.defaultdict(list)
+    for verdict in verdicts:
+        if verdict.said != "right":
+            kinds[verdict.kind].append(verdict)
+    for kind, found in sorted(kinds.items(), key=lambda item: -len(item[1])):
+        first = min(found, key=lambda verdict: len(verdict.message))
+        models = sorted({verdict.model for verdict in found})
+        print(f"\n{len(found)} x {kind}")
+        print(f"    {first.model} {first.container}: {_difference(first)}{first.message[:600]}")
+        print(f"    {len(models)} models: {' '.join(models[:12])}")
+
+
+WORDS = ("right", "refused", "raised", "wrong")
+
+
+def _worst(words):
+    return max(words, key=WORDS.index)
+
+
+def _difference(verdict):
+    return "" if verdict.difference is None else f"off by {verdict.difference:.2g}, "
+
+
+def read(results):
+    if not Path(results).exists():
+        return []
+    with open(results, encoding="utf-8") as file:
+        return [Verdict(**json.loads(line)) for line in file]
+
+
+def _jax_has_float64():
+    import jax
+
+    return bool(jax.config.jax_enable_x64)
+
+
+def _forget():
+    gc.collect()
+    if keras.backend.backend() == "jax":
+        import jax
+
+        jax.clear_caches()
+
+
+def _options():
+    parser = argparse.ArgumentParser(prog="python -m tests.legacy.fuzz", description=__doc__)
+    parser.add_argument("folder", type=Path, help="what generate/random_models wrote into")
+    parser.add_argument("--results", type=Path, help="where verdicts are kept; by default in the folder, per backend")
+    parser.add_argument("--producer", default="", help="only models whose producer starts like this")
+    parser.add_argument("--seconds", type=float, default=float("inf"), help="stop after so many")
+    parser.add_argument("--report", action="store_true", help="only report what earlier runs found")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    main()
