@@ -1,6 +1,7 @@
 """Writes random models with the old library of this interpreter.
 
     python -B generate/random_models LIBRARY FOLDER FIRST LAST      models of the seeds from FIRST up to, not with, LAST
+    python -B generate/random_models LIBRARY FOLDER again           the models in FOLDER that this library wrote, anew
     python -B generate/random_models LIBRARY FOLDER                 models of plans: a line of JSON each on stdin
 
 LIBRARY is keras, tf.keras or tf_keras. A model goes into FOLDER/PRODUCER/SEED, or into FOLDER/NAME of a plan
@@ -25,6 +26,8 @@ def main(name, folder, first=None, last=None):
     library = Library(name)
     if first is None:
         serve(library, folder)
+    elif first == "again":
+        write_again(library, os.path.join(folder, library.producer))
     else:
         write_all(library, folder, range(int(first), int(last)))
 
@@ -44,6 +47,16 @@ def write_all(library, folder, seeds):
             useless += 1
             print("%s: %s: %s" % (at, type(error).__name__, str(error).split("\n")[0][:200]))
     print("%s: %d models, %d useless seeds, %.0f s" % (library.producer, made, useless, time.time() - started))
+
+
+def write_again(library, folder):
+    """Writes models anew from the plans beside them, in the same containers."""
+    for name in sorted(os.listdir(folder)):
+        at = os.path.join(folder, name)
+        with open(os.path.join(at, "plan.json")) as file:
+            plan = json.load(file)
+        writing.write(library, plan, at, containers=[writing.KINDS[one] for one in plan["files"]])
+        print(at)
 
 
 def serve(library, folder):

@@ -56,6 +56,6 @@ def nudged(values, seed):
     """The same weights, each moved by about what rounding does to it."""
     signs = numpy.random.RandomState(seed)
     return [
-        (weight, (array * (1 + 2e-7 * signs.choice([-1, 1], size=array.shape))).astype(array.dtype))
+        (weight, array * (1 + 2 * numpy.finfo(array.dtype).eps * signs.choice([-1, 1], size=array.shape)).astype(array.dtype))
         for weight, array in values
     ]

@@ -9,8 +9,15 @@ import data
 from plan import build, data_of, flat
 
 LARGEST = 1e3
-# How often a model is written in each container besides the whole-model file. SavedModels are slow to write and read.
-CONTAINERS = {"architecture": 0.3, "yaml": 0.1, "archive": 0.7, "archive weights": 0.15, "checkpoint": 0.12, "saved_model": 0.08}
+# The containers, by the file that stands for each, and how often a model is written in those besides the first.
+# SavedModels are slow to write and to read.
+KINDS = {
+    "model.h5": "whole", "model.json": "architecture", "model.yaml": "yaml", "model.keras": "archive",
+    "model.weights.h5": "archive weights", "checkpoint.index": "checkpoint", "saved_model": "saved_model",
+}
+OFTEN = {
+    "architecture": 0.3, "yaml": 0.1, "archive": 0.7, "archive weights": 0.15, "checkpoint": 0.12, "saved_model": 0.08,
+}
 
 
 class Useless(Exception):
@@ -34,12 +41,13 @@ def write(library, plan, folder, chance=None, containers=None):
     shutil.rmtree(folder, ignore_errors=True)
     os.makedirs(folder)
     numpy.savez_compressed(os.path.join(folder, "reference.npz"), **arrays)
-    written = dict(plan, producer=library.producer, rounding=rounding)
+    written = dict(plan, producer=library.producer, rounding=float("%.2g" % rounding))
     written["files"], written["not_written"] = save(library, model, folder, containers or drawn(library, chance))
     if not written["files"]:
         raise Useless("no container takes it: %s" % written["not_written"])
     with open(os.path.join(folder, "plan.json"), "w") as file:
-        json.dump(written, file, sort_keys=True)
+        json.dump(written, file, indent=1, sort_keys=True)
+        file.write("\n")
     return written
 
 
@@ -86,7 +94,7 @@ def effect_of_rounding(library, model, plan, inputs, arrays, values):
 
 def drawn(library, chance):
     kinds = ["whole"]
-    for kind, probability in sorted(CONTAINERS.items()):
+    for kind, probability in sorted(OFTEN.items()):
         if chance.maybe(probability):
             kinds.append(kind)
     return kinds
@@ -97,31 +105,29 @@ def save(library, model, folder, kinds):
     def at(name):
         return os.path.join(folder, name)
 
-    def text(write, name):
-        with open(at(name), "w") as file:
+    def text(write, path):
+        with open(path, "w") as file:
             file.write(write())
         model.save_weights(at("plain.h5"))
 
     writers = {
-        "whole": ("model.h5", lambda: model.save(at("model.h5"))),
-        "architecture": ("model.json", lambda: text(model.to_json, "model.json")),
+        "model.h5": lambda path: model.save(path),
+        "model.json": lambda path: text(model.to_json, path),
     }
     if not library.is_tensorflow_2:
-        writers["yaml"] = ("model.yaml", lambda: text(model.to_yaml, "model.yaml"))
+        writers["model.yaml"] = lambda path: text(model.to_yaml, path)
     if library.has_archives:
-        writers["archive"] = ("model.keras", lambda: model.save(at("model.keras")))
-        writers["archive weights"] = ("model.weights.h5", lambda: model.save_weights(at("model.weights.h5")))
+        writers["model.keras"] = lambda path: model.save(path)
+        writers["model.weights.h5"] = lambda path: model.save_weights(path)
     if library.is_tensorflow_2:
-        writers["saved_model"] = ("saved_model", lambda: model.save(at("saved_model"), save_format="tf"))
-        writers["checkpoint"] = (
-            "checkpoint.index", lambda: model.save_weights(at("checkpoint"), save_format="tf"))
+        writers["saved_model"] = lambda path: model.save(path, save_format="tf")
+        writers["checkpoint.index"] = lambda path: model.save_weights(path[:-len(".index")], save_format="tf")
     files, refused = [], {}
-    for kind in kinds:
-        if kind not in writers:
+    for name in sorted(writers):
+        if KINDS[name] not in kinds:
             continue
-        name, write = writers[kind]
         try:
-            write()
+            writers[name](at(name))
             files.append(name)
         except library.REFUSALS as error:
             refused[name] = "%s: %s" % (type(error).__name__, str(error)[:200])

@@ -42,6 +42,7 @@ class Verdict:
         text = re.sub(r"\x1b\[\d*m", "", self.message)
         # Of the config that Keras refused, messages show the first 500 characters.
         text = re.sub(r"refused its config (.{500}|\{.*\}): ", "refused: ", text, flags=re.DOTALL)
+        text = re.sub(r"Error when deserializing class .*Exception encountered: ", "", text, flags=re.DOTALL)
         text = re.sub(r"'[^']*'|\"[^\"]*\"|\{.*?\}|\[.*?\]|\S*\d\S*|\S*/\S*|the model > .*?(?= is of|:|\()", "_", text)
         return f"{self.said}: {' '.join(text.split())[:160]}"
 

@@ -7,6 +7,7 @@ The small model is left in FOLDER/small/PRODUCER-SEED, and its plan is printed.
 
 import argparse
 import json
+import os
 import subprocess
 from pathlib import Path
 
@@ -29,17 +30,24 @@ CONTAINERS = {
 
 
 class OldLibrary:
-    """A process of an old library that writes the models of plans."""
+    """A process of an old library that writes the models of plans, in a `with` statement."""
 
     def __init__(self, python: str, library: str, folder: Path):
         self.folder = folder
-        self._process = subprocess.Popen(
-            [python, "-B", str(GENERATOR), library, str(folder)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            text=True,
-        )
+        self._command = [python, "-B", str(GENERATOR), library, str(folder)]
+
+    def __enter__(self):
+        self.folder.mkdir(parents=True, exist_ok=True)
+        environment = {**os.environ, "KERAS_BACKEND": "tensorflow"}
+        with open(self.folder / "old-library.log", "a", encoding="utf-8") as log:
+            self._process = subprocess.Popen(
+                self._command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, env=environment, text=True
+            )
+        return self
+
+    def __exit__(self, *_):
+        self._process.stdin.close()
+        self._process.wait()
 
     def write(self, plan: dict, name: str, containers: list[str]) -> Path | None:
         """Writes a model, and returns its folder, or None if the library refuses it."""
@@ -47,10 +55,6 @@ class OldLibrary:
         self._process.stdin.flush()
         answer = json.loads(self._process.stdout.readline())
         return self.folder / name if "files" in answer else None
-
-    def close(self):
-        self._process.stdin.close()
-        self._process.wait()
 
 
 def shrink(folder: Path, old: OldLibrary, container: str | None = None) -> tuple[dict, Verdict] | None:
@@ -69,31 +73,33 @@ def shrink(folder: Path, old: OldLibrary, container: str | None = None) -> tuple
     if first.container in ("model.weights.h5", "checkpoint.index"):
         wanted.append("whole")
     plan = json.loads((folder / "plan.json").read_text(encoding="utf-8"))
-    name = f"{plan['producer']}-{folder.name}"
 
-    def verdict_of(candidate):
-        written = old.write(candidate, "candidate", wanted)
+    def fails_alike(candidate):
+        written = old.write(candidate, f"candidate-{os.getpid()}", wanted)
         if written is None or not (written / first.container).exists():
-            return None
-        [verdict] = list(judge(written, [first.container])) or [None]
+            return False
+        [verdict] = judge(written, [first.container])
         keras.utils.clear_session()
-        return verdict if verdict and _alike(verdict, first) else None
+        return _alike(verdict, first)
 
+    found = smallest(plan, fails_alike)
+    [verdict] = judge(old.write(found, f"{plan['producer']}-{folder.name}", wanted), [first.container])
+    return found, verdict
+
+
+def smallest(plan: dict, fails) -> dict:
+    """Returns a plan that fails while no plan with one thing less does; `fails(plan)` tells."""
     tried = set()
-    best = first
     while True:
         for candidate in smaller_plans(plan):
-            key = json.dumps(candidate["model"], sort_keys=True) + str(candidate.get("optimizer"))
-            if key in tried:
-                continue
-            tried.add(key)
-            if verdict := verdict_of(candidate):
-                plan, best = candidate, verdict
-                break
+            key = json.dumps(candidate, sort_keys=True)
+            if key not in tried:
+                tried.add(key)
+                if fails(candidate):
+                    plan = candidate
+                    break
         else:
-            break
-    old.write(plan, name, wanted)
-    return plan, best
+            return plan
 
 
 def _alike(one, other):
@@ -148,16 +154,15 @@ def main():
     options = parser.parse_args()
     first = json.loads((options.models[0] / "plan.json").read_text(encoding="utf-8"))
     folder = options.models[0].parents[1] / "small"
-    old = OldLibrary(options.python, first["producer"].rsplit("-", 1)[0], folder)
-    for model in options.models:
-        found = shrink(model, old, options.container)
-        if found is None:
-            print(f"{model}: loads right on {keras.backend.backend()}", flush=True)
-            continue
-        plan, verdict = found
-        print(f"{model.parent.name}/{model.name} {verdict.container} {verdict.kind} {verdict.difference or ''}")
-        print(readable(plan["model"]), flush=True)
-    old.close()
+    with OldLibrary(options.python, first["producer"].rsplit("-", 1)[0], folder) as old:
+        for model in options.models:
+            found = shrink(model, old, options.container)
+            if found is None:
+                print(f"{model}: loads right on {keras.backend.backend()}", flush=True)
+                continue
+            plan, verdict = found
+            print(f"{model.parent.name}/{model.name} {verdict.container} {verdict.kind} {verdict.difference or ''}")
+            print(readable(plan["model"]), flush=True)
 
 
 if __name__ == "__main__":

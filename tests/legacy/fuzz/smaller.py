@@ -8,10 +8,8 @@ import itertools
 from collections.abc import Iterator
 
 # Arguments without which nothing can be built, so that leaving them out is not tried.
-NEEDED = frozenset(
-    "units layer cell cells input_dim output_dim rate stddev n dims target_shape axes filters kernel_size num_heads "
-    "key_dim equation output_shape".split()
-)
+SIZES = ("units", "input_dim", "output_dim", "n", "dims", "target_shape", "axes", "filters", "kernel_size", "num_heads")
+NEEDED = frozenset((*SIZES, "layer", "cell", "cells", "rate", "stddev", "key_dim", "equation", "output_shape"))
 
 
 def smaller_plans(plan: dict) -> Iterator[dict]:
@@ -56,6 +54,8 @@ def _smaller_graphs(model):
     for at in reversed(range(len(steps))):
         yield from _without_step(model, at)
     for at, step in enumerate(steps):
+        for sources in _fewer(step.get("of", [])):
+            yield pruned(_with_step(model, at, {**step, "of": sources}))
         if "states" in step:
             yield pruned(_with_step(model, at, _without(step, "states")))
         if "options" in step:
@@ -123,6 +123,7 @@ def pruned(model: dict, keep_inputs: bool = True, drop: int | None = None) -> di
 def smaller_layers(layer: dict) -> Iterator[dict]:
     """Yields a wrapper's layer, and a layer with one argument less or with a smaller one."""
     if "make" not in layer:
+        yield from layer.get("chain") or [step["layer"] for step in layer["steps"] if "layer" in step]
         yield from smaller_models(layer)
         return
     arguments = layer["with"]
@@ -145,6 +146,14 @@ def _smaller_values(value):
                 yield value[:index] + value[index + 1 :]
             for other in smaller_layers(item):
                 yield [*value[:index], other, *value[index + 1 :]]
+
+
+def _fewer(sources):
+    """Of three or more, one less; of two different ones, one of them twice."""
+    if len(sources) > 2:
+        yield from (sources[:index] + sources[index + 1 :] for index in range(len(sources)))
+    elif len(sources) == 2 and sources[0] != sources[1]:
+        yield from ([one, one] for one in sources)
 
 
 def _taken(step):
