@@ -34,7 +34,8 @@ THIRD_PARTY = {
     "legacy.build.arrays": {"numpy"},
     "legacy.loader": {"keras"},
     "legacy.sources.architecture": {"yaml"},
-    "legacy.sources.hdf5": {"h5py", "numpy"},
+    "legacy.sources.hdf5_child": {"h5py", "numpy"},
+    "legacy.sources.hdf5_tree": {"numpy"},
     "legacy.sources.saved_model": {"tensorflow"},
     "tools": {"keras", "numpy"},
 }
@@ -120,6 +121,7 @@ def test_imports_only_what_it_may(path):
         ("legacy.sources.containers", "from keras_gru_ext.legacy.upgrade.model import upgrade_model"),
         ("legacy.sources.archive", "import h5py"),
         ("legacy.sources.hdf5", "import keras"),
+        ("legacy.sources.hdf5_tree", "import h5py"),
         ("legacy.build.arrays", "import keras"),
         ("legacy.build.builder", "from keras_gru_ext.legacy import loader"),
         ("legacy.loader", "import h5py"),

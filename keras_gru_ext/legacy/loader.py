@@ -70,14 +70,16 @@ def load_model(
     path = os.fspath(path)
     custom_objects = custom_objects or {}
     options = {"custom_objects": dict(custom_objects), "compile": compile, "safe_mode": safe_mode}
-    if containers.is_keras_3(path):
-        if weights is not None:
-            raise ArgumentError(f"{path}: weights= is for legacy files; load the weights into the model instead.")
-        model = _by_keras(
-            lambda: keras.saving.load_model(path, **options), path, FileFormatError, "it cannot be loaded"
-        )
-        return _cut(model, outputs)
-    return assemble(containers.read(path, weights), outputs, custom_objects, compile, safe_mode)
+    with containers.opened(path) as container:
+        if container.is_keras_3:
+            if weights is not None:
+                raise ArgumentError(f"{path}: weights= is for legacy files; load the weights into the model instead.")
+            model = _by_keras(
+                lambda: keras.saving.load_model(path, **options), path, FileFormatError, "it cannot be loaded"
+            )
+            return _cut(model, outputs)
+        record = containers.read_container(container, weights)
+    return assemble(record, outputs, custom_objects, compile, safe_mode)
 
 
 def load_weights(model: keras.Model, path: str | os.PathLike, by_name: bool = False) -> None:

@@ -5,11 +5,45 @@ Standard library only.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from keras_gru_ext.legacy.dialect import Dialect
+
+
+@dataclass(frozen=True)
+class StoredArray:
+    """An array of a file, which is read when somebody makes a NumPy array of it: `np.asarray(stored)`.
+
+    So nothing is read that no model needs, and shapes are compared before anything is allocated.
+
+    Attributes:
+        shape: Its shape.
+        dtype: Its dtype, as NumPy spells it.
+        read: Reads it.
+        again: Whether the file has the same bytes under another name, too, which were counted there.
+    """
+
+    shape: tuple[int, ...]
+    dtype: str
+    read: Callable[[], Any]
+    again: bool = False
+
+    @property
+    def ndim(self) -> int:
+        """How many axes it has."""
+        return len(self.shape)
+
+    @property
+    def size(self) -> int:
+        """How many numbers it holds."""
+        return math.prod(self.shape)
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> Any:
+        array = self.read()
+        return array if dtype is None else array.astype(dtype)
 
 
 @dataclass(frozen=True)
@@ -19,7 +53,7 @@ class LayerArrays:
     Attributes:
         layer: The layer's name.
         names: The names of its arrays, as stored.
-        arrays: The arrays (NumPy), in the same order.
+        arrays: The arrays (`StoredArray`), in the same order.
     """
 
     layer: str

@@ -8,6 +8,7 @@ then what is not - the statistics of BatchNormalization, and everything of a fro
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 
@@ -135,6 +136,14 @@ def convert(arrays: Sequence[np.ndarray], leaf: Leaf, where: str, flip: bool = F
     Raises:
         WeightsError: if a shape differs.
     """
+    held, wanted = (sum(math.prod(shape) for shape in shapes) for shapes in ([a.shape for a in arrays], leaf.shapes))
+    if held > 2 * wanted:
+        # Read nothing that cannot fit. The layouts of some versions hold more numbers, none twice as many.
+        raise WeightsError(
+            f"{where}: {leaf.path} ({leaf.class_name}) has arrays of shapes {list(leaf.shapes)}, the file gives "
+            f"{[tuple(array.shape) for array in arrays]}. The weights are those of another architecture."
+        )
+    arrays = [np.asarray(array) for array in arrays]
     for step in _converters(arrays, leaf, flip):
         arrays = step(arrays)
     converted = tuple(np.array(array) for array in arrays)
@@ -269,5 +278,5 @@ def not_finite(named: Iterable[tuple[str, np.ndarray]]) -> list[str]:
     Returns:
         Such as `["dense_1/kernel:0 (3 of 12)"]`.
     """
-    counts = [(name, int(array.size - np.isfinite(array).sum()), array.size) for name, array in named]
+    counts = [(name, int(array.size - np.isfinite(np.asarray(array)).sum()), array.size) for name, array in named]
     return [f"{name} ({count} of {size})" for name, count, size in counts if count]

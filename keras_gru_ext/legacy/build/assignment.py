@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any
 
 import keras
 import numpy as np
@@ -29,9 +30,9 @@ def assign(ready: Ready, path: str, named: Iterable[tuple[str, np.ndarray]] | No
         path: The file, for messages.
         named: The arrays by the names that the file has for them, where it has any.
     """
-    if named is None:
-        named = [(f"{layer.name}, array {index}", one) for layer, given in ready for index, one in enumerate(given)]
-    if unusual := not_finite(named):
+    given_names = [(f"{layer.name}, array {index}", one) for layer, given in ready for index, one in enumerate(given)]
+    # The arrays that were read tell whether there is anything to say; the file's own are read again only for that.
+    if (unusual := not_finite(given_names)) and (named is None or (unusual := not_finite(named))):
         warnings.warn(f"{path}: arrays with numbers that are NaN or infinite: {unusual}.", stacklevel=4)
     for layer, given in ready:
         layer.set_weights(given)
@@ -52,10 +53,11 @@ def assign_layers(
     Raises:
         WeightsError: if they do not fit; nothing has been assigned then.
     """
-    named = [(name, array) for group in groups for name, array in zip(group.names, group.arrays, strict=True)]
-    flip = dialect is not None and dialect.flips_convolutions(name for name, _ in named)
+    flip = dialect is not None and dialect.flips_convolutions(name for group in groups for name in group.names)
     ready: Ready = []
+    named: list[tuple[str, Any]] = []
     for name, group in pairing(list(wanted), groups, path):
+        named += zip(group.names, group.arrays, strict=True)
         leaves = wanted[name]
         where = f"{path}: {group.layer!r} (written by {dialect})"
         arrays = distribute(group.arrays, [leaf for leaf, _ in leaves], where, flip)

@@ -19,15 +19,17 @@ _MOST_UNROLLED_STEPS = 2_000
 
 
 def numbers_in(record: LegacyModel) -> int:
-    """Counts the numbers in all arrays of a file."""
-    if record.objects is None:
-        return sum(int(array.size) for group in record.weights for array in group.arrays)
-    total, waiting = 0, [record.objects]
+    """Counts the numbers in all arrays of a file, each once under however many names."""
+    counted: dict[int, int] = {}
+    waiting = [] if record.objects is None else [record.objects]
+    for array in (array for group in record.weights for array in group.arrays):
+        counted[id(array)] = 0 if getattr(array, "again", False) else int(array.size)
     while waiting:
         node = waiting.pop()
-        total += sum(int(getattr(array, "size", 1)) for array in node.arrays.values())
+        for array in node.arrays.values():
+            counted[id(array)] = 0 if getattr(array, "again", False) else int(getattr(array, "size", 1))
         waiting.extend(node.children.values())
-    return total
+    return sum(counted.values())
 
 
 def check_fits(entry: Mapping[str, Any], shapes: Iterable[Sequence[int | None]], held: int, where: str) -> None:

@@ -8,12 +8,21 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from keras_gru_ext.errors import ConfigError, FileFormatError, MissingDependencyError, UnsafeContentError
+from keras_gru_ext.errors import (
+    ConfigError,
+    FileFormatError,
+    KerasGruExtError,
+    MissingDependencyError,
+    UnsafeContentError,
+)
 from keras_gru_ext.legacy.dialect import recognize
 from keras_gru_ext.legacy.record import LegacyModel
 
-_LARGEST_TEXT = 64 * 2**20
+# The text of a config; a layer takes some two thousand characters.
+LARGEST_TEXT = 16 * 2**20
 _MOST_VALUES = 1_000_000
+# PyYAML's own objects take a kilobyte for each.
+_MOST_YAML_MARKS = 150_000
 _DEEPEST = 200
 
 # How the metadata of a SavedModel spell sequences that JSON does not know.
@@ -26,17 +35,18 @@ _LIST_WRAPPER = re.compile(r"object/(new|apply):tensorflow\.python\.[\w.]*ListWr
 _PYTHON = "tag:yaml.org,2002:python/"
 
 
-def read_architecture(path: str) -> LegacyModel:
-    """Reads an architecture without weights.
+def parse_architecture(path: str) -> Mapping[str, Any]:
+    """Reads the text of an architecture without weights.
 
     Args:
         path: A `.json`, `.yaml` or `.yml` file.
 
     Returns:
-        The model; it has no weights.
+        The config in it.
 
     Raises:
         FileFormatError: if it is missing, damaged, or not an architecture.
+        ConfigError: if it is absurd.
         UnsafeContentError: if a YAML text asks for objects to be built.
         MissingDependencyError: for YAML without PyYAML.
     """
@@ -50,13 +60,33 @@ def read_architecture(path: str) -> LegacyModel:
             f"{path}: an architecture must have 'class_name' and 'config', as `model.to_json()` writes them. "
             f"Received: {config!r:.200}."
         )
-    version, backend = config.get("keras_version"), config.get("backend")
+    return config
+
+
+def stated_version(config: Mapping[str, Any]) -> str | None:
+    """Returns which version of Keras wrote an architecture; Keras 3 does not say, but names the module of a class."""
+    version = config.get("keras_version")
     if version is None and "module" in config:
-        raise FileFormatError(f"{path}: Keras 3 wrote this architecture. Load it with keras.models.model_from_json.")
+        return "3.0"
+    return None if version is None else str(version)
+
+
+def read_architecture(path: str, config: Mapping[str, Any]) -> LegacyModel:
+    """Describes an architecture without weights that a legacy Keras wrote.
+
+    Args:
+        path: The file.
+        config: What `parse_architecture` returned.
+
+    Returns:
+        The model; it has no weights.
+
+    Raises:
+        FileFormatError: if it does not say who wrote it.
+    """
+    version, backend = stated_version(config), config.get("backend")
     try:
-        dialect = recognize(
-            config, None if version is None else str(version), None if backend is None else str(backend)
-        )
+        dialect = recognize(config, version, None if backend is None else str(backend))
     except FileFormatError as error:
         raise FileFormatError(f"{path}: {error}") from error
     return LegacyModel(path=path, dialect=dialect, config=config, training=None, weights=())
@@ -66,13 +96,15 @@ def _text(path: str) -> str:
     if not os.path.isfile(path):
         raise FileFormatError(f"{path}: no such file.")
     size = os.path.getsize(path)
-    if size > _LARGEST_TEXT:
+    if size > LARGEST_TEXT:
         raise FileFormatError(f"{path}: {size} bytes are more than any architecture needs.")
     try:
         with open(path, encoding="utf-8-sig") as file:
             return file.read()
     except UnicodeDecodeError as error:
         raise FileFormatError(f"{path}: not UTF-8 text: {error}") from error
+    except OSError as error:
+        raise FileFormatError(f"{path}: it cannot be read: {error}") from error
 
 
 def parse_json(text: str | bytes, where: str) -> Any:
@@ -89,11 +121,28 @@ def parse_json(text: str | bytes, where: str) -> Any:
         FileFormatError: if it is not JSON.
         ConfigError: if it is nested too deeply or holds too many values.
     """
+    check_length(text, where)
     try:
         value = json.loads(text)
     except (ValueError, RecursionError) as error:
         raise FileFormatError(f"{where}: not valid JSON: {error}") from error
     return checked_tree(value, where)
+
+
+def check_length(text: str | bytes, where: str) -> None:
+    """Raises `ConfigError` if a JSON text is longer than any model's, or may hold too many values.
+
+    Python's objects take many times the memory of the text, so this is found out before they are made.
+    """
+    marks = text.count("[") + text.count("{") + text.count(",") if isinstance(text, str) else _marks_in(text)
+    if len(text) > LARGEST_TEXT or marks > _MOST_VALUES:
+        raise ConfigError(
+            f"{where}: the config has {len(text)} characters, or more than {_MOST_VALUES} values. No model needs that."
+        )
+
+
+def _marks_in(text: bytes) -> int:
+    return text.count(b"[") + text.count(b"{") + text.count(b",")
 
 
 def checked_tree(value: Any, where: str) -> Any:
@@ -137,8 +186,16 @@ def _parse_yaml(text: str, path: str) -> Any:
             f"{path}: reading YAML needs PyYAML. Install it: pip install 'keras-gru-ext[yaml]'."
         ) from error
 
+    if sum(text.count(mark) for mark in "[{,:\n") > _MOST_YAML_MARKS:
+        raise ConfigError(f"{path}: the YAML text has more than {_MOST_YAML_MARKS} values. No model needs that.")
+
     class Loader(yaml.SafeLoader):
         """The safe loader, and the tags of plain values that Keras wrote."""
+
+        def flatten_mapping(self, node: Any) -> None:
+            """Refuses keys that merge mappings: a few lines of them make gigabytes, and Keras never wrote one."""
+            if any(key.tag == "tag:yaml.org,2002:merge" for key, _ in node.value):
+                raise FileFormatError(f"{path}: line {node.start_mark.line + 1} merges mappings, as Keras never does.")
 
     def unknown(loader: Any, suffix: str, node: Any) -> Any:
         if _LIST_WRAPPER.fullmatch(suffix):
@@ -156,7 +213,7 @@ def _parse_yaml(text: str, path: str) -> Any:
     Loader.add_multi_constructor(_PYTHON, unknown)
     try:
         value = yaml.load(text, Loader)
-    except UnsafeContentError:
+    except KerasGruExtError:
         raise
     except (yaml.YAMLError, ValueError, TypeError, AttributeError, OverflowError, RecursionError) as error:
         raise FileFormatError(f"{path}: not valid YAML: {error}") from error

@@ -6,14 +6,18 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 from keras_gru_ext.errors import FileFormatError, WeightsError
 from keras_gru_ext.legacy.dialect import Dialect
 from keras_gru_ext.legacy.record import LayerArrays, LegacyModel, ObjectNode
-from keras_gru_ext.legacy.sources import archive, hdf5
-from keras_gru_ext.legacy.sources.architecture import read_architecture
+from keras_gru_ext.legacy.sources import hdf5
+from keras_gru_ext.legacy.sources.architecture import parse_architecture, read_architecture, stated_version
+from keras_gru_ext.legacy.sources.archive import Archive, read_archive
+from keras_gru_ext.legacy.sources.hdf5_tree import Group, read_tree
 from keras_gru_ext.legacy.sources.saved_model import (
     checkpoint_prefix,
     is_saved_model,
@@ -43,29 +47,86 @@ class StoredWeights:
     objects: ObjectNode | None
 
 
-def is_keras_3(path: str) -> bool:
-    """Tells whether Keras 3 wrote a model file, so that Keras itself is to load it.
+@dataclass(frozen=True)
+class Container:
+    """A model file that has been opened once; whatever is read, is read from there.
+
+    Attributes:
+        path: The file or folder.
+        version: The version of Keras that it states, or `None`.
+        hdf5: What it holds, if it is an HDF5 file.
+        archive: The archive, if it is one.
+        text: The architecture, if it is one.
+    """
+
+    path: str
+    version: str | None = None
+    hdf5: Group | None = None
+    archive: Archive | None = None
+    text: Mapping[str, Any] | None = None
+
+    @property
+    def is_keras_3(self) -> bool:
+        """Whether Keras 3 wrote it, so that Keras itself is to load it."""
+        return (self.version or "").startswith("3.")
+
+    def record(self) -> LegacyModel:
+        """Reads the legacy model in it. Raises as `read`."""
+        if self.archive is not None:
+            return read_archive(self.archive)
+        if self.hdf5 is not None:
+            return hdf5.read_model(self.path, self.hdf5)
+        if self.text is not None:
+            return read_architecture(self.path, self.text)
+        return read_saved_model(self.path)
+
+
+@contextmanager
+def opened(path: str | os.PathLike) -> Iterator[Container]:
+    """Opens a model file, whatever container it is.
 
     Args:
-        path: A path of any kind.
+        path: A whole-model HDF5 file, a `.keras` file, a SavedModel folder, or an architecture (`.json`, `.yaml`).
+
+    Yields:
+        The container.
 
     Raises:
-        FileFormatError: if it is missing or damaged.
+        FileFormatError: if the file is missing, damaged or of another kind.
+        ConfigError, UnsafeContentError, MissingDependencyError: As the readers of the containers.
     """
-    if os.path.isdir(path) or _suffix(path) in _TEXT_SUFFIXES:
-        return False
-    if _suffix(path) not in HDF5_SUFFIXES:
-        return False
-    version = archive.stated_version(path) if _is_archive(path) else hdf5.stated_version(path)
-    return (version or "").startswith("3.")
+    path = os.fspath(path)
+    suffix = _suffix(path)
+    if is_saved_model(path):
+        yield Container(path)
+    elif suffix in _TEXT_SUFFIXES:
+        text = parse_architecture(path)
+        yield Container(path, stated_version(text), text=text)
+    elif suffix not in HDF5_SUFFIXES:
+        raise FileFormatError(
+            f"{path}: the kind of a model file is told by its name, and {suffix!r} is none of "
+            f"{[*HDF5_SUFFIXES, *_TEXT_SUFFIXES]}, nor is this a SavedModel folder. Rename the file if it is "
+            "one of these."
+        )
+    elif _is_archive(path):
+        with Archive(path) as archive:
+            yield Container(path, archive.version(), archive=archive)
+    else:
+        file = read_tree(path)
+        yield Container(path, hdf5.stated_version(path, file), hdf5=file)
+
+
+def is_keras_3(path: str | os.PathLike) -> bool:
+    """Tells whether Keras 3 wrote a model file, so that Keras itself is to load it. Raises as `opened`."""
+    with opened(path) as container:
+        return container.is_keras_3
 
 
 def read(path: str | os.PathLike, weights: str | os.PathLike | None = None) -> LegacyModel:
     """Reads a legacy model from whatever container it is in.
 
     Args:
-        path: A whole-model HDF5 file, a `.keras` file of Keras 2, a SavedModel folder, or an architecture (`.json`,
-            `.yaml`).
+        path: As for `opened`.
         weights: A file of weights, as for `read_weights`, to use instead of those in the container.
 
     Returns:
@@ -76,28 +137,18 @@ def read(path: str | os.PathLike, weights: str | os.PathLike | None = None) -> L
         WeightsError: if the weights were written by another generation of Keras.
         ConfigError, UnsafeContentError, MissingDependencyError: As the readers of the containers.
     """
-    path = os.fspath(path)
-    record = _read(path, weights is not None)
-    return record if weights is None else _with_weights(record, read_weights(weights))
+    with opened(path) as container:
+        return read_container(container, weights)
 
 
-def _read(path: str, weights_follow: bool) -> LegacyModel:
-    if is_saved_model(path):
-        return read_saved_model(path)
-    suffix = _suffix(path)
-    if suffix in _TEXT_SUFFIXES:
-        if not weights_follow:
-            raise FileFormatError(
-                f"{path}: this is an architecture without weights. Give them, too: weights=..., or --weights."
-            )
-        return read_architecture(path)
-    if suffix not in HDF5_SUFFIXES:
+def read_container(container: Container, weights: str | os.PathLike | None) -> LegacyModel:
+    """Reads a legacy model from an open container. Arguments, result and errors as for `read`."""
+    if container.text is not None and weights is None:
         raise FileFormatError(
-            f"{path}: the kind of a model file is told by its name, and {suffix!r} is none of "
-            f"{[*HDF5_SUFFIXES, *_TEXT_SUFFIXES]}, nor is this a SavedModel folder. Rename the file if it is "
-            "one of these."
+            f"{container.path}: this is an architecture without weights. Give them, too: weights=..., or --weights."
         )
-    return archive.read_archive(path) if _is_archive(path) else hdf5.read_model(path)
+    record = container.record()
+    return record if weights is None else _with_weights(record, read_weights(weights))
 
 
 def read_weights(path: str | os.PathLike) -> StoredWeights:
@@ -118,11 +169,13 @@ def read_weights(path: str | os.PathLike) -> StoredWeights:
     path = os.fspath(path)
     if os.path.isfile(path) and not path.endswith(".index"):
         if _is_archive(path):
-            record = archive.read_archive(path)
+            with Archive(path) as archive:
+                record = read_archive(archive)
             return StoredWeights(path, record.dialect, (), record.objects)
-        if hdf5.keeps_objects(path):
-            return StoredWeights(path, None, (), hdf5.read_objects(path, path))
-        dialect, layers = hdf5.read_weights(path)
+        file = read_tree(path)
+        if hdf5.keeps_objects(file):
+            return StoredWeights(path, None, (), hdf5.read_objects(file, path))
+        dialect, layers = hdf5.read_weights(path, file)
         return StoredWeights(path, dialect, layers, None)
     prefix = checkpoint_prefix(path)
     if prefix is None:
@@ -150,5 +203,8 @@ def _suffix(path: str) -> str:
 def _is_archive(path: str) -> bool:
     if not os.path.isfile(path):
         raise FileFormatError(f"{path}: no such file.")
-    with open(path, "rb") as file:
-        return file.read(len(_ARCHIVE)) == _ARCHIVE
+    try:
+        with open(path, "rb") as file:
+            return file.read(len(_ARCHIVE)) == _ARCHIVE
+    except OSError as error:
+        raise FileFormatError(f"{path}: it cannot be read: {error}") from error
