@@ -127,18 +127,20 @@ def test_a_forked_process_has_one_of_its_own():
     if "fork" not in multiprocessing.get_all_start_methods():
         pytest.skip("this system cannot fork")
     path = named("keras-2.2.4-tensorflow", "single").model
-    program = (
-        "import os, sys\nfrom keras_gru_ext.legacy.sources.hdf5_tree import read_tree\n"
-        "read_tree(sys.argv[1])\nforked = os.fork()\nfound = sorted(read_tree(sys.argv[1]).children)\n"
-        "if forked:\n    assert os.waitpid(forked, 0)[1] == 0\n    print(*found)\nos._exit(found != ['model_weights'])\n"
-    )
-    done = subprocess.run(
-        [sys.executable, "-u", "-W", "ignore", "-c", program, path],
-        capture_output=True,
-        text=True,
-        check=True,
-        timeout=120,
-    )
+    program = """
+import os, sys
+from keras_gru_ext.legacy.sources.hdf5_tree import read_tree
+read_tree(sys.argv[1])
+forked = os.fork()
+found = sorted(read_tree(sys.argv[1]).children)
+if forked:
+    assert os.waitpid(forked, 0)[1] == 0
+    print(*found)
+sys.stdout.flush()
+os._exit(found != ["model_weights"])
+"""
+    command = [sys.executable, "-W", "ignore", "-c", program, path]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=120)
     assert done.stdout.split() == ["model_weights"]
 
 
