@@ -37,6 +37,7 @@ THIRD_PARTY = {
     "legacy.sources.hdf5_child": {"h5py", "numpy"},
     "legacy.sources.hdf5_tree": {"numpy"},
     "legacy.sources.saved_model": {"tensorflow"},
+    "legacy.sources.tfjs": {"numpy"},
     "tools": {"keras", "numpy"},
 }
 # The floors, from the bottom: what each may use of this package besides itself. `_` is the package's own module.

@@ -95,7 +95,10 @@ def _command(commands: Any, name: str, run: Any, summary: str, notes: str = "") 
 def _add_inspect(commands: Any) -> None:
     summary = "Say who wrote a file, what is in it, and what Keras 3 alone would do with it."
     parser = _command(commands, "inspect", _inspect, summary)
-    parser.add_argument("file", help="a model: .h5, .hdf5, .keras, a SavedModel folder, .json or .yaml with --weights")
+    parser.add_argument(
+        "file",
+        help="a model: .h5, .hdf5, .keras, a folder of a SavedModel or of TensorFlow.js, .json or .yaml with --weights",
+    )
     parser.add_argument("--json", action="store_true", help="print JSON")
     parser.add_argument("--weights", metavar="FILE", help="take the weights from this file")
 
@@ -260,7 +263,10 @@ def _models(place: str) -> list[tuple[str, str]]:
 
 
 def _is_folder_of_models(place: str) -> bool:
-    return os.path.isdir(place) and not os.path.isfile(os.path.join(place, "saved_model.pb"))
+    """Whether it is a folder, and not one that is a model itself: a SavedModel, or one of TensorFlow.js."""
+    from keras_gru_ext.legacy.sources.tfjs import model_json
+
+    return os.path.isdir(place) and not (os.path.isfile(os.path.join(place, "saved_model.pb")) or model_json(place))
 
 
 def _verify(options: argparse.Namespace) -> int:

@@ -14,6 +14,10 @@ from keras_gru_ext.errors import FileFormatError
 
 STANDALONE = "keras"
 BUNDLED = "tf.keras"
+JAVASCRIPT = "TensorFlow.js"
+
+# How TensorFlow.js states its version in place of Keras': "tfjs-layers 4.22.0".
+_STATED_BY_JAVASCRIPT = "tfjs-layers "
 
 
 @dataclass(frozen=True)
@@ -21,8 +25,8 @@ class Dialect:
     """The producer of a legacy model.
 
     Attributes:
-        library: "keras" (the standalone package, 1.0 to 2.3.1) or "tf.keras" (TensorFlow's copy of Keras 2, and
-            tf_keras, its successor).
+        library: "keras" (the standalone package, 1.0 to 2.3.1), "tf.keras" (TensorFlow's copy of Keras 2, and
+            tf_keras, its successor), or "TensorFlow.js" (what that saved itself; its layers are those of Keras 2.1).
         version: The version as a tuple, such as `(2, 2, 4)`.
         text: The version as the file spells it, such as "2.2.4-tf".
         backend: "tensorflow", "theano", "cntk", or "" where the file does not say (Keras 1).
@@ -106,6 +110,9 @@ def recognize(config: Mapping[str, Any], version: str | None, backend: str | Non
     Source: files of Keras 1.0 to 2.3.1, tf.keras 1.4 to 2.15 and tf_keras 2.21, and the masked outputs that
         those versions computed.
     """
+    if version is not None and version.startswith(_STATED_BY_JAVASCRIPT):
+        text = version.removeprefix(_STATED_BY_JAVASCRIPT)
+        return Dialect(JAVASCRIPT, (2, 1, 6), text, backend or "", repeats_masked_outputs=True)
     text = version if version else "1"
     numbers = re.match(r"\d+(\.\d+)*", text)
     if numbers is None:

@@ -7,15 +7,14 @@ Python 3.10: tensorflow-cpu==2.12.1
 Python 3.11: tf_keras tensorflow-cpu
 Run under each: CUDA_VISIBLE_DEVICES= TF_CPP_MIN_LOG_LEVEL=3 python generate/containers.py
 """
-import hashlib
-import json
 import os
 import shutil
 
 import numpy
 import tensorflow as tf
 from cases import CASES, Library
-from recording import ROOT, TOLERANCE, TOLERANCE_REASON, as_list, environment, generator_for, randomize
+from containers_manifest import FOLDER, note
+from recording import as_list, generator_for, randomize
 
 try:
     import tf_keras as keras
@@ -26,8 +25,6 @@ except ImportError:
 
     PRODUCER = "tf.keras-" + tf.__version__
 
-FOLDER = os.path.join(ROOT, "containers")
-MANIFEST = os.path.join(FOLDER, "manifest.json")
 CLASSIC = {"recurrent_activation": "hard_sigmoid", "reset_after": False}
 IS_V3 = hasattr(keras.Model, "export")
 # SavedModels hold whole programs and grow large; the others are small.
@@ -59,35 +56,8 @@ def write(name, arguments):
         model.save_weights(os.path.join(folder, "model.weights.h5"))
     # The names of the newest checkpoint, which TensorFlow keeps beside it under a name of its own.
     os.remove(os.path.join(folder, "checkpoint"))
-    note(case, folder)
-
-
-def note(case, folder):
-    files = {}
-    for place, _, names in os.walk(folder):
-        for name in names:
-            path = os.path.join(place, name)
-            with open(path, "rb") as file:
-                files[os.path.relpath(path, folder)] = hashlib.sha256(file.read()).hexdigest()
-    entry = {
-        "producer": PRODUCER,
-        "case": case,
-        "files": files,
-        "versions": environment(keras=keras.__version__, backend="tensorflow " + tf.__version__),
-        "generator": "generate/containers.py",
-        "tolerance": TOLERANCE,
-        "tolerance_reason": TOLERANCE_REASON,
-    }
-    entries = []
-    if os.path.exists(MANIFEST):
-        with open(MANIFEST) as file:
-            entries = json.load(file)["fixtures"]
-    entries = [old for old in entries if (old["producer"], old["case"]) != (PRODUCER, case)] + [entry]
-    entries.sort(key=lambda one: (one["producer"], one["case"]))
-    with open(MANIFEST, "w") as file:
-        json.dump({"fixtures": entries}, file, indent=1, sort_keys=True)
-        file.write("\n")
-    print(PRODUCER, case, sorted(files))
+    versions = {"keras": keras.__version__, "backend": "tensorflow " + tf.__version__}
+    note(PRODUCER, case, folder, versions, "generate/containers.py")
 
 
 for name, arguments in [

@@ -50,7 +50,7 @@ def parse_architecture(path: str) -> Mapping[str, Any]:
         UnsafeContentError: if a YAML text asks for objects to be built.
         MissingDependencyError: for YAML without PyYAML.
     """
-    text = _text(path)
+    text = read_text(path)
     config = parse_json(text, path) if path.lower().endswith(".json") else _parse_yaml(text, path)
     if isinstance(config, str):
         # `json.dump(model.to_json(), file)` writes a text within a text.
@@ -92,7 +92,12 @@ def read_architecture(path: str, config: Mapping[str, Any]) -> LegacyModel:
     return LegacyModel(path=path, dialect=dialect, config=config, training=None, weights=())
 
 
-def _text(path: str) -> str:
+def read_text(path: str) -> str:
+    """Reads a text file of a size that an architecture can have.
+
+    Raises:
+        FileFormatError: if it is missing, too large, or not UTF-8.
+    """
     if not os.path.isfile(path):
         raise FileFormatError(f"{path}: no such file.")
     size = os.path.getsize(path)

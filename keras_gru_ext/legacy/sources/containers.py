@@ -14,7 +14,7 @@ from typing import Any
 from keras_gru_ext.errors import FileFormatError, WeightsError
 from keras_gru_ext.legacy.dialect import Dialect
 from keras_gru_ext.legacy.record import LayerArrays, LegacyModel, ObjectNode
-from keras_gru_ext.legacy.sources import hdf5
+from keras_gru_ext.legacy.sources import hdf5, tfjs
 from keras_gru_ext.legacy.sources.architecture import parse_architecture, read_architecture, stated_version
 from keras_gru_ext.legacy.sources.archive import Archive, read_archive
 from keras_gru_ext.legacy.sources.hdf5_tree import Group, read_tree
@@ -57,6 +57,7 @@ class Container:
         hdf5: What it holds, if it is an HDF5 file.
         archive: The archive, if it is one.
         text: The architecture, if it is one.
+        javascript: Whether it is a model of TensorFlow.js; `path` is its `model.json` then.
     """
 
     path: str
@@ -64,6 +65,7 @@ class Container:
     hdf5: Group | None = None
     archive: Archive | None = None
     text: Mapping[str, Any] | None = None
+    javascript: bool = False
 
     @property
     def is_keras_3(self) -> bool:
@@ -78,6 +80,8 @@ class Container:
             return hdf5.read_model(self.path, self.hdf5)
         if self.text is not None:
             return read_architecture(self.path, self.text)
+        if self.javascript:
+            return tfjs.read_model(self.path)
         return read_saved_model(self.path)
 
 
@@ -86,7 +90,8 @@ def opened(path: str | os.PathLike) -> Iterator[Container]:
     """Opens a model file, whatever container it is.
 
     Args:
-        path: A whole-model HDF5 file, a `.keras` file, a SavedModel folder, or an architecture (`.json`, `.yaml`).
+        path: A whole-model HDF5 file, a `.keras` file, a SavedModel folder, a model of TensorFlow.js (its
+            folder or its `model.json`), or an architecture (`.json`, `.yaml`).
 
     Yields:
         The container.
@@ -99,6 +104,8 @@ def opened(path: str | os.PathLike) -> Iterator[Container]:
     suffix = _suffix(path)
     if is_saved_model(path):
         yield Container(path)
+    elif model_json := tfjs.model_json(path):
+        yield Container(model_json, javascript=True)
     elif suffix in _TEXT_SUFFIXES:
         text = parse_architecture(path)
         yield Container(path, stated_version(text), text=text)

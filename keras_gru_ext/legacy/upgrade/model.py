@@ -25,8 +25,8 @@ from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 from keras_gru_ext.errors import ConfigError, UnsafeContentError
-from keras_gru_ext.legacy.dialect import Dialect
-from keras_gru_ext.legacy.upgrade import keras_1, keras_1_models, theano
+from keras_gru_ext.legacy.dialect import JAVASCRIPT, Dialect
+from keras_gru_ext.legacy.upgrade import keras_1, keras_1_models, tensorflow_js, theano
 from keras_gru_ext.legacy.upgrade.inputs import input_of, upgrade_dtype, upgrade_input
 from keras_gru_ext.legacy.upgrade.lambdas import named_function, upgrade_lambda
 from keras_gru_ext.legacy.upgrade.layer_rules import (
@@ -142,6 +142,8 @@ class _Upgrade:
         if self.dialect.is_keras_1:
             translated = keras_1.translate(class_name, config, where)
             class_name, config, stored = translated.class_name, translated.config, translated.stored
+        if self.dialect.library == JAVASCRIPT:
+            config = tensorflow_js.translate(class_name, config)
         if class_name == "Lambda":
             return {"class_name": class_name, "config": self._lambda(config, where)}
         if self.dialect.lists_as_trainable(class_name) and config.get("trainable") is False:
