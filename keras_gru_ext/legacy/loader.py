@@ -31,6 +31,7 @@ from keras_gru_ext.legacy.record import LegacyModel
 from keras_gru_ext.legacy.sources import containers
 from keras_gru_ext.legacy.upgrade.cells import complete_cells
 from keras_gru_ext.legacy.upgrade.model import upgrade_model
+from keras_gru_ext.legacy.upgrade.names import accepted_name
 from keras_gru_ext.legacy.upgrade.topology import keep_outputs, name_of
 from keras_gru_ext.legacy.upgrade.training import upgrade_training
 
@@ -168,10 +169,10 @@ def assemble(
 
 
 def _named_classes(config: Mapping) -> list[tuple[str, str]]:
-    """The name and the class of every layer of a legacy model."""
+    """The name, as the live layer has it, and the class of every layer of a legacy model."""
     body = config["config"]
     entries = body if isinstance(body, list) else body["layers"]
-    return [(name_of(entry) or str(index), entry["class_name"]) for index, entry in enumerate(entries)]
+    return [(accepted_name(name_of(entry) or str(index)), entry["class_name"]) for index, entry in enumerate(entries)]
 
 
 def _by_keras(load: Callable[[], Any], path: str, kind: type[KerasGruExtError], problem: str) -> Any:

@@ -166,7 +166,8 @@ def _of_model(
 
 
 def _name_in(entry: Mapping) -> str | None:
-    return entry.get("name") or entry["config"].get("name")
+    """The name that the live layer has, which may differ from the one in the file."""
+    return entry["config"].get("name") or entry.get("name")
 
 
 def _of_layer(

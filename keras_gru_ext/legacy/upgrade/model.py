@@ -40,6 +40,7 @@ from keras_gru_ext.legacy.upgrade.layer_rules import (
     WRITTEN_BY_ALL,
     Rule,
 )
+from keras_gru_ext.legacy.upgrade.names import accepted_name, with_accepted_names
 from keras_gru_ext.legacy.upgrade.settings import (
     HARD_SIGMOID,
     is_activation,
@@ -125,6 +126,12 @@ class _Upgrade:
 
     def layer(self, entry: Any, where: str, depth: int = 0) -> dict[str, Any]:
         """Upgrades one `{"class_name", "config"}` entry of any class."""
+        new = self._layer(entry, where, depth)
+        if isinstance(name := new["config"].get("name"), str):
+            new["config"]["name"] = accepted_name(name)
+        return new
+
+    def _layer(self, entry: Any, where: str, depth: int) -> dict[str, Any]:
         class_name, config = opened(entry, where)
         if depth > _DEEPEST:
             raise ConfigError(f"{where}: layers are nested more than {_DEEPEST} deep.")
@@ -213,6 +220,7 @@ class _Upgrade:
         entries = config["layers"]
         paths = [f"{where} > {name_of(entry) or index}" for index, entry in enumerate(entries)]
         layers = [self.layer(entry, path, depth + 1) for entry, path in zip(entries, paths, strict=True)]
+        layers = with_accepted_names(layers, [name_of(entry) for entry in entries])
         new = {key: config[key] for key in ("name", "trainable") if config.get(key) is not None}
         if kind == SEQUENTIAL:
             new["layers"] = self._with_input_layer(entries, layers, config.get("build_input_shape"), where)
