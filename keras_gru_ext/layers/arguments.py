@@ -3,6 +3,7 @@
 import numbers
 
 import keras
+from keras import ops
 
 from keras_gru_ext import activations, vocabulary
 from keras_gru_ext.errors import ArgumentError
@@ -79,6 +80,38 @@ def resolve(arguments, where):
         elif (kind := argument.rsplit("_", 1)[-1]) in _KINDS:
             resolved[argument] = _resolve(value, argument, where, *_KINDS[kind])
     return resolved
+
+
+def arrays(value, rank, argument, where):
+    """Returns the arrays that a call argument holds, as a list.
+
+    Args:
+        value: An array or tensor, a list of some (`None` may stand for one), or one written down as nested lists of
+            numbers, alone or in a list.
+        rank: How many axes each of them should have: what tells nested lists from a list of nested lists.
+        argument: The argument's name, for messages.
+        where: The layer's class and name, for messages.
+
+    Raises:
+        ArgumentError: nested lists that are no array.
+    """
+    if not isinstance(value, (list, tuple)):
+        return [value]
+    leaves = keras.tree.flatten(value)
+    if any(leaf is None or getattr(leaf, "shape", ()) != () for leaf in leaves):
+        return leaves
+    try:
+        return [ops.convert_to_tensor(part) for part in (value if _depth(value) > rank else [value])]
+    except (TypeError, ValueError) as error:
+        raise ArgumentError(
+            f"`{argument}` of {where} must be an array, a list with one, or nested lists of numbers that are one. "
+            f"Received: {value!r}."
+        ) from error
+
+
+def _depth(value):
+    """How many lists are around the first number of nested lists."""
+    return 1 + _depth(value[0]) if isinstance(value, (list, tuple)) and value else 0
 
 
 def declared_input_shape(input_shape, batch_input_shape, input_dim, input_length, where):

@@ -73,9 +73,10 @@ class GRU(keras.layers.GRU):
 
     Call arguments:
         sequences: Tensor of shape (B, T, F), or a list of it and the initial state.
-        initial_state: Tensor or array of shape (B, U), or a list with one; zeros, or the kept state, if `None`.
-        mask: Boolean tensor of shape (B, T), True where a time step counts. Any pattern is right: holes, padding on
-            either side, whole rows.
+        initial_state: Tensor, array or nested lists of shape (B, U), or a list with one; zeros, or the kept state, if
+            `None`.
+        mask: Boolean tensor or nested lists of shape (B, T), True where a time step counts. Any pattern is right:
+            holes, padding on either side, whole rows.
         training: Whether to apply dropout.
 
     Returns:
@@ -226,6 +227,10 @@ class GRU(keras.layers.GRU):
                 f"The last dimension of the inputs of GRU {self.name!r} must be known to make its weights. "
                 f"Received: input shape {tuple(sequences_shape)}."
             )
+        if features == 0:
+            raise ArgumentError(
+                f"GRU {self.name!r} needs at least one feature. Received: input shape {tuple(sequences_shape)}."
+            )
         if batch is None and self._declared_shape is not None:
             batch = self._declared_shape[0]
         if self.stateful and batch is None:
@@ -240,8 +245,14 @@ class GRU(keras.layers.GRU):
         if self.stateful and self.states is None:
             # In a holder, because Keras counts every variable that is assigned to a layer among its weights.
             self._kept = types.SimpleNamespace(
+                # Not cast by itself in mixed precision: on PyTorch, an assignment in there would reach the copy alone.
                 state=keras.Variable(
-                    "zeros", shape=(batch, self.units), dtype=self.variable_dtype, trainable=False, name="state"
+                    "zeros",
+                    shape=(batch, self.units),
+                    dtype=self.variable_dtype,
+                    trainable=False,
+                    autocast=False,
+                    name="state",
                 )
             )
         self.input_spec = keras.layers.InputSpec(ndim=3, axes={-1: features})
@@ -261,8 +272,9 @@ class GRU(keras.layers.GRU):
 
     def __call__(self, sequences, initial_state=None, **kwargs):
         # Legacy Keras takes the state beside the input, in one list.
-        if isinstance(sequences, (list, tuple)) and len(getattr(sequences[0], "shape", ())) == 3:
+        if isinstance(sequences, (list, tuple)) and sequences and len(getattr(sequences[0], "shape", ())) == 3:
             sequences, *states = sequences
+            states = [state for state in states if state is not None]
             if states and initial_state is not None:
                 raise ArgumentError(
                     f"GRU {self.name!r} received an initial state twice: beside its input, in one list, and as "
@@ -330,16 +342,14 @@ class GRU(keras.layers.GRU):
         """Draws this call's masks for the inputs and for the state: a tensor, a list of three (z, r, h), or `None`."""
         input_mask = recurrent_mask = None
         if training and 0.0 < self.dropout < 1.0:
-            input_mask = self.cell.get_dropout_mask(sequences[:, 0, :])
-            self.cell.reset_dropout_mask()
+            input_mask = self.cell.draw_dropout_mask(sequences[:, 0, :], self.dropout)
         if training and 0.0 < self.recurrent_dropout < 1.0:
-            recurrent_mask = self.cell.get_recurrent_dropout_mask(state)
-            self.cell.reset_recurrent_dropout_mask()
+            recurrent_mask = self.cell.draw_dropout_mask(state, self.recurrent_dropout)
         return input_mask, recurrent_mask
 
     def _standardize_mask(self, mask, sequences):
         """Returns the mask as booleans of shape (B, T), or `None`."""
-        mask = keras.tree.flatten(mask)[0] if isinstance(mask, (list, tuple)) else mask
+        [mask, *_] = arguments.arrays(mask, 2, "mask", f"GRU {self.name!r}")
         if mask is None:
             return None
         mask = ops.convert_to_tensor(mask)
@@ -378,7 +388,7 @@ class GRU(keras.layers.GRU):
             return ops.cast(ops.copy(ops.convert_to_tensor(self.states[0])), self.compute_dtype)
         if initial_state is None:
             return self.get_initial_state(ops.shape(sequences)[0])[0]
-        states = keras.tree.flatten(initial_state)
+        states = arguments.arrays(initial_state, 2, "initial_state", f"GRU {self.name!r}")
         if len(states) != 1:
             raise ArgumentError(f"GRU {self.name!r} has one state. Received: {len(states)} initial states.")
         state = ops.cast(ops.convert_to_tensor(states[0]), self.compute_dtype)
@@ -411,7 +421,7 @@ class GRU(keras.layers.GRU):
         """Sets the kept state of a stateful layer.
 
         Args:
-            states: Array or tensor of shape (B, U), a list with one, or `None` for zeros.
+            states: Array, tensor or nested lists of shape (B, U), a list with one, or `None` for zeros.
 
         Raises:
             ArgumentError: if the layer is not stateful or not built yet, or the shape does not fit.
@@ -424,12 +434,13 @@ class GRU(keras.layers.GRU):
                 f"GRU {self.name!r} keeps no state to set: "
                 + ("it is not built yet; call it or its model once." if self.stateful else "it is not stateful.")
             )
-        value = keras.tree.flatten(states) if isinstance(states, (list, tuple)) else [states]
+        value = arguments.arrays(states, 2, "states", f"GRU {self.name!r}")
         [variable] = self.states
-        if len(value) != 1 or tuple(value[0].shape) != tuple(variable.shape):
+        shapes = [tuple(getattr(v, "shape", ())) for v in value]
+        if shapes != [tuple(variable.shape)]:
             raise ArgumentError(
                 f"The state of GRU {self.name!r} has the shape {tuple(variable.shape)} (batch, units). "
-                f"Received: {[tuple(v.shape) for v in value]}."
+                f"Received: {shapes}."
             )
         variable.assign(ops.cast(ops.convert_to_tensor(value[0]), variable.dtype))
 

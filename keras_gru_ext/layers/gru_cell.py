@@ -1,6 +1,7 @@
 """One step of a gated recurrent unit."""
 
 import contextlib
+import functools
 
 import keras
 from keras import ops
@@ -130,12 +131,25 @@ class GRUCell(keras.layers.GRUCell):
 
     def call(self, inputs, states, training=False):
         is_list = isinstance(states, (list, tuple))
-        h = states[0] if is_list else states
+        inputs, h = (ops.cast(x, self.compute_dtype) for x in (inputs, states[0] if is_list else states))
         # `keras.layers.RNN` resets these masks after each sequence; until then every step gets the same ones.
         input_mask = self.get_dropout_mask(inputs) if training and 0.0 < self.dropout < 1.0 else None
         recurrent_mask = self.get_recurrent_dropout_mask(h) if training and 0.0 < self.recurrent_dropout < 1.0 else None
         h = self.step(self.project(inputs, input_mask), h, recurrent_mask)
         return h, [h] if is_list else h
+
+    def get_dropout_mask(self, step_input):
+        # Keras would draw it in the dtype of the inputs, and those may be integers.
+        return super().get_dropout_mask(ops.cast(step_input, self.compute_dtype))
+
+    def draw_dropout_mask(self, x, rate):
+        """Returns a fresh mask of the shape of x: 0 for what is dropped, 1 / (1 - rate) for the rest.
+
+        A list of three (z, r, candidate), or with `implementation=2` one that all of them share. Nothing of it is kept
+        in the cell, unlike `get_dropout_mask`, so a layer may be called from several threads.
+        """
+        draw = functools.partial(keras.random.dropout, ops.ones_like(x), rate, seed=self.seed_generator)
+        return draw() if self.implementation == 2 else [draw() for _ in range(3)]
 
     def project(self, inputs, mask=None):
         """Returns `x @ W + b`, of shape (..., 3U): all of a step that does not need the state.

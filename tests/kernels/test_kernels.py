@@ -442,7 +442,7 @@ WAYS_OF_LARGE_SIZES = {
 
 
 @only_torch
-@pytest.mark.parametrize("large", WAYS_OF_LARGE_SIZES.values(), ids=WAYS_OF_LARGE_SIZES)
+@pytest.mark.parametrize("way", WAYS_OF_LARGE_SIZES)
 @pytest.mark.parametrize(
     "case",
     [
@@ -455,14 +455,47 @@ WAYS_OF_LARGE_SIZES = {
     ],
     ids=str,
 )
-def test_torch_ways_of_large_sizes(case, large, poisoned, monkeypatch):
+def test_torch_ways_of_large_sizes(case, way, poisoned, monkeypatch):
     from keras_gru_ext.kernels import on_torch
 
-    for name, threshold in large.items():
+    if way in ("packed", "fused") and not torch.backends.mkldnn.is_available():
+        pytest.skip("needs oneDNN")
+    for name, threshold in WAYS_OF_LARGE_SIZES[way].items():
         monkeypatch.setattr(on_torch, name, threshold)
     monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
+    taken = set()
+
+    def note(owner, name, ways):
+        function = getattr(owner, name)
+
+        def noted(*args):
+            result = function(*args)
+            taken.update(ways(args, result))
+            return result
+
+        monkeypatch.setattr(owner, name, noted)
+
+    note(on_torch, "_packs", lambda _, packs: ["packed"] if packs else [])
+    note(on_torch, "_parts", lambda _, parts: ["divided"] if parts > 1 else [])
+    note(on_torch, "_predict", lambda *_: ["fused"])
+    note(on_torch, "_block_length", lambda sizes, length: ["blocks"] if length < sizes[0] else [])
     compare(case)
     compare_inference(case)
+    assert (way in taken) == can_take(way, case)
+
+
+def can_take(way, case):
+    """Whether the sizes and the maths of a case allow a way of large sizes at all."""
+    spec = case.spec
+    if way == "blocks":
+        return case.steps * max(case.batch, 1) > 12
+    if way == "divided":
+        return case.batch == 1
+    if way == "packed":
+        return case.batch > 0
+    per_gate = "per_gate" in (spec.input_dropout, spec.recurrent_dropout)
+    unbounded = {"softsign", "softplus", "elu"} & {spec.activation, spec.recurrent_activation}
+    return case.batch > 0 and not (spec.reset_after or per_gate or unbounded)
 
 
 @needs_kernel

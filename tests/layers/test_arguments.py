@@ -184,6 +184,21 @@ def test_bad_numbers_of_states():
         layer([x, state], initial_state=state)
 
 
+@pytest.mark.parametrize("ragged", [[[1, 1, 1], [1]], "no array"], ids=str)
+def test_what_is_no_array(ragged):
+    layer = GRU(UNITS, name="mine", stateful=True)
+    x = np.zeros((2, 3, FEATURES), "float32")
+    layer(x)
+    for call in (
+        lambda: layer(x, mask=[[1, 1, 1], [1]]),
+        lambda: layer(x, initial_state=[[0.0] * UNITS, [0.0]]),
+        lambda: layer.reset_states(ragged),
+        lambda: layer.reset_states(1.0),
+    ):
+        with pytest.raises(ArgumentError, match="mine"):
+            call()
+
+
 def test_unknown_sizes_that_are_needed():
     with pytest.raises(ArgumentError, match=r"unroll=True.*None"):
         keras.Model(x := keras.Input((None, FEATURES)), GRU(UNITS, unroll=True)(x))
@@ -191,6 +206,8 @@ def test_unknown_sizes_that_are_needed():
         GRU(UNITS, stateful=True)(keras.Input((3, FEATURES)))
     with pytest.raises(ArgumentError, match="last dimension"):
         GRU(UNITS).build((None, 3, None))
+    with pytest.raises(ArgumentError, match="at least one feature"):
+        GRU(UNITS)(np.zeros((2, 3, 0), "float32"))
     layer = GRU(UNITS, stateful=True)
     layer(np.zeros((2, 3, FEATURES), "float32"))
     with pytest.raises(ArgumentError, match=r"of 2 sequences.*a batch of 3"):

@@ -24,14 +24,14 @@ def inputs(rng):
 def recorded_masks(layer, monkeypatch):
     """Has a layer note every mask that its cell draws."""
     masks = {}
-    for kind in ("dropout", "recurrent_dropout"):
-        draw = getattr(layer.cell, f"get_{kind}_mask")
+    draw = layer.cell.draw_dropout_mask
 
-        def record(tensor, kind=kind, draw=draw):
-            masks[kind] = draw(tensor)
-            return masks[kind]
+    def record(x, rate):
+        kind = "dropout" if x.shape[-1] == FEATURES else "recurrent_dropout"
+        masks[kind] = draw(x, rate)
+        return masks[kind]
 
-        monkeypatch.setattr(layer.cell, f"get_{kind}_mask", record)
+    monkeypatch.setattr(layer.cell, "draw_dropout_mask", record)
     return masks
 
 
@@ -113,7 +113,7 @@ def test_a_rate_of_one_drops_nothing(rng, inputs):
 def test_as_often_as_the_rate_says(rng):
     layer = GRU(64, dropout=0.25)
     layer.build((None, 1, 64))
-    mask = to_numpy(layer.cell.get_dropout_mask(keras.ops.ones((256, 64)))[0])
+    mask = to_numpy(layer.cell.draw_dropout_mask(keras.ops.ones((256, 64)), 0.25)[0])
     dropped = (mask == 0).mean()
     assert abs(dropped - 0.25) < 5 * np.sqrt(0.25 * 0.75 / mask.size)
 
@@ -123,6 +123,24 @@ def test_in_rnn(rng, inputs):
     first, second = (to_numpy(layer(inputs, training=True)) for _ in range(2))
     assert not np.array_equal(first, second), "`keras.layers.RNN` must get fresh masks for each sequence"
     np.testing.assert_array_equal(to_numpy(layer(inputs)), to_numpy(layer(inputs)))
+
+
+def test_a_call_uses_no_mask_of_another_thread(inputs):
+    """What the cell keeps while another thread is between two of its lines must not matter."""
+    layer = GRU(UNITS, dropout=0.4, recurrent_dropout=0.4)
+    layer(inputs)
+    cell = layer.cell
+    theirs = cell.get_dropout_mask(inputs[:, 0]), cell.get_recurrent_dropout_mask(keras.ops.ones((BATCH, UNITS)))
+    assert layer(inputs[:2], training=True).shape == (2, UNITS)
+    assert cell.get_dropout_mask(inputs[:, 0]) is theirs[0]
+    assert cell.get_recurrent_dropout_mask(keras.ops.ones((BATCH, UNITS))) is theirs[1]
+
+
+@pytest.mark.parametrize("kind", ["int32", "bool"])
+def test_of_integers(inputs, kind):
+    layer = keras.layers.RNN(GRUCell(UNITS, dropout=0.4, recurrent_dropout=0.4))
+    outputs = layer((inputs > 0).astype(kind), training=True)
+    assert keras.backend.standardize_dtype(outputs.dtype) == "float32"
 
 
 def losses(seed, inputs, steps=3, **compile_options):

@@ -191,12 +191,14 @@ def test_what_stands_at_masked_steps_does_not_matter(rng):
 
 
 @pytest.mark.in_turn
-@pytest.mark.parametrize("form", ["bool", "int", "with_feature_axis", "tensor"])
+@pytest.mark.parametrize("form", ["bool", "int", "nested_lists", "with_feature_axis", "tensor", "list_of_tensor"])
 def test_forms_of_a_mask(rng, form):
     mask = MASKS["holes"]
     given = {
         "bool": mask,
         "int": mask.astype("int32"),
+        "nested_lists": mask.tolist(),
+        "list_of_tensor": [keras.ops.convert_to_tensor(mask), None],
         "with_feature_axis": mask[..., None],
         "tensor": keras.ops.convert_to_tensor(mask),
     }[form]
@@ -235,6 +237,8 @@ def test_time_major(rng, go_backwards, mask):
 
 INITIAL_STATES = {
     "array": lambda state: state,
+    "nested_lists": lambda state: state.tolist(),
+    "list_of_nested_lists": lambda state: [state.tolist()],
     "list": lambda state: [state],
     "tensor": keras.ops.convert_to_tensor,
     "list_of_tensor": lambda state: [keras.ops.convert_to_tensor(state)],
@@ -255,7 +259,8 @@ def test_forms_of_an_initial_state(rng, form):
 
 def test_list_with_the_input_alone(rng):
     layer, inputs = built(rng), sequences(rng)
-    np.testing.assert_array_equal(to_numpy(layer([inputs])[0]), to_numpy(layer(inputs)[0]))
+    for listed in ([inputs], (inputs,), [inputs, None]):
+        np.testing.assert_array_equal(to_numpy(layer(listed)[0]), to_numpy(layer(inputs)[0]))
 
 
 def test_the_input_keeps_its_mask_beside_an_initial_state(rng):
@@ -332,6 +337,19 @@ def test_gradients_do_not_see_an_overflow_at_masked_steps(rng, trains):
 class TestStateful:
     def layer(self, rng, **arguments):
         return built(rng, batch=BATCH, stateful=True, **arguments)
+
+    @pytest.mark.parametrize("policy", ["mixed_bfloat16", "mixed_float16"])
+    def test_mixed_precision(self, rng, policy):
+        if BACKEND == "numpy" and policy == "mixed_bfloat16":
+            pytest.skip("Keras' NumPy backend has no bfloat16 arithmetic")
+        layer = self.layer(rng, dtype=policy)
+        dtype = policy.removeprefix("mixed_")
+        inputs = to_numpy(keras.ops.cast(sequences(rng), dtype))
+        _, state = layer(inputs)
+        np.testing.assert_array_equal(to_numpy(layer.states[0]), to_numpy(state))
+        outputs, _ = layer(inputs)
+        wanted, _, _ = oracle(layer, inputs, initial_state=to_numpy(state))
+        assert_close("second batch", to_numpy(outputs), wanted, rounding(dtype, steps=1))
 
     def test_carries_the_state(self, rng):
         layer = self.layer(rng)

@@ -131,6 +131,18 @@ def test_in_rnn(rng):
     assert_close("state", to_numpy(state), wanted_state, rounding("float32"))
 
 
+@pytest.mark.parametrize("dtype", ["int32", "int64", "bool"])
+def test_integers(rng, dtype):
+    cell = built(rng)
+    inputs = rng.integers(0, 2, (BATCH, TIME, FEATURES)).astype(dtype)
+    wanted, _, wanted_state = cell_oracle(cell, inputs.astype("float32"))
+    outputs, state = keras.layers.RNN(cell, return_sequences=True, return_state=True)(inputs)
+    assert_close("outputs", to_numpy(outputs), wanted, rounding("float32"))
+    assert_close("state", to_numpy(state), wanted_state, rounding("float32"))
+    step, _ = cell(inputs[:, 0], np.zeros((BATCH, UNITS), "int32"))
+    assert_close("one step", to_numpy(step), wanted[:, 0], rounding("float32"))
+
+
 def test_in_stacked_cells(rng):
     cells = [GRUCell(UNITS), GRUCell(UNITS + 2, reset_after=False)]
     layer = keras.layers.RNN(cells, return_sequences=True)
