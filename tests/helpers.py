@@ -10,6 +10,7 @@ from keras_gru_ext.kernels.spec import GRUSpec
 
 BACKEND = keras.backend.backend()
 FRAMEWORKS = ("torch", "jax", "tensorflow")
+NEEDS_BACKEND = "needs KERAS_BACKEND="
 KERAS_VERSION = tuple(map(int, keras.__version__.split(".")[:2]))
 
 BATCH, TIME, FEATURES, UNITS = 3, 7, 5, 4
@@ -17,7 +18,17 @@ BATCH, TIME, FEATURES, UNITS = 3, 7, 5, 4
 
 def only_on(backend):
     """The mark of a test that says something about one backend."""
-    return pytest.mark.skipif(backend != BACKEND, reason=f"needs KERAS_BACKEND={backend}")
+    return pytest.mark.skipif(backend != BACKEND, reason=f"{NEEDS_BACKEND}{backend}")
+
+
+def short(cases, *chosen):
+    """The cases of a grid: those at the chosen places for the short run, the others for the complete one."""
+    return [
+        case
+        if place in chosen
+        else pytest.param(*(case if isinstance(case, tuple) else [case]), marks=pytest.mark.full)
+        for place, case in enumerate(cases)
+    ]
 
 
 def to_numpy(x):

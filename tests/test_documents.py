@@ -10,6 +10,8 @@ import pytest
 
 import keras_gru_ext
 
+pytestmark = pytest.mark.in_turn
+
 ROOT = pathlib.Path(keras_gru_ext.__file__).parents[1]
 DOCUMENTS = sorted(
     path

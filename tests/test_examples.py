@@ -11,6 +11,8 @@ import pytest
 import keras_gru_ext
 from tests.helpers import BACKEND
 
+pytestmark = pytest.mark.in_turn
+
 ROOT = pathlib.Path(__file__).parents[1]
 EXAMPLES = ROOT / "examples"
 

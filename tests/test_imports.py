@@ -103,11 +103,13 @@ def violations(module, source):
             yield name
 
 
+@pytest.mark.no_backend
 @pytest.mark.parametrize("path", MODULES, ids=name_of)
 def test_imports_only_what_it_may(path):
     assert list(violations(name_of(path), path.read_text(encoding="utf-8"))) == []
 
 
+@pytest.mark.no_backend
 @pytest.mark.parametrize(
     ("module", "source"),
     [
@@ -138,6 +140,7 @@ def test_the_check_can_fail(module, source):
     assert list(violations(module, source))
 
 
+@pytest.mark.no_backend
 def test_the_tables_name_no_module_that_is_gone():
     modules = {name_of(path) for path in MODULES}
     assert set(THIRD_PARTY) <= modules
@@ -145,6 +148,7 @@ def test_the_tables_name_no_module_that_is_gone():
     assert all(longest(module, FLOORS) for module in modules - {""})
 
 
+@pytest.mark.no_backend
 def test_the_floors_have_no_circle():
     below = set()
     for floor, used in FLOORS.items():
@@ -166,6 +170,7 @@ def loaded_by(statement, **environment):
     return set(done.stdout.split())
 
 
+@pytest.mark.in_turn
 def test_loads_no_framework_that_keras_does_not():
     layer = "import keras_gru_ext; keras_gru_ext.GRU(3)(__import__('numpy').zeros((2, 3, 4), 'float32'))"
     stock = "import keras; keras.layers.GRU(3)(__import__('numpy').zeros((2, 3, 4), 'float32'))"
@@ -176,6 +181,7 @@ def test_loading_is_lazy():
     assert "h5py" not in loaded_by("import keras_gru_ext") - loaded_by("import keras")
 
 
+@pytest.mark.no_backend
 def test_the_command_loads_nothing_for_its_help():
     command = [sys.executable, "-X", "importtime", "-m", "keras_gru_ext", "convert", "--help"]
     done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=PACKAGE.parent)
@@ -184,6 +190,7 @@ def test_the_command_loads_nothing_for_its_help():
     assert not loaded & (FRAMEWORKS | {"keras", "h5py", "numpy"})
 
 
+@pytest.mark.no_backend
 @pytest.mark.parametrize("name", ["script.py", "keras-gru-ext"])
 def test_arguments_of_a_script_do_not_keep_the_layers_from_being_registered(tmp_path, name):
     script = tmp_path / name

@@ -11,6 +11,8 @@ import pytest
 from keras_gru_ext.cli import main as cli
 from tests.legacy.test_fixtures import named
 
+pytestmark = pytest.mark.in_turn
+
 FIXTURE = named("keras-2.2.4-tensorflow", "bidirectional_masked_sequences")
 REFERENCE = FIXTURE.model.replace(".h5", ".npz")
 

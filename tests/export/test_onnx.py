@@ -28,6 +28,8 @@ from tests.helpers import (
 from tests.layers.test_gru import MASKS
 from tests.legacy.test_fixtures import named
 
+pytestmark = pytest.mark.in_turn
+
 onnx = pytest.importorskip("onnx")
 onnxruntime = pytest.importorskip("onnxruntime")
 layers = keras.layers

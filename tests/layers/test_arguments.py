@@ -9,11 +9,12 @@ from keras_gru_ext import GRU, GRUCell, vocabulary
 from keras_gru_ext.errors import ArgumentError, KerasGruExtError
 from tests.helpers import FEATURES, UNITS, to_numpy
 
+pytestmark = pytest.mark.in_turn
+
 L2 = {"class_name": "L1L2", "config": {"l1": 0.0, "l2": 0.5}}
 VARIANCE = {"class_name": "VarianceScaling", "config": {"scale": 1.0, "mode": "fan_avg", "distribution": "uniform"}}
 
 
-@pytest.mark.in_turn
 @pytest.mark.parametrize(
     "form",
     [
@@ -48,7 +49,6 @@ def test_initializers_draw_what_they_say():
         np.testing.assert_array_equal(value, np.full_like(value, expected))
 
 
-@pytest.mark.in_turn
 @pytest.mark.parametrize(
     "form",
     [keras.regularizers.L2(0.5), L2, {"name": "WeightRegularizer", "l1": 0.0, "l2": 0.5}],
@@ -99,7 +99,6 @@ def test_constraints_bind_in_training(trains, rng, form):
     assert np.linalg.norm(model.get_weights()[0], axis=0).max() < 0.5 + 1e-5
 
 
-@pytest.mark.in_turn
 @pytest.mark.parametrize("layer", [GRU, GRUCell])
 @pytest.mark.parametrize(
     ("bad", "told"),
@@ -149,7 +148,6 @@ def test_bad_arguments_of_the_layer_alone():
         GRU(UNITS, speed="high")
 
 
-@pytest.mark.in_turn
 @pytest.mark.parametrize(
     ("inputs", "options", "told"),
     [

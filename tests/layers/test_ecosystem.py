@@ -10,6 +10,8 @@ import pytest
 from keras_gru_ext import GRU, BackupStates
 from tests.helpers import BACKEND, FEATURES, TIME, UNITS, assert_close, randomize, rounding, to_numpy
 
+pytestmark = pytest.mark.in_turn
+
 BATCH = 4
 
 

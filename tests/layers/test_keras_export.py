@@ -139,6 +139,7 @@ def test_onnx(rng, tmp_path):
     check(rng, model, export_onnx(str(tmp_path / "model.onnx"), model), [(1, 3), (4, 3)])
 
 
+@pytest.mark.full
 @on["ONNX"]
 def test_onnx_with_any_number_of_steps(rng, tmp_path):
     """`keras_gru_ext.to_onnx` can do it on every backend."""
@@ -164,6 +165,7 @@ def test_litert(rng, tmp_path):
     check(rng, model, export_litert(str(tmp_path / "model.tflite"), model), [(1, 3), (4, 3)])
 
 
+@pytest.mark.full
 @on["LiteRT"]
 def test_litert_with_a_loop(rng, tmp_path):
     """Keras' loop needs TensorFlow's own operators in LiteRT, for its own GRU as well."""

@@ -210,6 +210,7 @@ def reference_losses():
     return model.fit(x, y, batch_size=8, epochs=EPOCHS, shuffle=False, verbose=0).history["loss"]
 
 
+@pytest.mark.in_turn
 @pytest.mark.parametrize("mode", MODES)
 def test_fit_evaluate_predict(reference_losses, mode):
     if BACKEND == "torch" and mode == "jit":
@@ -227,6 +228,7 @@ def test_training_lowers_the_loss(reference_losses):
     assert reference_losses[-1] < 0.9 * reference_losses[0]
 
 
+@pytest.mark.in_turn
 @pytest.mark.parametrize("source", ["tf.data", "DataLoader"])
 def test_data_pipelines(reference_losses, source):
     x, y = training_data()

@@ -13,6 +13,8 @@ import pytest
 from keras_gru_ext import GRU, GRUCell
 from tests.helpers import BACKEND, FEATURES, KERAS_VERSION, TIME, UNITS, assert_close, sample_model, to_numpy
 
+pytestmark = pytest.mark.in_turn
+
 FIXTURES = pathlib.Path(__file__).parents[2] / "serialization_fixtures" / "keras_gru_ext"
 
 OTHER_THAN_DEFAULT = {
@@ -167,7 +169,6 @@ def test_a_stateful_model_saves_without_its_state(tmp_path, rng):
     np.testing.assert_array_equal(to_numpy(again(inputs)), first)
 
 
-@pytest.mark.in_turn
 @pytest.mark.skipif(
     KERAS_VERSION < (3, 15),
     reason="written by Keras 3.15, and Keras reads no files that a newer Keras wrote",

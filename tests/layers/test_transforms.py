@@ -24,6 +24,7 @@ from tests.helpers import (
     oracle,
     oracle_gradients,
     randomize,
+    short,
     to_numpy,
 )
 
@@ -455,7 +456,9 @@ def test_torch_export(rng, variant):
 @pytest.mark.parametrize(
     ("variant", "compiled"),
     # XLA draws other numbers than TensorFlow from the same seed, so there the masks cannot be compared.
-    [("classic", False), ("classic", True), ("reset_after", False), ("reset_after", True), ("dropout", False)],
+    short(
+        [("classic", False), ("classic", True), ("reset_after", False), ("reset_after", True), ("dropout", False)], 3, 4
+    ),
     ids=lambda value: {False: "graph", True: "xla"}.get(value, value),
 )
 def test_tensorflow_function(rng, variant, compiled):
@@ -492,7 +495,9 @@ def test_tensorflow_persistent_tape(rng):
 
 
 @only_on("tensorflow")
-@pytest.mark.parametrize(("variant", "where"), [("classic", "eager"), ("reset_after", "graph"), ("classic", "xla")])
+@pytest.mark.parametrize(
+    ("variant", "where"), short([("classic", "eager"), ("reset_after", "graph"), ("classic", "xla")], 1)
+)
 def test_tensorflow_nested_tapes(rng, variant, where):
     """Gradient penalty, and the product of the Hessian and a vector."""
 

@@ -18,6 +18,8 @@ from keras_gru_ext.errors import ConfigError, FileFormatError, KerasGruExtError,
 from keras_gru_ext.legacy import load_model, load_weights
 from tests.legacy.test_fixtures import named
 
+pytestmark = pytest.mark.in_turn
+
 PRODUCER = "keras-2.2.4-tensorflow"
 CASES = ("single", "shared_layer", "rnn_of_stacked_cells", "nested_and_frozen", "embedding_masked")
 CONTENT = {case: pathlib.Path(named(PRODUCER, case).model).read_bytes() for case in CASES}

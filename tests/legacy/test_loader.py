@@ -16,6 +16,8 @@ from keras_gru_ext.layers.bidirectional import Bidirectional
 from keras_gru_ext.legacy import load_model
 from tests.legacy.test_fixtures import named
 
+pytestmark = pytest.mark.in_turn
+
 OLD = "keras-2.2.4-tensorflow"
 
 

@@ -14,6 +14,8 @@ from keras_gru_ext.tools.conversion import convert
 from keras_gru_ext.tools.references import verify
 from tests.legacy.test_fixtures import named
 
+pytestmark = pytest.mark.in_turn
+
 FIXTURE = named("keras-2.2.4-tensorflow", "embedding_masked")
 REFERENCE = FIXTURE.model.replace(".h5", ".npz")
 
@@ -50,7 +52,6 @@ def test_the_name_of_the_target():
         convert(FIXTURE.model, "new.onnx")
 
 
-@pytest.mark.in_turn
 @pytest.mark.parametrize("suffix", [".h5", ".weights.h5"])
 @pytest.mark.parametrize("stock", [False, True])
 def test_the_other_formats(tmp_path, suffix, stock):
@@ -179,7 +180,6 @@ def one_more_input(arrays):
     arrays["x1"] = arrays["x0"]
 
 
-@pytest.mark.in_turn
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -197,7 +197,6 @@ def test_verify_notices_everything_else(tmp_path, change, message):
         verify(load_model(FIXTURE.model), tmp_path / "wrong.npz")
 
 
-@pytest.mark.in_turn
 @pytest.mark.parametrize("content", [b"", b"not zip", None], ids=["empty", "other", "without arrays"])
 def test_references_that_are_none(tmp_path, content):
     path = tmp_path / "reference.npz"

@@ -2,9 +2,13 @@
 
 import json
 
+import pytest
+
 import keras_gru_ext
 from keras_gru_ext.tools.inspection import inspect
 from tests.legacy.test_fixtures import named
+
+pytestmark = pytest.mark.in_turn
 
 
 def gru(producer, case, index=0):

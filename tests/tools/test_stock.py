@@ -11,6 +11,8 @@ from keras_gru_ext.errors import ConfigError
 from keras_gru_ext.layers.bidirectional import Bidirectional
 from keras_gru_ext.tools.stock import scale_blocks, to_stock
 
+pytestmark = pytest.mark.in_turn
+
 BATCH, TIME, FEATURES, UNITS = 3, 6, 4, 5
 
 
@@ -37,7 +39,6 @@ def check(model):
     return stock
 
 
-@pytest.mark.in_turn
 @pytest.mark.parametrize("use_bias", [True, False])
 @pytest.mark.parametrize("reset_after", [True, False])
 @pytest.mark.parametrize("activation", ["tanh", "hard_sigmoid"])
@@ -75,7 +76,6 @@ LAYERS = {
 }
 
 
-@pytest.mark.in_turn
 @pytest.mark.parametrize("make", LAYERS.values(), ids=LAYERS)
 def test_every_layer_that_uses_the_legacy_function(make):
     check(sequential(make()))
@@ -126,7 +126,6 @@ REFUSED = {
 }
 
 
-@pytest.mark.in_turn
 @pytest.mark.parametrize(("make", "message"), REFUSED.values(), ids=REFUSED)
 def test_what_has_no_stock_equivalent(make, message):
     shape = (2, TIME, FEATURES) if "TimeDistributed" in str(make()[0]) else (TIME, FEATURES)

@@ -29,6 +29,8 @@ from keras_gru_ext.legacy.build.objects import snake_case
 from keras_gru_ext.tools.references import verify
 from tests.legacy.test_fixtures import named
 
+pytestmark = pytest.mark.in_turn
+
 ROOT = pathlib.Path(__file__).parents[3] / "serialization_fixtures" / "containers"
 ENTRIES = json.loads((ROOT / "manifest.json").read_text())["fixtures"]
 FOLDERS = {f"{one['producer']}-{one['case']}": ROOT / one["producer"] / one["case"] for one in ENTRIES}
@@ -64,14 +66,12 @@ def test_files_are_those_of_the_manifest():
         assert hashlib.sha256(path.read_bytes()).hexdigest() == digest, REMAKE
 
 
-@pytest.mark.in_turn
 @holding("saved_model")
 def test_saved_model(folder):
     pytest.importorskip("tensorflow")
     assert verify(load_model(folder / "saved_model"), folder / "reference.npz") <= 1e-5, REMAKE
 
 
-@pytest.mark.in_turn
 @holding("model.keras")
 def test_keras_archive_of_keras_2(folder):
     model = load_model(folder / "model.keras")
@@ -79,14 +79,12 @@ def test_keras_archive_of_keras_2(folder):
     assert verify(model, folder / "reference.npz") <= 1e-5, REMAKE
 
 
-@pytest.mark.in_turn
 @each
 def test_architecture_and_weights(folder):
     model = load_model(folder / "model.json", weights=folder / "plain.h5")
     assert verify(model, folder / "reference.npz") <= 1e-5, REMAKE
 
 
-@pytest.mark.in_turn
 @each
 @pytest.mark.parametrize("name", ["plain.h5", "checkpoint", "checkpoint.index", "model.weights.h5", "model.keras"])
 def test_weights_into_a_model(folder, name):
@@ -150,7 +148,6 @@ def test_load_weights_needs_a_built_model():
         load_weights(keras.Sequential([keras_gru_ext.GRU(3)]), FOLDERS["tf_keras-2.21.0-shared_layer"] / "plain.h5")
 
 
-@pytest.mark.in_turn
 @pytest.mark.parametrize("name", ["plain.h5", "model.weights.h5", "checkpoint"])
 def test_nothing_is_assigned_when_something_does_not_fit(name):
     if name == "checkpoint":
@@ -285,7 +282,6 @@ def archive(tmp_path):
     return make
 
 
-@pytest.mark.in_turn
 @pytest.mark.parametrize("name", ["metadata.json", "config.json", "model.weights.h5"])
 @pytest.mark.parametrize(
     "content", [None, b"", b"{", b"[]", b"\x00" * 20_000_000], ids=["none", "empty", "half", "list", "huge"]
@@ -303,7 +299,6 @@ def test_truncated_archive(archive):
         load_model(path)
 
 
-@pytest.mark.in_turn
 @pytest.mark.parametrize(
     "name", ["saved_model.pb", "variables/variables.index", "variables/variables.data-00000-of-00001"]
 )
