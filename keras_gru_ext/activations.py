@@ -4,6 +4,8 @@ In this package the name `"hard_sigmoid"` means the function of Keras 1, Keras 2
 another function; pass its function object, `keras.activations.hard_sigmoid`, to get that one.
 """
 
+from typing import Any
+
 import keras
 from keras import ops
 
@@ -12,8 +14,7 @@ from keras_gru_ext.errors import ArgumentError
 
 # The function's own name must differ from every name in `keras.activations`: Keras writes a function whose name it
 # knows as that bare name, and reads its own function back.
-@keras.saving.register_keras_serializable(package="keras_gru_ext")
-def legacy_hard_sigmoid(x):
+def legacy_hard_sigmoid(x: Any) -> Any:
     """Hard sigmoid of Keras 1, Keras 2 and tf.keras: `clip(0.2 x + 0.5, 0, 1)`.
 
     It is linear between -2.5 and 2.5. Keras 3 uses the name for `clip(x / 6 + 0.5, 0, 1)`, which is linear between -3
@@ -36,6 +37,9 @@ def legacy_hard_sigmoid(x):
     """
     return ops.clip(0.2 * x + 0.5, 0.0, 1.0)
 
+
+# A call, not a decorator, which would take the function's type from editors.
+keras.saving.register_keras_serializable(package="keras_gru_ext")(legacy_hard_sigmoid)
 
 hard_sigmoid = legacy_hard_sigmoid
 

@@ -1,5 +1,6 @@
 """What training needs besides Keras' own callbacks."""
 
+import os
 import pathlib
 
 import keras
@@ -29,7 +30,7 @@ class BackupStates(keras.callbacks.Callback):
     >>> callbacks = [BackupStates(folder), keras.callbacks.BackupAndRestore(folder)]
     """
 
-    def __init__(self, backup_dir):
+    def __init__(self, backup_dir: str | os.PathLike) -> None:
         super().__init__()
         self.backup_dir = pathlib.Path(backup_dir)
 

@@ -1,6 +1,8 @@
 """The checks that every constructor argument goes through."""
 
 import numbers
+from collections.abc import Callable, Mapping
+from typing import Any, TypeAlias
 
 import keras
 from keras import ops
@@ -9,6 +11,12 @@ from keras_gru_ext import activations, vocabulary
 from keras_gru_ext.errors import ArgumentError
 
 IMPLEMENTATIONS = (0, 1, 2)
+
+# What the constructors take: a name, Keras 3's object, or its serialized form of any legacy version.
+Activation: TypeAlias = str | Callable[[Any], Any] | Mapping[str, Any] | None
+Initializer: TypeAlias = str | keras.initializers.Initializer | Mapping[str, Any] | None
+Regularizer: TypeAlias = str | keras.regularizers.Regularizer | Mapping[str, Any] | None
+Constraint: TypeAlias = str | keras.constraints.Constraint | Mapping[str, Any] | None
 
 
 def check_units(units, where):

@@ -1,5 +1,8 @@
 """Bidirectional wrapper that can keep the legacy rule for outputs at masked steps."""
 
+from collections.abc import Sequence
+from typing import Any
+
 import keras
 
 
@@ -24,13 +27,13 @@ class Bidirectional(keras.layers.Bidirectional):
 
     def __init__(
         self,
-        layer,
-        merge_mode="concat",
-        weights=None,
-        backward_layer=None,
-        zero_output_for_mask=False,
-        **kwargs,
-    ):
+        layer: keras.Layer,
+        merge_mode: str | None = "concat",
+        weights: Sequence[Any] | None = None,
+        backward_layer: keras.Layer | None = None,
+        zero_output_for_mask: bool = False,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(layer, merge_mode=merge_mode, weights=weights, backward_layer=backward_layer, **kwargs)
         self.zero_output_for_mask = bool(zero_output_for_mask)
         for direction in (self.forward_layer, self.backward_layer):

@@ -3,6 +3,8 @@
 import contextlib
 import types
 import warnings
+from collections.abc import Sequence
+from typing import Any
 
 import keras
 from keras import ops
@@ -10,6 +12,7 @@ from keras import ops
 from keras_gru_ext import activations, kernels, vocabulary
 from keras_gru_ext.errors import ArgumentError
 from keras_gru_ext.layers import arguments, paths
+from keras_gru_ext.layers.arguments import Activation, Constraint, Initializer, Regularizer
 from keras_gru_ext.layers.gru_cell import GRUCell
 
 
@@ -102,42 +105,42 @@ class GRU(keras.layers.GRU):
 
     def __init__(
         self,
-        units,
-        activation="tanh",
-        recurrent_activation="hard_sigmoid",
-        use_bias=True,
-        kernel_initializer="glorot_uniform",
-        recurrent_initializer="orthogonal",
-        bias_initializer="zeros",
-        kernel_regularizer=None,
-        recurrent_regularizer=None,
-        bias_regularizer=None,
-        activity_regularizer=None,
-        kernel_constraint=None,
-        recurrent_constraint=None,
-        bias_constraint=None,
-        dropout=0.0,
-        recurrent_dropout=0.0,
-        implementation=1,
-        return_sequences=False,
-        return_state=False,
-        go_backwards=False,
-        stateful=False,
-        unroll=False,
-        reset_after=False,
+        units: int,
+        activation: Activation = "tanh",
+        recurrent_activation: Activation = "hard_sigmoid",
+        use_bias: bool = True,
+        kernel_initializer: Initializer = "glorot_uniform",
+        recurrent_initializer: Initializer = "orthogonal",
+        bias_initializer: Initializer = "zeros",
+        kernel_regularizer: Regularizer = None,
+        recurrent_regularizer: Regularizer = None,
+        bias_regularizer: Regularizer = None,
+        activity_regularizer: Regularizer = None,
+        kernel_constraint: Constraint = None,
+        recurrent_constraint: Constraint = None,
+        bias_constraint: Constraint = None,
+        dropout: float = 0.0,
+        recurrent_dropout: float = 0.0,
+        implementation: int = 1,
+        return_sequences: bool = False,
+        return_state: bool = False,
+        go_backwards: bool = False,
+        stateful: bool = False,
+        unroll: bool = False,
+        reset_after: bool = False,
         *,
-        seed=None,
-        zero_output_for_mask=False,
-        use_cudnn="auto",
-        fused="auto",
-        time_major=False,
-        weights=None,
-        input_shape=None,
-        batch_input_shape=None,
-        input_dim=None,
-        input_length=None,
-        **kwargs,
-    ):
+        seed: int | keras.random.SeedGenerator | None = None,
+        zero_output_for_mask: bool = False,
+        use_cudnn: bool | str = "auto",
+        fused: bool | str = "auto",
+        time_major: bool = False,
+        weights: Sequence[Any] | None = None,
+        input_shape: Sequence[int | None] | None = None,
+        batch_input_shape: Sequence[int | None] | None = None,
+        input_dim: int | None = None,
+        input_length: int | None = None,
+        **kwargs: Any,
+    ) -> None:
         given = locals()
         where = f"GRU {kwargs['name']!r}" if kwargs.get("name") else "GRU"
         cell_arguments = arguments.resolve({name: given[name] for name in vocabulary.CELL_ARGUMENTS}, where)

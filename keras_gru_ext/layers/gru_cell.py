@@ -2,12 +2,14 @@
 
 import contextlib
 import functools
+from typing import Any
 
 import keras
 from keras import ops
 
 from keras_gru_ext import activations, vocabulary
 from keras_gru_ext.layers import arguments
+from keras_gru_ext.layers.arguments import Activation, Constraint, Initializer, Regularizer
 
 
 @keras.saving.register_keras_serializable(package="keras_gru_ext")
@@ -93,27 +95,27 @@ class GRUCell(keras.layers.GRUCell):
 
     def __init__(
         self,
-        units,
-        activation="tanh",
-        recurrent_activation="sigmoid",
-        use_bias=True,
-        kernel_initializer="glorot_uniform",
-        recurrent_initializer="orthogonal",
-        bias_initializer="zeros",
-        kernel_regularizer=None,
-        recurrent_regularizer=None,
-        bias_regularizer=None,
-        kernel_constraint=None,
-        recurrent_constraint=None,
-        bias_constraint=None,
-        dropout=0.0,
-        recurrent_dropout=0.0,
-        reset_after=True,
+        units: int,
+        activation: Activation = "tanh",
+        recurrent_activation: Activation = "sigmoid",
+        use_bias: bool = True,
+        kernel_initializer: Initializer = "glorot_uniform",
+        recurrent_initializer: Initializer = "orthogonal",
+        bias_initializer: Initializer = "zeros",
+        kernel_regularizer: Regularizer = None,
+        recurrent_regularizer: Regularizer = None,
+        bias_regularizer: Regularizer = None,
+        kernel_constraint: Constraint = None,
+        recurrent_constraint: Constraint = None,
+        bias_constraint: Constraint = None,
+        dropout: float = 0.0,
+        recurrent_dropout: float = 0.0,
+        reset_after: bool = True,
         *,
-        implementation=2,
-        seed=None,
-        **kwargs,
-    ):
+        implementation: int = 2,
+        seed: int | keras.random.SeedGenerator | None = None,
+        **kwargs: Any,
+    ) -> None:
         given = locals()
         where = f"GRUCell {kwargs['name']!r}" if kwargs.get("name") else "GRUCell"
         resolved = arguments.resolve({name: given[name] for name in vocabulary.CELL_ARGUMENTS}, where)
