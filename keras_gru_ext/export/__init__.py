@@ -1,4 +1,15 @@
-"""Writes Keras models as ONNX files in which a GRU layer is one GRU operator."""
+"""Writes Keras models as ONNX files in which a recurrent layer is one operator.
+
+    file.py         builds the graph, checks it, compares it with the model, and only then gives the file its name
+    models.py       walks through a model's graph, and has each call converted
+    recurrent.py    recurrent layers, with Keras' masks; cells.py: one cell as one operator
+    layers/         the other layers; activations.py: their functions
+    operations/     single operations of `keras.ops`
+    tracing.py      layers without an entry of their own, by the operations that they are made of
+    graph.py        an ONNX graph in the making
+
+May use the layers and the comparison of models, not what reads legacy files.
+"""
 
 from keras_gru_ext.export.file import to_onnx
 

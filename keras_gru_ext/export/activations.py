@@ -1,4 +1,4 @@
-"""Activations, as ONNX nodes and as attributes of the GRU operator."""
+"""Activations, as ONNX nodes and as attributes of the recurrent operators."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from keras_gru_ext.activations import legacy_hard_sigmoid
 from keras_gru_ext.errors import ConfigError
 from keras_gru_ext.export.graph import Graph
 
-# Function -> what the GRU operator calls it, with its alpha and beta. ONNX Runtime takes the alphas and betas from its
-# lists in turn, for the functions that have one: only for HardSigmoid and Affine both, for Elu alpha.
-_IN_GRU: dict[Any, tuple[str, tuple[float, ...], tuple[float, ...]]] = {
+# Function -> what the recurrent operators call it, with its alpha and beta. ONNX Runtime takes the alphas and betas
+# from its lists in turn, for the functions that have one: only for HardSigmoid and Affine both, for Elu alpha.
+_IN_OPERATOR: dict[Any, tuple[str, tuple[float, ...], tuple[float, ...]]] = {
     keras.activations.tanh: ("Tanh", (), ()),
     keras.activations.sigmoid: ("Sigmoid", (), ()),
     legacy_hard_sigmoid: ("HardSigmoid", (0.2,), (0.5,)),
@@ -27,17 +27,17 @@ _IN_GRU: dict[Any, tuple[str, tuple[float, ...], tuple[float, ...]]] = {
 }
 
 
-def in_gru(activation: Any, where: str) -> tuple[str, tuple[float, ...], tuple[float, ...]]:
-    """Returns how the GRU operator calls an activation, with its alphas and betas.
+def in_operator(operator: str, activation: Any, where: str) -> tuple[str, tuple[float, ...], tuple[float, ...]]:
+    """Returns how ONNX's recurrent operators call an activation, with its alphas and betas.
 
     Raises:
-        ConfigError: if the operator has no such activation.
+        ConfigError: if they have no such activation.
     """
-    found = _lookup(_IN_GRU, activation)
+    found = _lookup(_IN_OPERATOR, activation)
     if found is None:
         raise ConfigError(
-            f"{where} has the activation {_name(activation)}, which ONNX's GRU operator does not have; it has "
-            f"{', '.join(sorted(function.__name__ for function in _IN_GRU))}. "
+            f"{where} has the activation {_name(activation)}, which ONNX's {operator} operator does not have; it has "
+            f"{', '.join(sorted(function.__name__ for function in _IN_OPERATOR))}. "
             'For a file without that operator use `model.export(path, format="onnx")`.'
         )
     return found
@@ -53,7 +53,19 @@ def _gelu(graph: Graph, x: str) -> str:
     return graph.add("Mul", half, graph.add("Add", graph.add("Erf", scaled), graph.constant(1.0)))
 
 
+def _relu6(graph: Graph, x: str) -> str:
+    return graph.add("Min", graph.add("Relu", x), graph.constant(6.0))
+
+
+def _log_sigmoid(graph: Graph, x: str) -> str:
+    return graph.add("Neg", graph.add("Softplus", graph.add("Neg", x)))
+
+
 _NODES: dict[Any, Callable[[Graph, str], str]] = {
+    keras.activations.hard_silu: _simple("HardSwish"),
+    keras.activations.log_sigmoid: _log_sigmoid,
+    keras.activations.mish: _simple("Mish"),
+    keras.activations.relu6: _relu6,
     keras.activations.linear: lambda graph, x: x,
     keras.activations.tanh: _simple("Tanh"),
     keras.activations.sigmoid: _simple("Sigmoid"),
@@ -74,18 +86,17 @@ _NODES: dict[Any, Callable[[Graph, str], str]] = {
 
 
 def activate(graph: Graph, activation: Any, x: str, where: str) -> str:
-    """Adds the nodes of an activation.
+    """Adds the nodes of an activation: a function of `keras.activations`, one made of `keras.ops`, or a layer.
 
     Raises:
-        ConfigError: if it is none of those that are known here.
+        ConfigError: if it is none of these.
     """
     make = _lookup(_NODES, activation)
-    if make is None:
-        raise ConfigError(
-            f"{where} has the activation {_name(activation)}, which cannot be written as ONNX here. Expected one of: "
-            f"{', '.join(sorted(function.__name__ for function in _NODES))}."
-        )
-    return make(graph, x)
+    if make is not None:
+        return make(graph, x)
+    from keras_gru_ext.export import tracing  # which needs this module for the operations that it meets
+
+    return tracing.convert_function(graph, activation, x, f"{where} has the activation {_name(activation)}, which")
 
 
 def _lookup(table: dict[Any, Any], activation: Any) -> Any:

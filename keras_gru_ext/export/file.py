@@ -29,20 +29,17 @@ def to_onnx(
     tolerance: float = _TOLERANCE,
     force: bool = False,
 ) -> None:
-    """Writes a model as an ONNX file in which each GRU layer is one GRU operator.
+    """Writes a model as an ONNX file in which each recurrent layer is one operator: GRU, LSTM or RNN.
 
-    That holds for this package's `GRU`, for `keras.layers.GRU`, and for `keras.layers.RNN` over GRU cells (one operator
-    for each cell); a `Bidirectional` around two GRUs with the same units and `reset_after` is one operator, too. Batch
-    size and number of time steps stay open where the model leaves them open. Masks of every pattern are computed in the
-    graph, so right, left and inner padding give what Keras gives. What `keras.layers.GRU` outputs at masked steps
-    depends on Keras' backend; here it is the previous output.
+    That holds for this package's `GRU`, for `keras.layers.GRU`, `LSTM` and `SimpleRNN`, and for `keras.layers.RNN` over
+    their cells (one operator for each cell); a `Bidirectional` around two alike is one operator, too. Batch size and
+    number of time steps stay open where the model leaves them open. Masks of every pattern are computed in the graph,
+    so right, left and inner padding give what Keras gives. What `keras.layers.GRU` outputs at masked steps depends on
+    Keras' backend; here it is the previous output.
 
-    The other layers that are written: Activation, ActivityRegularization, Add, AlphaDropout, Average, AveragePooling1D
-    and 2D, BatchNormalization, Concatenate, Conv1D and 2D, Cropping1D, Dense, Dot, Dropout, ELU, Embedding, Flatten,
-    GaussianDropout, GaussianNoise, GlobalAveragePooling1D, GlobalMaxPooling1D, Identity, LayerNormalization, LeakyReLU,
-    Masking, Maximum, MaxPooling1D and 2D, Minimum, Multiply, Permute, PReLU, ReLU, RepeatVector, Rescaling, Reshape,
-    Softmax, SpatialDropout1D and 2D, Subtract, TimeDistributed, UpSampling1D, ZeroPadding1D, and models of them, nested
-    and shared.
+    The other layers of Keras that legacy models hold are written, nested and shared models, operations of `keras.ops`
+    between layers, and layers of your own that are made of such operations. The README of `keras_gru_ext.export` lists
+    what is not, and why.
 
     The state of a stateful layer called NAME is an input `NAME_state` of the graph, and the state after the last step
     an output `NAME_next_state`, behind the model's own. A Bidirectional has one of each for the layers inside it.

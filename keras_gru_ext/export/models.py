@@ -10,7 +10,7 @@ from typing import Any
 import keras
 
 from keras_gru_ext.errors import ConfigError
-from keras_gru_ext.export import layers, operations, recurrent
+from keras_gru_ext.export import layers, operations, recurrent, tracing
 from keras_gru_ext.export.graph import Graph, Value, described
 
 _Key = tuple[str, int, int]
@@ -143,25 +143,15 @@ def _available(value: Any) -> Value:
 def _converted(graph: Graph, member: Any, call: _Call, known: dict[_Key, Any]) -> list[Any]:
     if not isinstance(member, keras.Layer):
         try:
-            return [operations.convert(graph, member, _filled(call.args, known), _filled(call.kwargs, known))]
+            return operations.convert(graph, member, _filled(call.args, known), _filled(call.kwargs, known))
         except ConfigError as error:  # it may belong to a mask that nobody looks at
-            return [_Unavailable(error)]
-    if call.kwargs.get("training"):
-        raise ConfigError(f"{described(member)} is called with training=True, which a file for inference cannot keep.")
-    x, *positional = _filled(call.args, known)
-    kwargs = {name: _filled(one, known) for name, one in call.kwargs.items() if name != "training"}
-    if positional:
-        kwargs = {"initial_state": positional[0], **kwargs}
-    return convert_layer(graph, member, x, **kwargs)
+            return [_Unavailable(error)] * len(keras.tree.flatten(member.output))
+    kwargs = {name: _filled(one, known) for name, one in call.kwargs.items()}
+    return convert_layer(graph, member, *_filled(call.args, known), **kwargs)
 
 
 def convert_layer(
-    graph: Graph,
-    layer: keras.Layer,
-    x: Any,
-    initial_state: Any = None,
-    mask: Any = None,
-    sequences_mask: Value | None = None,
+    graph: Graph, layer: keras.Layer, x: Any, *args: Any, mask: Any = None, training: Any = None, **kwargs: Any
 ) -> list[Value]:
     """Adds the nodes of one call of a layer.
 
@@ -169,9 +159,10 @@ def convert_layer(
         graph: Receives the nodes.
         layer: The layer, or a model.
         x: The value, or the list of values, that it is called with.
-        initial_state: The state, or states, of a recurrent layer.
+        *args: What else it is called with: a recurrent layer takes its state here.
         mask: The mask that the call names, if any; otherwise the layer gets the one that its input carries.
-        sequences_mask: The same by the name that our GRU has for it beside a state.
+        training: As the call names it.
+        **kwargs: What else the call names.
 
     Returns:
         What it returns, with the masks that Keras would attach.
@@ -179,31 +170,44 @@ def convert_layer(
     Raises:
         ConfigError: if the layer cannot be converted.
     """
+    if training:
+        raise ConfigError(f"{described(layer)} is called with training=True, which a file for inference cannot keep.")
+    if getattr(layer, "quantization_mode", None):
+        raise ConfigError(
+            f"{described(layer)} is quantized ({layer.quantization_mode}), which cannot be written as ONNX here. "
+            "Export the model before it is quantized, and let ONNX Runtime quantize the file."
+        )
     if isinstance(layer, keras.Model):
         return _nested(graph, layer, x, mask)
     if isinstance(layer, (keras.layers.RNN, keras.layers.Bidirectional)):
-        return _recurrent(graph, layer, x, initial_state, mask or sequences_mask)
-    if initial_state is not None:
-        raise ConfigError(f"{described(layer)} is called with arguments that have no equivalent in ONNX here.")
+        initial_state = args[0] if args else kwargs.pop("initial_state", None)
+        return _recurrent(graph, layer, x, initial_state, mask or kwargs.pop("sequences_mask", None))
     carried = keras.tree.map_structure(lambda one: one.mask, x) if mask is None else mask
     x = layers.as_taken(graph, layer, x)
+    convert = layers.converter_of(layer)
+    plain = not args and not any(kwargs.values())
     if type(layer) is keras.layers.TimeDistributed:
         results = [_time_distributed(graph, layer, x, carried)]
+    elif convert is None or not plain:
+        results = tracing.convert(graph, layer, [x, *args], {**kwargs, "mask": carried}, _call)
     else:
-        convert = layers.converter_of(layer)
-        if convert is None:
-            raise ConfigError(
-                f"{described(layer)} cannot be written as ONNX here. Leave it out of the model that is exported (take "
-                "a `keras.Model` up to the layer before it), express it by other layers, or use "
-                '`model.export(path, format="onnx")`, which writes any layer but no GRU operator.'
-            )
-        name = convert(graph, layer, x, carried)
-        shape = layer.compute_output_shape(keras.tree.map_structure(lambda one: one.shape, x))
-        first = x[0] if isinstance(x, (list, tuple)) else x
-        dtype = "float32" if isinstance(layer, keras.layers.Embedding) else first.dtype
-        results = [Value(name, tuple(shape), dtype)]
+        made = convert(graph, layer, x, carried)
+        results = [made if isinstance(made, Value) else _result(layer, x, made)]
     after = layers.mask_after(graph, layer, x, carried)
-    return [result.with_mask(after) for result in results]
+    return [results[0].with_mask(after), *results[1:]]
+
+
+def _result(layer: keras.Layer, x: Any, name: str) -> Value:
+    shape = layer.compute_output_shape(keras.tree.map_structure(lambda one: one.shape, x))
+    first = x[0] if isinstance(x, (list, tuple)) else x
+    return Value(name, tuple(shape), first.dtype)
+
+
+def _call(graph: Graph, member: Any, *args: Any, **kwargs: Any) -> list[Value]:
+    """Adds the nodes of one call of a layer or an operation."""
+    if isinstance(member, keras.Layer):
+        return convert_layer(graph, member, *args, **kwargs)
+    return operations.convert(graph, member, args, kwargs)
 
 
 def _nested(graph: Graph, model: keras.Model, x: Any, mask: Any) -> list[Value]:
@@ -218,7 +222,7 @@ def _recurrent(graph: Graph, layer: keras.Layer, x: Any, initial_state: Any, mas
     reason = recurrent.why_not(layer)
     if reason is not None:
         raise ConfigError(
-            f"{described(layer)} cannot become ONNX's GRU operator: {reason}. "
+            f"{described(layer)} cannot become one of ONNX's recurrent operators: {reason}. "
             'Use `model.export(path, format="onnx")`, which knows no such operator but writes any layer.'
         )
     if isinstance(x, (list, tuple)):
@@ -230,7 +234,7 @@ def _recurrent(graph: Graph, layer: keras.Layer, x: Any, initial_state: Any, mas
         mask = x.mask
     carried = mask or x.mask
     is_pair = isinstance(layer, keras.layers.Bidirectional)
-    results = (recurrent.bidirectional if is_pair else recurrent.gru)(graph, layer, x, mask, states)
+    results = (recurrent.bidirectional if is_pair else recurrent.single)(graph, layer, x, mask, states)
     if carried is not None and layer.return_sequences:
         sequences = 2 if is_pair and layer.merge_mode is None else 1
         results[:sequences] = [result.with_mask(carried) for result in results[:sequences]]

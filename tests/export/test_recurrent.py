@@ -1,0 +1,81 @@
+"""LSTM and SimpleRNN as ONNX's operators, beside GRU, whose tests are in `test_onnx.py`."""
+
+import keras
+import numpy as np
+import pytest
+
+from keras_gru_ext import GRUCell
+from tests.export.helpers import CLOSE, check_model, operators, predicted, run, sequences, written
+from tests.helpers import BATCH, FEATURES, TIME, UNITS, assert_close, randomize
+
+pytest.importorskip("onnx")
+pytest.importorskip("onnxruntime")
+layers = keras.layers
+
+
+@pytest.fixture
+def path(tmp_path):
+    return str(tmp_path / "model.onnx")
+
+
+@pytest.fixture
+def masked(rng):
+    """Sequences with masked steps at the start, inside and at the end, and one of nothing else."""
+    x = sequences(rng)
+    x[0, :2] = x[0, 4] = x[1, -2:] = x[2] = 0
+    return x
+
+
+@pytest.mark.parametrize(("cls", "operator"), [(layers.LSTM, "LSTM"), (layers.SimpleRNN, "RNN")])
+def test_one_direction(rng, path, masked, cls, operator):
+    x = keras.Input((None, FEATURES))
+    variants = [{}, {"return_sequences": True, "return_state": True, "use_bias": False}, {"go_backwards": True}]
+    made = [cls(UNITS, **variant)(taken) for variant in variants for taken in (x, layers.Masking()(x))]
+    check_model(path, randomize(keras.Model(x, made), rng), masked)
+    assert operators(path).count(operator) == 6
+
+
+def test_activations(rng, path, masked):
+    """Three functions for each LSTM; ONNX lists the numbers of all of them in a row, in both directions."""
+    forward = layers.LSTM(UNITS, activation="elu", recurrent_activation="hard_sigmoid", return_sequences=True)
+    backward = layers.LSTM(UNITS, activation="linear", go_backwards=True, return_sequences=True)
+    simple = layers.SimpleRNN(UNITS, activation="softsign")
+    pair = layers.Bidirectional(forward, backward_layer=backward)
+    model = keras.Sequential([keras.Input((None, FEATURES)), layers.Masking(), pair, simple])
+    check_model(path, randomize(model, rng, scale=0.3), masked)
+    assert sorted({"LSTM", "RNN"} & set(operators(path))) == ["LSTM", "RNN"]
+    assert operators(path).count("LSTM") == 1
+
+
+@pytest.mark.parametrize("cls", [layers.LSTM, layers.SimpleRNN])
+def test_bidirectional_with_states(rng, path, masked, cls):
+    """The states of an encoder begin a decoder."""
+    x = keras.Input((None, FEATURES))
+    options = {"return_sequences": True, "return_state": True}
+    encoded, *states = layers.Bidirectional(cls(UNITS, **options))(layers.Masking()(x))
+    decoded, *last = layers.Bidirectional(cls(UNITS, **options), merge_mode="sum")(encoded, initial_state=states)
+    model = keras.Model(x, [decoded, *last])
+    check_model(path, randomize(model, rng), masked)
+
+
+def test_stacked_cells_of_several_kinds(rng, path, masked):
+    x = keras.Input((None, FEATURES))
+    cells = [layers.LSTMCell(UNITS), GRUCell(3), layers.SimpleRNNCell(2), layers.LSTMCell(5)]
+    outputs = layers.RNN(cells, return_sequences=True, return_state=True)(layers.Masking()(x))
+    check_model(path, randomize(keras.Model(x, keras.tree.flatten(outputs)), rng), masked)
+    assert [one for one in operators(path) if one in ("GRU", "LSTM", "RNN")] == ["LSTM", "GRU", "RNN", "LSTM"]
+
+
+def test_stateful(rng, path):
+    x = keras.Input(batch_shape=(BATCH, TIME, FEATURES))
+    y = layers.LSTM(UNITS, stateful=True, return_sequences=True, name="lstm")(x)
+    cells = [layers.LSTMCell(UNITS), GRUCell(3)]
+    model = keras.Model(x, layers.RNN(cells, stateful=True, name="rnn")(y))
+    session = written(path, randomize(model, rng), check=True)
+    names = ["lstm_state", "lstm_state_1", "rnn_state", "rnn_state_1", "rnn_state_2"]
+    assert [one.name for one in session.get_inputs()[1:]] == names
+    states = [np.zeros((BATCH, units), "float32") for units in (UNITS, UNITS, UNITS, UNITS, 3)]
+    for _ in range(2):
+        values = sequences(rng)
+        output, *states = run(session, values, *states)
+        assert_close("output", output, predicted(model, values)[0], CLOSE)
