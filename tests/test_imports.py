@@ -30,6 +30,7 @@ THIRD_PARTY = {
     "kernels.reference": {"numpy"},
     "layers": {"keras"},
     "layers.paths": {"keras", "torch"},
+    "layers.torch_weights": {"numpy", "torch"},
     "legacy.build": {"keras", "numpy"},
     "legacy.build.arrays": {"numpy"},
     "legacy.loader": {"keras"},

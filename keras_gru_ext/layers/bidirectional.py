@@ -5,6 +5,10 @@ from typing import Any
 
 import keras
 
+from keras_gru_ext.errors import ArgumentError
+from keras_gru_ext.layers import torch_weights
+from keras_gru_ext.layers.gru import GRU
+
 
 @keras.saving.register_keras_serializable(package="keras_gru_ext")
 class Bidirectional(keras.layers.Bidirectional):
@@ -43,3 +47,48 @@ class Bidirectional(keras.layers.Bidirectional):
     def get_config(self):
         """Returns the stock config and `zero_output_for_mask`."""
         return {**super().get_config(), "zero_output_for_mask": self.zero_output_for_mask}
+
+    @classmethod
+    def from_torch(cls, module, layer=0, merge_mode="concat", **kwargs):
+        """Makes a built wrapper around two layers with the weights of a bidirectional `torch.nn.GRU`.
+
+        Args:
+            module: The `torch.nn.GRU`, with `bidirectional=True` and `batch_first=True`. If it is not `batch_first`,
+                say so by `time_major=False`: the inputs of this wrapper begin with the batch all the same.
+            layer: Which layer of a stack, from 0.
+            merge_mode: As in `keras.layers.Bidirectional`; PyTorch concatenates.
+            **kwargs: Arguments of both `GRU` layers, such as `return_sequences`.
+
+        Raises:
+            ArgumentError: if it is no such module, or has no such layer.
+        """
+        where = "Bidirectional.from_torch"
+        if not getattr(module, "batch_first", True) and "time_major" not in kwargs:
+            raise ArgumentError(
+                f"The inputs of the module that {where} received begin with the time (batch_first=False), those of a "
+                "Bidirectional with the batch. Pass time_major=False, and transpose what you feed it."
+            )
+        pair = [GRU._of_torch(module, layer, reverse, where, kwargs) for reverse in (False, True)]
+        made = cls(pair[0], merge_mode=merge_mode, backward_layer=pair[1], dtype=pair[0].dtype_policy)
+        made.build((None, None, pair[0].cell.kernel.shape[0]))
+        made.set_weights([array for one in pair for array in one.get_weights()])
+        return made
+
+    def to_torch(self, *following):
+        """Makes a bidirectional `torch.nn.GRU` with this wrapper's weights, as `GRU.to_torch` does.
+
+        Args:
+            *following: The Bidirectional layers that follow it, if the module shall have several layers.
+
+        Returns:
+            The module. It concatenates both directions, whatever the `merge_mode`.
+
+        Raises:
+            ArgumentError: As for `GRU.to_torch`, and if the wrapped layers are not GRU layers of this package.
+            MissingDependencyError: without PyTorch.
+        """
+        stack = [[one.forward_layer, one.backward_layer] for one in (self, *following)]
+        for one in (layer for pair in stack for layer in pair):
+            if not isinstance(one, GRU):
+                raise ArgumentError(f"{self.name!r} wraps a {type(one).__name__}. Expected a keras_gru_ext.GRU.")
+        return torch_weights.module_of(stack)

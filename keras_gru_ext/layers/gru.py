@@ -11,7 +11,7 @@ from keras import ops
 
 from keras_gru_ext import activations, kernels, vocabulary
 from keras_gru_ext.errors import ArgumentError
-from keras_gru_ext.layers import arguments, paths
+from keras_gru_ext.layers import arguments, paths, torch_weights
 from keras_gru_ext.layers.arguments import Activation, Constraint, Initializer, Regularizer
 from keras_gru_ext.layers.gru_cell import GRUCell
 
@@ -481,6 +481,68 @@ class GRU(keras.layers.GRU):
         # A scope hides the ones around it, so none is opened for nothing.
         with keras.saving.custom_object_scope(custom_objects) if custom_objects else contextlib.nullcontext():
             return cls(**vocabulary.upgrade_gru_config(config))
+
+    @classmethod
+    def from_torch(cls, module, layer=0, **kwargs):
+        """Makes a built layer with the weights of a `torch.nn.GRU`, on whichever backend.
+
+        Args:
+            module: The `torch.nn.GRU`. Of a bidirectional one, the direction that runs forwards is taken;
+                `Bidirectional.from_torch` takes both.
+            layer: Which layer of a stack, from 0.
+            **kwargs: Other arguments of this class, such as `return_sequences`. `time_major` is `True` unless the
+                module is `batch_first`, so that inputs have the same form; the `dropout` of the module is left out,
+                since it drops between layers and at each step anew.
+
+        Returns:
+            The layer, with `reset_after=True` and the activations tanh and sigmoid.
+
+        Raises:
+            ArgumentError: if it is no `torch.nn.GRU`, or has no such layer.
+
+        Example:
+
+        >>> import torch
+        >>> from keras_gru_ext import GRU
+        >>> layer = GRU.from_torch(torch.nn.GRU(5, 4, batch_first=True), return_sequences=True)
+        >>> layer.units, tuple(layer.cell.kernel.shape)
+        (4, (5, 12))
+        """
+        return cls._of_torch(module, layer, False, "GRU.from_torch", kwargs)
+
+    @classmethod
+    def _of_torch(cls, module, layer, reverse, where, kwargs):
+        """Makes a built layer with the weights of one layer and direction of a `torch.nn.GRU`."""
+        arrays = torch_weights.arrays_of(module, layer, reverse, where)
+        meaning = {
+            "recurrent_activation": "sigmoid",
+            "reset_after": True,
+            "use_bias": module.bias,
+            "go_backwards": reverse,
+            "time_major": not module.batch_first,
+            "dtype": str(arrays[0].dtype),
+        }
+        made = cls(module.hidden_size, **{**meaning, **kwargs})
+        made.build((None, None, len(arrays[0])))
+        made.set_weights(arrays)
+        return made
+
+    def to_torch(self, *following):
+        """Makes a `torch.nn.GRU` with this layer's weights; PyTorch needs to be installed, on whichever backend.
+
+        Args:
+            *following: The GRU layers that follow it, if the module shall have several layers.
+
+        Returns:
+            The module, which returns the outputs of all steps and the last state. It is `batch_first` unless the layers
+            are `time_major`.
+
+        Raises:
+            ArgumentError: if the module does not compute what a layer does: the reset gate after the product, tanh and
+                sigmoid, forwards; or if the layers do not fit each other.
+            MissingDependencyError: without PyTorch.
+        """
+        return torch_weights.module_of([[layer] for layer in (self, *following)])
 
 
 def _may_equal(shape, other):
