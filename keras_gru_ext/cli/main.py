@@ -38,7 +38,7 @@ further is another matter: regularizers, constraints and the optimizer's steps t
 
 # What is taken for a model in a folder.
 _MODEL_SUFFIXES = (".h5", ".hdf5", ".keras")
-_NEW_SUFFIXES = (".keras", ".h5", ".weights.h5")
+_NEW_SUFFIXES = (".keras", ".h5", ".weights.h5", ".onnx")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -104,10 +104,10 @@ def _add_inspect(commands: Any) -> None:
 
 
 def _add_convert(commands: Any) -> None:
-    summary = "Write a legacy model for Keras 3, read it again, and check it."
+    summary = "Write a legacy model for Keras 3 or as ONNX, read it again, and check it."
     parser = _command(commands, "convert", _convert, summary, _CONVERT_NOTES)
     parser.add_argument("old", nargs="+", help="a model as for inspect; or several, folders, quoted patterns")
-    parser.add_argument("new", help="the file to write: .keras, .h5 or .weights.h5; or a folder for many")
+    parser.add_argument("new", help="the file to write: .keras, .h5, .weights.h5 or .onnx; or a folder for many")
     _add_loading(parser)
     parser.add_argument("--force", action="store_true", help="replace files that exist")
     parser.add_argument("--stock", action="store_true", help="write stock Keras 3 layers only")
@@ -205,7 +205,8 @@ def _convert_one(options: argparse.Namespace, old: str, new: str, quiet: bool) -
     from keras_gru_ext.cli.terminal import print_backends, say
 
     kind = ", stock layers only" if options.stock else ""
-    say(f"{new}: written{kind}, read again: same weights, same predictions")
+    checked = "run by ONNX Runtime" if new.endswith(".onnx") else "read again: same weights"
+    say(f"{new}: written{kind}, {checked}, same predictions")
     if made.backends:
         print_backends(made.backends)
     if made.difference is not None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import os
 from collections.abc import Sequence
 from typing import Any
@@ -11,7 +10,8 @@ import keras
 import numpy as np
 
 from keras_gru_ext.comparison import difference_of, random_inputs
-from keras_gru_ext.errors import ArgumentError, ConfigError, MissingDependencyError, VerificationError
+from keras_gru_ext.errors import ArgumentError, ConfigError, VerificationError
+from keras_gru_ext.export.runtime import imported, session_of
 from keras_gru_ext.files import replacing
 
 _OLDEST_OPSET = 18
@@ -72,8 +72,9 @@ def to_onnx(
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     keras_gru_ext.to_onnx(model, os.path.join(folder, "model.onnx"))
     """
-    onnx = _imported("onnx")
-    runtime = None if check is False else _imported("onnxruntime")
+    onnx = imported("onnx")
+    if check is not False:
+        imported("onnxruntime")
     path = os.fspath(path)
     if os.path.lexists(path) and not force:
         raise ArgumentError(f"{path} exists. It is not replaced unless you ask for it: force=True.")
@@ -81,21 +82,11 @@ def to_onnx(
     if isinstance(opset, bool) or not isinstance(opset, int) or not _OLDEST_OPSET <= opset <= newest:
         raise ArgumentError(f"`opset` must be an integer from {_OLDEST_OPSET} to {newest}. Received: {opset!r}.")
     content, plain, kept = _written(model, opset)
-    if runtime is not None:
-        session = runtime.InferenceSession(content, providers=["CPUExecutionProvider"])
-        _compare(session, plain, kept, _batches(plain, None if isinstance(check, bool) else check), tolerance)
+    if check is not False:
+        batches = _batches(plain, None if isinstance(check, bool) else check)
+        _compare(session_of(content), plain, kept, batches, tolerance)
     with replacing(path) as temporary, open(temporary, "wb") as file:
         file.write(content)
-
-
-def _imported(name: str) -> Any:
-    try:
-        return importlib.import_module(name)
-    except ImportError as error:
-        raise MissingDependencyError(
-            f"Writing ONNX needs onnx, and checking what was written needs onnxruntime; {name} is not installed. "
-            "Install them: pip install 'keras-gru-ext[onnx]'."
-        ) from error
 
 
 def _written(model: keras.Model, opset: int) -> tuple[bytes, keras.Model, list[Any]]:

@@ -1,4 +1,4 @@
-"""Writes legacy models as Keras 3 files, and proves that the numbers stayed the same."""
+"""Writes legacy models as Keras 3 files or as ONNX, and proves that the numbers stayed the same."""
 
 from __future__ import annotations
 
@@ -14,10 +14,11 @@ import numpy as np
 
 from keras_gru_ext.comparison import TOLERANCE, difference_of, predict, random_inputs
 from keras_gru_ext.errors import ArgumentError, VerificationError
+from keras_gru_ext.export import runtime, to_onnx
 from keras_gru_ext.files import replacing
 from keras_gru_ext.legacy.loader import load_model
 from keras_gru_ext.tools.backends import BackendResult, check_backends, compare_backends
-from keras_gru_ext.tools.references import verify
+from keras_gru_ext.tools.references import compare_with, verify
 from keras_gru_ext.tools.stock import to_stock
 
 # Saved and loaded on the same backend: the same program on the same numbers.
@@ -27,7 +28,7 @@ _REREAD_TOLERANCE = 1e-6
 # Scaled weights round at other places, so a stock model agrees up to rounding only.
 _STOCK_TOLERANCE = 1e-5
 
-_FORMATS = (".weights.h5", ".keras", ".h5")
+_FORMATS = (".weights.h5", ".keras", ".h5", ".onnx")
 
 
 @dataclass(frozen=True)
@@ -35,7 +36,7 @@ class Conversion:
     """What a conversion made.
 
     Attributes:
-        model: The model, as read again from the new file.
+        model: The model, as read again from the new file; what an ONNX file was written from.
         difference: The largest difference from the reference, or `None` if there was none to compare with.
         backends: What each of the backends asked for computed.
     """
@@ -58,14 +59,16 @@ def convert(
     stock: bool = False,
     backends: Sequence[str] = (),
 ) -> Conversion:
-    """Converts a legacy model into a file of Keras 3.
+    """Converts a legacy model into a file of Keras 3, or into an ONNX file.
 
     The file is written under another name beside the target, read again, compared with the model (weights, and
-    predictions on random input), and only then renamed; when anything fails, nothing is left behind.
+    predictions on random input), and only then renamed; when anything fails, nothing is left behind. An ONNX file is
+    compared by what ONNX Runtime predicts from it.
 
     Args:
         source: As `path` of `load_model`.
-        target: The file to write: `.keras`, `.h5` (a whole model) or `.weights.h5` (weights only).
+        target: The file to write: `.keras`, `.h5` (a whole model), `.weights.h5` (weights only) or `.onnx`, for which
+            see `to_onnx`.
         weights: As for `load_model`.
         outputs: As for `load_model`.
         custom_objects: As for `load_model`.
@@ -76,7 +79,7 @@ def convert(
         stock: Whether to write stock Keras 3 layers only, so that nobody needs this package to load the file; see
             `keras_gru_ext.tools.stock.to_stock`.
         backends: Names of backends ("tensorflow", "jax", "torch") that each load the new file in a process of its own,
-            and must predict the same.
+            and must predict the same; for an ONNX file they load the old one.
 
     Returns:
         The model as read again, how far it is from the reference, and what the backends computed.
@@ -92,9 +95,14 @@ def convert(
     target = os.fspath(target)
     suffix = checked_suffix(target, force)
     _check_comparison(backends, custom_objects)
+    if suffix == ".onnx" and stock:
+        raise ArgumentError(f"{target}: an ONNX file holds no layers of Keras, stock or others. Leave `stock` out.")
     loading: dict[str, Any] = {"weights": weights, "outputs": outputs, "safe_mode": safe_mode}
     model = load_model(source, custom_objects=custom_objects, compile=False, **loading)
     with replacing(target) as temporary, keras.saving.custom_object_scope(dict(custom_objects or {})):
+        if suffix == ".onnx":
+            to_onnx(model, temporary)
+            return _compared_onnx(model, temporary, target, against, tolerance, backends, source, loading)
         again, inputs = _written(model, temporary, target, suffix, stock, safe_mode)
         difference = None if against is None else verify(again, against, tolerance)
         results: list[BackendResult] = []
@@ -104,11 +112,37 @@ def convert(
     return Conversion(again, difference, tuple(results))
 
 
+def _compared_onnx(
+    model: keras.Model,
+    temporary: str,
+    target: str,
+    against: str | os.PathLike | None,
+    tolerance: float,
+    backends: Sequence[str],
+    source: str | os.PathLike,
+    loading: Mapping[str, Any],
+) -> Conversion:
+    """Compares what ONNX Runtime predicts from a file that was written with a reference, and with other backends."""
+    session = runtime.session_of(temporary)
+
+    def predicted(inputs: Sequence[np.ndarray]) -> list[np.ndarray]:
+        return runtime.predict(session, inputs)[: len(model.outputs)]
+
+    difference = None if against is None else compare_with(against, model, predicted, tolerance)
+    results: list[BackendResult] = []
+    if backends:
+        inputs = random_inputs(model)
+        recipe = {"name": target, "path": os.fspath(source), "weights": None, "stock": False}
+        recipe["loading"] = {**loading, "weights": loading["weights"] and os.fspath(loading["weights"])}
+        results = compare_backends(recipe, inputs, predicted(inputs), backends, tolerance)
+    return Conversion(model, difference, tuple(results))
+
+
 def checked_suffix(target: str, force: bool) -> str:
     """Returns which of the formats a target is to have, or raises `ArgumentError` if it must not be written."""
     suffix = next((suffix for suffix in _FORMATS if target.endswith(suffix)), None)
     if suffix is None:
-        raise ArgumentError(f"{target}: the new file's name must end in '.keras', '.h5' or '.weights.h5'.")
+        raise ArgumentError(f"{target}: the new file's name must end in '.keras', '.h5', '.weights.h5' or '.onnx'.")
     if os.path.lexists(target) and not force:
         raise ArgumentError(f"{target} exists. It is not replaced unless you ask for it: force=True, or --force.")
     return suffix

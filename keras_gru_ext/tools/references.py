@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import keras
 import numpy as np
@@ -27,6 +28,26 @@ def verify(model: keras.Model, reference: str | os.PathLike, tolerance: float = 
         FileFormatError: if the file is missing or is not such a file.
         VerificationError: if a difference is larger than the tolerance, or shapes differ.
     """
+    return compare_with(reference, model, lambda inputs: predict(model, inputs), tolerance)
+
+
+def compare_with(
+    reference: str | os.PathLike, model: keras.Model, predicted: Callable[[Sequence[np.ndarray]], Any], tolerance: float
+) -> float:
+    """Compares what anything predicts for the inputs of a model with stored predictions.
+
+    Args:
+        reference: As for `verify`.
+        model: The model that the file is about.
+        predicted: Computes the model's outputs from a list of its inputs.
+        tolerance: As for `verify`.
+
+    Returns:
+        The largest difference found.
+
+    Raises:
+        FileFormatError, VerificationError: As for `verify`.
+    """
     reference = os.fspath(reference)
     inputs, expected = _read_reference(reference)
     if len(inputs) != len(model.inputs) or len(expected) != len(model.outputs):
@@ -36,7 +57,7 @@ def verify(model: keras.Model, reference: str | os.PathLike, tolerance: float = 
         )
     _check_inputs(model, inputs, reference)
     largest = 0.0
-    for index, (got, wanted) in enumerate(zip(predict(model, inputs), expected, strict=True)):
+    for index, (got, wanted) in enumerate(zip(predicted(inputs), expected, strict=True)):
         largest = max(largest, difference_of(got, wanted, f"output {index}", reference, tolerance))
     return largest
 

@@ -115,6 +115,18 @@ def test_convert_many(run, tmp_path):
     assert run("convert", source / "deeper", target / "again")[0] == cli.DONE
 
 
+def test_convert_to_onnx(run, tmp_path):
+    pytest.importorskip("onnxruntime")
+    code, out, err = run("convert", FIXTURE.model, tmp_path / "one.onnx", "--against", REFERENCE)
+    assert (code, err) == (cli.DONE, "")
+    assert "one.onnx: written, run by ONNX Runtime, same predictions" in out
+    assert "the predictions agree with" in out
+    shutil.copy(named("keras-2.2.4-tensorflow", "single").model, tmp_path / "two.h5")
+    assert run("convert", tmp_path / "*.h5", tmp_path / "new", "--to", ".onnx")[0] == cli.DONE
+    assert [path.name for path in (tmp_path / "new").iterdir()] == ["two.onnx"]
+    assert run("convert", tmp_path / "two.h5", tmp_path / "one.onnx")[0] == cli.FAILED
+
+
 def test_the_exit_code_of_many_tells_of_numbers(run, tmp_path):
     other = named("keras-2.2.4-tensorflow", "bidirectional_masked_sequences").model
     shutil.copy(other, tmp_path / "one.h5")

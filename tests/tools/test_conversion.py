@@ -48,8 +48,8 @@ def test_nothing_is_replaced_unless_asked_for(target):
 
 
 def test_the_name_of_the_target():
-    with pytest.raises(ArgumentError, match=r"must end in '\.keras', '\.h5' or '\.weights\.h5'"):
-        convert(FIXTURE.model, "new.onnx")
+    with pytest.raises(ArgumentError, match=r"must end in '\.keras', '\.h5', '\.weights\.h5' or '\.onnx'"):
+        convert(FIXTURE.model, "new.pb")
 
 
 @pytest.mark.parametrize("suffix", [".h5", ".weights.h5"])
@@ -85,6 +85,34 @@ def test_stock_is_checked_before_it_is_kept(target, monkeypatch):
 no_comparison = pytest.mark.skipif(
     keras.backend.backend() == "numpy", reason="NumPy is none of the backends to compare"
 )
+
+
+def test_onnx(tmp_path):
+    runtime = pytest.importorskip("onnxruntime")
+    target = tmp_path / "new.onnx"
+    made = convert(FIXTURE.model, target, against=REFERENCE)
+    assert 0 <= made.difference <= 1e-5
+    assert files(target) == ["new.onnx"]
+    session = runtime.InferenceSession(str(target), providers=["CPUExecutionProvider"])
+    [got] = session.run(None, {session.get_inputs()[0].name: FIXTURE.arrays("x")[0].astype("float32")})
+    assert np.abs(got - FIXTURE.arrays("y")[0]).max() <= 1e-5
+
+
+def test_onnx_is_not_kept_unless_it_is_right(tmp_path):
+    pytest.importorskip("onnxruntime")
+    wrong = named("tf.keras-2.4.4", "embedding_masked").model.replace(".h5", ".npz")
+    with pytest.raises(VerificationError, match=r"output 0 differs by"):
+        convert(FIXTURE.model, tmp_path / "new.onnx", against=wrong)
+    with pytest.raises(ArgumentError, match=r"new\.onnx: an ONNX file holds no layers of Keras"):
+        convert(FIXTURE.model, tmp_path / "new.onnx", stock=True)
+    assert os.listdir(tmp_path) == []
+
+
+@no_comparison
+def test_onnx_and_backends(tmp_path):
+    pytest.importorskip("onnxruntime")
+    [result] = convert(FIXTURE.model, tmp_path / "new.onnx", backends=[keras.backend.backend()]).backends
+    assert result.difference <= 1e-5
 
 
 @no_comparison
