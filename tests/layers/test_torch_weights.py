@@ -75,7 +75,8 @@ def test_to_torch(rng, x):
     assert_close("outputs", computed(module, x)[0], to_numpy(model(x)), CLOSE)
 
 
-def test_float64(rng):
+@pytest.mark.float64
+def test_float64(rng, float64):
     module = module_of(rng).double()
     layer = GRU.from_torch(module)
     assert layer.compute_dtype == "float64"
