@@ -1,9 +1,10 @@
-"""Bidirectional wrapper that can keep the legacy rule for outputs at masked steps."""
+"""Bidirectional wrapper with the masks of legacy models."""
 
 from collections.abc import Sequence
 from typing import Any
 
 import keras
+from keras import ops
 
 from keras_gru_ext.errors import ArgumentError
 from keras_gru_ext.layers import torch_weights
@@ -12,11 +13,11 @@ from keras_gru_ext.layers.gru import GRU
 
 @keras.saving.register_keras_serializable(package="keras_gru_ext")
 class Bidirectional(keras.layers.Bidirectional):
-    """`keras.layers.Bidirectional` with a choice of what a masked step outputs.
+    """`keras.layers.Bidirectional` with a choice of what a masked step outputs, and with a mask beside initial states.
 
     Standalone Keras 1.0 to 2.3.1 repeats the previous output at a masked step. Keras 3 always gives zeros there: its
     wrapper forces `zero_output_for_mask=return_sequences` onto both layers, whatever they were told. The rule only
-    matters with `return_sequences=True`.
+    matters with `return_sequences=True`. Given an initial state, Keras 3 also loses the mask; here it counts.
 
     Args:
         layer: As in `keras.layers.Bidirectional`.
@@ -43,6 +44,42 @@ class Bidirectional(keras.layers.Bidirectional):
         for direction in (self.forward_layer, self.backward_layer):
             if hasattr(direction, "zero_output_for_mask"):
                 direction.zero_output_for_mask = self.zero_output_for_mask
+
+    def call(self, sequences, initial_state=None, mask=None, training=None, sequences_mask=None):
+        # Keras passes the inputs' own mask as `mask`, or as `sequences_mask` when there is an initial state as well.
+        mask = sequences_mask if mask is None else mask
+        mask = keras.tree.flatten(mask)[0] if isinstance(mask, (list, tuple)) else mask
+        half = len(initial_state) // 2 if initial_state is not None else 0
+        states = [list(initial_state[:half]), list(initial_state[half:])] if half else [None, None]
+        forward, backward = (
+            layer(sequences, initial_state=state, mask=mask, training=training)
+            for layer, state in zip((self.forward_layer, self.backward_layer), states, strict=True)
+        )
+        last_states = ()
+        if self.return_state:
+            last_states = (*forward[1:], *backward[1:])
+            forward, backward = forward[0], backward[0]
+        forward, backward = (ops.cast(one, self.compute_dtype) for one in (forward, backward))
+        if self.return_sequences:
+            backward = ops.flip(backward, axis=1)
+        merged = self._merged(forward, backward)
+        return (*merged, *last_states) if len(merged) > 1 or self.return_state else merged[0]
+
+    def _merged(self, forward, backward):
+        if self.merge_mode is None:
+            return forward, backward
+        if self.merge_mode == "concat":
+            return (ops.concatenate([forward, backward], axis=-1),)
+        if self.merge_mode == "mul":
+            return (forward * backward,)
+        return (forward + backward if self.merge_mode == "sum" else (forward + backward) / 2,)
+
+    def compute_mask(self, _, mask):
+        """Hands the mask on to the returned sequences; states have none."""
+        if not self.return_sequences:
+            return None
+        mask = mask[0] if isinstance(mask, (list, tuple)) else mask
+        return [mask, mask] if self.merge_mode is None else [mask] if self.return_state else mask
 
     def get_config(self):
         """Returns the stock config and `zero_output_for_mask`."""

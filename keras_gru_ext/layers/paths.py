@@ -55,19 +55,19 @@ def run_cell(layer, sequences, state, mask, input_mask, recurrent_mask):
         return output, [h, output]
 
     if mask is None:
-        return _loop(layer, step, projected, [state])
+        return loop(layer, step, projected, [state])
     # The loop slices one tensor, so the mask travels as its last column.
     projected = ops.concatenate([projected, ops.cast(ops.expand_dims(mask, -1), projected.dtype)], axis=-1)
-    last_output, outputs, [state, _] = _loop(layer, masked_step, projected, [state, ops.zeros_like(state)])
+    last_output, outputs, [state, _] = loop(layer, masked_step, projected, [state, ops.zeros_like(state)])
     return last_output, outputs, [state]
 
 
-def _loop(layer, step, sequences, states):
+def loop(layer, step, sequences, states):
     """Runs `step` over time by the loop of `keras.layers.RNN`, which reads no more than these attributes.
 
     The loop is given no mask: its treatment of masks differs between backends, and ours is part of `step`.
     """
-    loop = types.SimpleNamespace(
+    settings = types.SimpleNamespace(
         cell=step,
         return_sequences=layer.return_sequences,
         go_backwards=layer.go_backwards,
@@ -75,7 +75,7 @@ def _loop(layer, step, sequences, states):
         stateful=False,
         zero_output_for_mask=False,
     )
-    last_output, outputs, states = keras.layers.RNN.inner_loop(loop, sequences, states, mask=None)
+    last_output, outputs, states = keras.layers.RNN.inner_loop(settings, sequences, states, mask=None)
     return last_output, outputs, list(states)
 
 

@@ -62,6 +62,16 @@ class Dialect:
         """Whether an RNN over several cells takes and returns their states last cell first: before Keras 2.2.3."""
         return (2,) <= self.version < (2, 2, 3)
 
+    @property
+    def masked_output(self) -> str:
+        """What a loop that is not unrolled outputs at a masked step, as `layers.recurrent` names it.
+
+        Source: `rnn` in the backends of Keras 1.2.2, 2.2.4 and 2.3.1, tf.keras 1.4 and 1.15.
+        """
+        if self.backend == "theano" or self.version >= ((2, 3) if self.library == STANDALONE else (2, 2, 4)):
+            return "repeat"
+        return "last_cell" if self.counts_states_from_the_last_cell else "first_cell"
+
     def lists_as_trainable(self, class_name: str) -> bool:
         """Whether the arrays of a layer stand among the trainable ones of a nested model though the layer is frozen.
 

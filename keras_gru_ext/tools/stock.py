@@ -75,6 +75,12 @@ _NOT_STOCK: Mapping[str, tuple] = MappingProxyType(
 )
 _SHAPE_KEYS = ("batch_input_shape", "fused")
 
+# What the other classes of this package write beside the config of the stock class.
+_OWN_KEYS = ["masked_output", "adds_mask"]
+
+# Layers for which it makes no difference how `TimeDistributed` deals with masks.
+_INDIFFERENT_TO_MASKS = ("Activation", "Dense", "Dropout", "Conv1D", "Conv2D", "MaxPooling2D", "AveragePooling2D")
+
 
 def to_stock(model: keras.Model) -> keras.Model:
     """Makes a model of stock Keras 3 layers with the same outputs.
@@ -157,7 +163,7 @@ class _Rewriting:
         own = entry.get("registered_name") or ""
         new = copy.deepcopy(dict(entry))
         if own.startswith(f"{_PACKAGE}>"):
-            config = self._own(own.removeprefix(f"{_PACKAGE}>"), config, where)
+            config = self._own(own.removeprefix(f"{_PACKAGE}>"), entry, where)
             new.update(module="keras.layers", registered_name=None)
             for call in new.get("inbound_nodes", ()):
                 # Keras 3.9 records arguments that were not given, too; stock layers do not have this one.
@@ -180,27 +186,54 @@ class _Rewriting:
             return self.entry(value, where)
         return value
 
-    def _own(self, class_name: str, config: dict, where: tuple[str, ...]) -> dict[str, Any]:
-        if class_name == "Bidirectional":
-            self._check_bidirectional(config, where)
-            return _without(config, ["zero_output_for_mask"])
-        if class_name not in ("GRU", "GRUCell"):
-            raise ConfigError(f"{_line(where)}: {class_name} has no stock equivalent. Convert without --stock.")
+    def _own(self, class_name: str, entry: Mapping, where: tuple[str, ...]) -> dict[str, Any]:
+        config = dict(entry["config"])
+        if reason := _why_not_stock(class_name, entry, self._masked):
+            raise ConfigError(f"{_line(where)}: {reason}. Convert without --stock.")
+        if class_name in ("GRU", "GRUCell"):
+            return _without(config, [*_NOT_STOCK, *_SHAPE_KEYS])
+        # The stock Bidirectional has a rule of its own; that is looked at above.
+        return _without(config, ["zero_output_for_mask"] if class_name == "Bidirectional" else _OWN_KEYS)
+
+
+def _why_not_stock(class_name: str, entry: Mapping, masked: bool) -> str | None:
+    """Says what a layer of this package computes that its stock class does not, or `None`."""
+    config, stock = entry["config"], f"keras.layers.{class_name}"
+    is_masked_and_started = masked and any(
+        call["kwargs"].get("initial_state") is not None for call in entry.get("inbound_nodes") or ()
+    )
+    if class_name in ("GRU", "GRUCell"):
         for key, harmless in _NOT_STOCK.items():
             if config.get(key, harmless[0]) not in harmless:
-                raise ConfigError(
-                    f"{_line(where)}: {key}={config[key]!r} has no stock equivalent: keras.layers.{class_name} knows "
-                    f"no {key}. Convert without --stock."
-                )
-        return _without(config, [*_NOT_STOCK, *_SHAPE_KEYS])
+                return f"{key}={config[key]!r} has no stock equivalent: {stock} knows no {key}"
+        return None
+    if class_name == "Bidirectional":
+        repeats = config["layer"]["config"].get("return_sequences") and not config.get("zero_output_for_mask")
+        if masked and repeats:
+            return f"repeating the previous output at masked steps has no stock equivalent: {stock} always gives zeros"
+    if class_name in ("Bidirectional", "LSTM", "RNN", "SimpleRNN") and is_masked_and_started:
+        return f"a mask beside an initial state has no stock equivalent: {stock} loses the mask"
+    if class_name in ("LSTM", "RNN", "SimpleRNN"):
+        return _why_not_stock_loop(config, stock)
+    if class_name == "LayerNormalization":
+        rank = len((entry.get("build_config") or {}).get("input_shape") or ())
+        axes = config["axis"] if isinstance(config["axis"], (list, tuple)) else [config["axis"]]
+        if sorted(axis % rank for axis in axes if rank) == list(range(rank - len(axes), rank)):
+            return None
+        return f"normalizing over the axes {list(axes)} has no stock equivalent on PyTorch"
+    inner = config["layer"]["class_name"] if class_name == "TimeDistributed" else None
+    if not masked or class_name == "Bidirectional" or inner in _INDIFFERENT_TO_MASKS:
+        return None
+    return f"its masks have no stock equivalent: {stock} treats masked entries in another way"
 
-    def _check_bidirectional(self, config: Mapping, where: tuple[str, ...]) -> None:
-        inner = config["layer"]["config"]
-        if self._masked and inner.get("return_sequences") and not config.get("zero_output_for_mask"):
-            raise ConfigError(
-                f"{_line(where)}: repeating the previous output at masked steps has no stock equivalent: "
-                "keras.layers.Bidirectional always gives zeros there. Convert without --stock."
-            )
+
+def _why_not_stock_loop(config: Mapping, stock: str) -> str | None:
+    is_stack = (config.get("cell") or {}).get("class_name") == "StackedRNNCells"
+    if config.get("masked_output") != "repeat" and (is_stack or config.get("stateful")):
+        return f"what it outputs at masked steps ({config.get('masked_output')}) has no stock equivalent in {stock}"
+    if config.get("unroll"):
+        return f"an unrolled loop over a mask has no stock equivalent: {stock} fails on PyTorch"
+    return None
 
 
 def _is_legacy_config(value: Any) -> bool:

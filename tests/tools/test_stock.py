@@ -8,6 +8,7 @@ import keras_gru_ext
 from keras_gru_ext.activations import legacy_hard_sigmoid
 from keras_gru_ext.comparison import predict, random_inputs
 from keras_gru_ext.errors import ConfigError
+from keras_gru_ext.layers import GRUCell, merging, recurrent
 from keras_gru_ext.layers.bidirectional import Bidirectional
 from keras_gru_ext.tools.stock import scale_blocks, to_stock
 
@@ -139,3 +140,27 @@ def test_scale_blocks():
     np.testing.assert_allclose(got, [1.2, 2.4, 3, 4, 6, 7.2], rtol=1e-6)
     assert got.dtype == np.float32
     np.testing.assert_array_equal(array, np.arange(1, 7))
+
+
+def test_what_stock_layers_do_otherwise_under_masks_is_refused():
+    x = keras.Input((3, 2))
+    masked = keras.layers.Masking()(x)
+    states = keras.Input((2,))
+    layers = {
+        "a mask beside an initial state": recurrent.SimpleRNN(2)(masked, initial_state=states),
+        "its masks have no stock equivalent": merging.Multiply()([masked, x]),
+        "what it outputs at masked steps": recurrent.RNN([GRUCell(2), GRUCell(2)], masked_output="first_cell")(masked),
+    }
+    for reason, y in layers.items():
+        with pytest.raises(ConfigError, match=reason):
+            to_stock(keras.Model([x, states], [y, states]))
+
+
+def test_own_recurrent_layers_become_stock_ones():
+    x = np.random.default_rng(0).standard_normal((2, 4, 3)).astype("float32")
+    x[0, 2:] = 0.0
+    inputs = keras.Input((4, 3))
+    model = keras.Model(inputs, recurrent.LSTM(2, return_sequences=True)(keras.layers.Masking()(inputs)))
+    stock = to_stock(model)
+    assert type(stock.layers[-1]) is keras.layers.LSTM
+    assert np.allclose(keras.ops.convert_to_numpy(stock(x)), keras.ops.convert_to_numpy(model(x)), atol=1e-6)

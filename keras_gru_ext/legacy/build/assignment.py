@@ -178,9 +178,10 @@ def _of_layer(
         yield from _of_model(layer, node, where, nested)
         return
     inside = members(layer)
+    classes = [type(inner).__name__ for _, inner in inside]
     for step, inner in inside:
         if inner.weights:
-            yield from _of_layer(inner, part_of(node, step, where), f"{where}, {step}", None)
+            yield from _of_layer(inner, part_of(node, step, where, classes), f"{where}, {step}", None)
     if not inside:
         arrays = arrays_of(node, [variable.name for variable in layer.weights], where)
         leaf = _leaf(Place((), layer, True), where)

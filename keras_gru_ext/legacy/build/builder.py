@@ -12,7 +12,6 @@ import numpy as np
 
 from keras_gru_ext.errors import ConfigError
 from keras_gru_ext.layers import GRU, GRUCell
-from keras_gru_ext.layers.bidirectional import Bidirectional
 from keras_gru_ext.legacy.build.arrays import Leaf
 from keras_gru_ext.legacy.build.sizes import check_fits
 from keras_gru_ext.legacy.upgrade.lambdas import function_of
@@ -22,6 +21,7 @@ from keras_gru_ext.legacy.upgrade.topology import is_reference
 _OWN_CLASSES = {"GRU": GRU, "GRUCell": GRUCell}
 _WRAPPED = ("layer", "backward_layer", "cell", "cells")
 _ROOT = "the model"
+_LONGEST_NUMBER = 5
 
 
 class Builder:
@@ -51,6 +51,7 @@ class Builder:
         Raises:
             ConfigError: if a class is unknown, or a layer cannot be built or called as the config says.
         """
+        _reserve_names(config)
         with keras.saving.custom_object_scope(self._custom):
             return self._build(config, _ROOT)
 
@@ -110,13 +111,13 @@ class Builder:
         return built
 
     def _layer(self, entry: Mapping, path: str) -> keras.Layer:
-        layer_class = self._class(entry["class_name"], entry["config"], path)
+        layer_class = self._class(entry, path)
         config = dict(entry["config"])
         wrapped = [key for key in _WRAPPED if config.get(key) is not None]
         for key in wrapped:
             config[key] = self._wrapped(config[key], f"{path}, {key}")
         make = layer_class.from_config if not wrapped else lambda settings: layer_class(**settings)
-        if layer_class in _OWN_CLASSES.values():
+        if issubclass(layer_class, (GRU, GRUCell)):
             # A scope within a scope hides the outer one, and `from_config` opens one.
             make = functools.partial(layer_class.from_config, custom_objects=self._custom)
         return self._guarded(path, entry, lambda: make(config))
@@ -131,14 +132,15 @@ class Builder:
             return [self._build(item, f"{path} {index}") for index, item in enumerate(value)]
         return self._build(value, path)
 
-    def _class(self, name: str, config: Mapping, path: str) -> Any:
+    def _class(self, entry: Mapping, path: str) -> Any:
+        name = entry["class_name"]
         if name in self._custom:
             return self._custom[name]
+        if "own" in entry:
+            return keras.saving.get_registered_object(f"keras_gru_ext>{entry['own']}")
         registered = keras.saving.get_registered_object(name)
         if registered is not None:
             return registered
-        if name == "Bidirectional" and "zero_output_for_mask" in config:
-            return Bidirectional
         found = _OWN_CLASSES.get(name) or getattr(keras.layers, name, None)
         if not (isinstance(found, type) and issubclass(found, keras.Layer)):
             raise ConfigError(
@@ -262,6 +264,19 @@ class _Graph:
             keywords["initial_state"] = _states_of(layer, tensors[1:])
             tensors = tensors[:1]
         return layer(_single(tensors), **keywords)
+
+
+def _reserve_names(entry: Mapping) -> None:
+    """Keeps Keras from giving the operations that compute masks the names of layers, which it does not look at."""
+    for _, inner in _layers_of(entry, ""):
+        if inner["class_name"] in (SEQUENTIAL, FUNCTIONAL):
+            _reserve_names(inner)
+        stem, _, number = str(inner.get("name") or "").rpartition("_")
+        if not number.isdigit():
+            stem, number = str(inner.get("name") or ""), "0"
+        # Keras counts up from the last number that it gave out; no model has that many layers of a kind.
+        while len(number) < _LONGEST_NUMBER and keras.backend.get_uid(stem) <= int(number):
+            pass
 
 
 def _states_of(layer: keras.Layer, states: list) -> list:

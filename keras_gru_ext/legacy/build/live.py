@@ -49,6 +49,10 @@ def members(layer: keras.Layer) -> list[tuple[str, keras.Layer]]:
         return [("forward_layer", layer.forward_layer), ("backward_layer", layer.backward_layer)]
     if isinstance(layer, keras.layers.Wrapper):
         return [("layer", layer.layer)]
+    if isinstance(layer, keras.layers.MultiHeadAttention):
+        return [
+            (f"_{name}", getattr(layer, name)) for name in ("query_dense", "key_dense", "value_dense", "output_dense")
+        ]
     if isinstance(layer, keras.layers.StackedRNNCells):
         return [(f"cells {index}", cell) for index, cell in enumerate(layer.cells)]
     if isinstance(layer, keras.layers.RNN) and not isinstance(layer, _WITH_OWN_CELL):

@@ -100,13 +100,14 @@ def _in_order(names: Any) -> list[str]:
     )
 
 
-def part_of(node: ObjectNode, step: str, where: str) -> ObjectNode:
+def part_of(node: ObjectNode, step: str, where: str, classes: Sequence[str] = ()) -> ObjectNode:
     """Finds the object of a layer within a wrapper or an RNN.
 
     Args:
         node: The wrapper's object.
         step: The attribute, as `live.members` names it: "forward_layer", "layer", "cell", "cells 0", ...
         where: The file and the layer, for messages.
+        classes: The classes of all cells, where the layer is one of several.
 
     Returns:
         The object.
@@ -117,13 +118,23 @@ def part_of(node: ObjectNode, step: str, where: str) -> ObjectNode:
     name, _, number = step.partition(" ")
     if number:
         cells = node.children.get("cell", node).children.get(name, ObjectNode())
-        ordered = [cells.children[one] for one in _in_order(cells.children)]
-        found = ordered[int(number)] if int(number) < len(ordered) else None
+        ordered = _cells_in_order(cells, classes)
+        found = cells.children[ordered[int(number)]] if int(number) < len(ordered) else None
     else:
         found = node.children.get(name)
     if found is None:
         raise WeightsError(f"{where}: the file has no {step!r} there (found {sorted(node.children)}).")
     return found
+
+
+def _cells_in_order(cells: ObjectNode, classes: Sequence[str]) -> list[str]:
+    """The names of cells: plain numbers, or numbers for each class (`gru_cell`, `lstm_cell`, `gru_cell_1`)."""
+    stems = [_stem(snake_case(class_name)) for class_name in classes]
+    named = {stem: [name for name in _in_order(cells.children) if _stem(name) == stem] for stem in set(stems)}
+    if {stem: len(names) for stem, names in named.items()} != {stem: stems.count(stem) for stem in stems}:
+        return _in_order(cells.children)
+    ready = {stem: iter(names) for stem, names in named.items()}
+    return [next(ready[stem]) for stem in stems]
 
 
 def arrays_of(node: ObjectNode, names: Sequence[str], where: str) -> list[Any]:

@@ -73,6 +73,15 @@ _WHY_NO_CONSTANTS = {"num_constants": "its RNN cannot be called with constants b
 _RECURRENT_DEFAULTS = {"recurrent_activation": "hard_sigmoid"}
 _CONVOLUTION = Rule(_words(f"{_KERNEL} {_WINDOW} filters groups"))
 _TRANSPOSED = Rule(_words(f"{_KERNEL} {_WINDOW} filters output_padding"), dropped={"groups": (1,)})
+# Both write settings of the class that they derive from, beside those of their two kernels, and use only the latter.
+_UNUSED = {
+    "groups": (1,),
+    "kernel_initializer": ANYTHING,
+    "kernel_regularizer": ANYTHING,
+    "kernel_constraint": ANYTHING,
+}
+_SEPARABLE_CONVOLUTION = Rule(_words(f"{_SEPARABLE} {_WINDOW} filters"), dropped=_UNUSED)
+_DEPTHWISE_CONVOLUTION = Rule(dropped={**_UNUSED, "filters": ANYTHING})
 _CELL = Rule(
     _words(
         f"{_KERNEL} units recurrent_initializer recurrent_regularizer recurrent_constraint dropout recurrent_dropout"
@@ -138,8 +147,8 @@ RULES: Mapping[str, Rule] = MappingProxyType(
         ),
         "CuDNNLSTM": Rule(_WITH_RECURRENT_ACTIVATION, dropped={"time_major": (False,)}, now="LSTM", pinned=_CUDNN),
         "Dense": Rule(_words(f"{_KERNEL} units")),
-        "DepthwiseConv1D": Rule(dropped={"groups": (1,)}),
-        "DepthwiseConv2D": Rule(dropped={"groups": (1,)}),
+        "DepthwiseConv1D": _DEPTHWISE_CONVOLUTION,
+        "DepthwiseConv2D": _DEPTHWISE_CONVOLUTION,
         "Dot": Rule(_words("axes normalize")),
         "Dropout": Rule(_words("rate noise_shape seed")),
         "ELU": Rule(_words("alpha")),
@@ -169,7 +178,10 @@ RULES: Mapping[str, Rule] = MappingProxyType(
         "MaxPooling2D": Rule(_words(_POOL)),
         "Maximum": _MERGE,
         "Minimum": _MERGE,
-        "MultiHeadAttention": Rule(dropped={"query_shape": ANYTHING, "key_shape": ANYTHING, "value_shape": ANYTHING}),
+        # The last setting only matters to entries that may look at nothing at all.
+        "MultiHeadAttention": Rule(
+            dropped=dict.fromkeys(("query_shape", "key_shape", "value_shape", "softmax_robust_masking"), ANYTHING)
+        ),
         "Multiply": _MERGE,
         "PReLU": Rule(_words("alpha_initializer alpha_regularizer alpha_constraint shared_axes")),
         "Permute": Rule(_words("dims")),
@@ -181,8 +193,8 @@ RULES: Mapping[str, Rule] = MappingProxyType(
         "ReLU": Rule(_words("max_value negative_slope threshold")),
         "RepeatVector": Rule(_words("n")),
         "Reshape": Rule(_words("target_shape")),
-        "SeparableConv1D": Rule(_words(f"{_SEPARABLE} {_WINDOW} filters"), dropped={"groups": (1,)}),
-        "SeparableConv2D": Rule(_words(f"{_SEPARABLE} {_WINDOW} filters"), dropped={"groups": (1,)}),
+        "SeparableConv1D": _SEPARABLE_CONVOLUTION,
+        "SeparableConv2D": _SEPARABLE_CONVOLUTION,
         "SimpleRNN": Rule(_words(f"{_KERNEL} {_RECURRENT}"), dropped=_RNN_DROPPED),
         "SimpleRNNCell": _CELL,
         "Softmax": Rule(_words("axis")),

@@ -12,7 +12,8 @@ The result has one form, whoever wrote the original:
   a list of calls, and a call is a list of `[layer, call number, tensor number, keyword arguments]`;
 - call numbers count from 0, also for nested models (which legacy files count from 1), and states of stacked cells are
   in the order of the cells;
-- a layer whose arrays are stored in a way of their own says so under `stored`, beside `class_name` and `config`.
+- a layer whose arrays are stored in a way of their own says so under `stored`, beside `class_name` and `config`;
+- a layer that one of this package stands in for, under the same class name, says by which under `own`.
 
 Standard library only.
 """
@@ -32,7 +33,6 @@ from keras_gru_ext.legacy.upgrade.lambdas import named_function, upgrade_lambda
 from keras_gru_ext.legacy.upgrade.layer_rules import (
     COMMON,
     CONTAINERS,
-    FUSED,
     INPUT_KEYS,
     RULES,
     SEQUENTIAL,
@@ -40,6 +40,7 @@ from keras_gru_ext.legacy.upgrade.layer_rules import (
     WRITTEN_BY_ALL,
     Rule,
 )
+from keras_gru_ext.legacy.upgrade.masks import UNMASKED, Call, reached, substitute
 from keras_gru_ext.legacy.upgrade.names import accepted_name, with_accepted_names
 from keras_gru_ext.legacy.upgrade.settings import (
     HARD_SIGMOID,
@@ -47,7 +48,13 @@ from keras_gru_ext.legacy.upgrade.settings import (
     upgrade_activation,
     upgrade_training_only,
 )
-from keras_gru_ext.legacy.upgrade.topology import name_of, opened, outputs_without, upgrade_graph
+from keras_gru_ext.legacy.upgrade.topology import (
+    name_of,
+    opened,
+    outputs_without,
+    takes_several_tensors,
+    upgrade_graph,
+)
 from keras_gru_ext.vocabulary import upgrade_gru_cell_config, upgrade_gru_config
 
 __all__ = ["HARD_SIGMOID", "upgrade_model"]
@@ -124,14 +131,14 @@ class _Upgrade:
         wrapped = [config.get("layer")] if isinstance(config, Mapping) else []
         return any(self.is_refused(one) for one in [*(inner if isinstance(inner, list) else []), *wrapped])
 
-    def layer(self, entry: Any, where: str, depth: int = 0) -> dict[str, Any]:
+    def layer(self, entry: Any, where: str, depth: int = 0, call: Call = UNMASKED) -> dict[str, Any]:
         """Upgrades one `{"class_name", "config"}` entry of any class."""
-        new = self._layer(entry, where, depth)
+        new = self._layer(entry, where, depth, call)
         if isinstance(name := new["config"].get("name"), str):
             new["config"]["name"] = accepted_name(name)
         return new
 
-    def _layer(self, entry: Any, where: str, depth: int) -> dict[str, Any]:
+    def _layer(self, entry: Any, where: str, depth: int, call: Call) -> dict[str, Any]:
         class_name, config = opened(entry, where)
         if depth > _DEEPEST:
             raise ConfigError(f"{where}: layers are nested more than {_DEEPEST} deep.")
@@ -140,7 +147,7 @@ class _Upgrade:
         if class_name in CONTAINERS:
             if self.dialect.is_keras_1:
                 class_name, config = keras_1_models.rewrite_container(class_name, config)
-            return self._container(CONTAINERS[class_name], config, where, depth)
+            return self._container(CONTAINERS[class_name], config, where, depth, call)
         if not isinstance(config, Mapping):
             raise ConfigError(f"{where}: a {class_name} config must be a dict. Received: {config!r}.")
         if class_name == "InputLayer":
@@ -155,7 +162,7 @@ class _Upgrade:
             return {"class_name": class_name, "config": self._lambda(config, where)}
         if self.dialect.lists_as_trainable(class_name) and config.get("trainable") is False:
             stored = {**stored, "trainable": True}
-        new = self._plain(class_name, config, where, depth)
+        new = self._plain(class_name, config, where, depth, call)
         return {**new, "stored": dict(stored)} if stored else new
 
     def _lambda(self, config: Mapping, where: str) -> dict[str, Any]:
@@ -166,7 +173,7 @@ class _Upgrade:
             )
         return upgrade_lambda(config, self.custom, where)
 
-    def _plain(self, class_name: str, config: Mapping, where: str, depth: int) -> dict[str, Any]:
+    def _plain(self, class_name: str, config: Mapping, where: str, depth: int, call: Call) -> dict:
         rule = RULES.get(class_name, Rule())
         new = _without(copy.deepcopy(dict(config)), INPUT_KEYS | WRITTEN_BY_ALL)
         new = upgrade_dtype(new, self.dialect)
@@ -179,10 +186,9 @@ class _Upgrade:
         new = self._values(new, where)
         new = _gru(class_name, new, where) if class_name in _GRU_UPGRADES else _stock(class_name, new, rule, where)
         for key in new.keys() & _NESTED:
-            new[key] = self._nested(new[key], f"{where}, {key}", depth)
-        if class_name == "Bidirectional" and self._repeats(new):
-            new["zero_output_for_mask"] = False
-        return {"class_name": class_name, "config": new}
+            new[key] = self._nested(new[key], f"{where}, {key}", depth, call)
+        own, new = substitute(class_name, new, self.dialect, call)
+        return {"class_name": class_name, "config": new, **({"own": own} if own else {})}
 
     def _values(self, config: Mapping, where: str) -> dict[str, Any]:
         new = {}
@@ -198,28 +204,23 @@ class _Upgrade:
                     del new[key]
         return new
 
-    def _nested(self, value: Any, where: str, depth: int) -> Any:
+    def _nested(self, value: Any, where: str, depth: int, call: Call) -> Any:
         if isinstance(value, (list, tuple)):
-            return [self.layer(item, f"{where} {index}", depth + 1) for index, item in enumerate(value)]
-        return value if value is None else self.layer(value, where, depth + 1)
+            return [self.layer(item, f"{where} {index}", depth + 1, call) for index, item in enumerate(value)]
+        return value if value is None else self.layer(value, where, depth + 1, call)
 
-    def _repeats(self, config: Mapping) -> bool:
-        """Whether a Bidirectional must be told to repeat outputs at masked steps; Keras 3 would give zeros."""
-        layer = config.get("layer")
-        if not isinstance(layer, Mapping) or not layer["config"].get("return_sequences"):
-            return False
-        if self.dialect.only_fused_layers_repeat and not _is_fused(layer):
-            return False
-        return self.dialect.repeats_masked_outputs
-
-    def _container(self, kind: str, config: Any, where: str, depth: int) -> dict[str, Any]:
+    def _container(self, kind: str, config: Any, where: str, depth: int, call: Call) -> dict[str, Any]:
         if isinstance(config, list):
             config = {"layers": config}
         if not isinstance(config, Mapping) or not isinstance(config.get("layers"), list):
             raise ConfigError(f"{where}: a {kind} config must list its layers. Received: {config!r:.200}.")
         entries = config["layers"]
         paths = [f"{where} > {name_of(entry) or index}" for index, entry in enumerate(entries)]
-        layers = [self.layer(entry, path, depth + 1) for entry, path in zip(entries, paths, strict=True)]
+        masked = reached(config, call.masked, self.custom)
+        layers = [
+            self.layer(entry, path, depth + 1, Call(mask, takes_several_tensors(entry)))
+            for entry, path, mask in zip(entries, paths, masked, strict=True)
+        ]
         layers = with_accepted_names(layers, [name_of(entry) for entry in entries])
         new = {key: config[key] for key in ("name", "trainable") if config.get(key) is not None}
         if kind == SEQUENTIAL:
@@ -251,13 +252,6 @@ class _Upgrade:
         name = layers[0]["config"].get("name")
         named = {"name": f"{name}_input", **described} if name else described
         return [{"class_name": "InputLayer", "config": upgrade_input(named, where)}, *layers]
-
-
-def _is_fused(layer: Mapping) -> bool:
-    """Whether TensorFlow 2 had a fused implementation of a layer with these settings."""
-    config = layer["config"]
-    wanted = FUSED.get(layer["class_name"])
-    return wanted is not None and all(config.get(key, default) == value for key, (default, value) in wanted.items())
 
 
 def _without(config: Mapping, keys: Collection[str]) -> dict[str, Any]:

@@ -45,6 +45,17 @@ def name_of(entry: Any) -> str | None:
     return name if isinstance(name, str) else None
 
 
+def takes_several_tensors(entry: Any) -> bool:
+    """Tells whether a layer entry is called on more than one tensor: a recurrent one, with its initial states."""
+    calls = entry.get("inbound_nodes") if isinstance(entry, Mapping) else None
+    return isinstance(calls, list) and any(isinstance(call, list) and _has_several(call) for call in calls)
+
+
+def _has_several(call: list) -> bool:
+    is_one_reference = len(call) in (3, 4) and isinstance(call[0], str)
+    return len(call) > 1 and not is_one_reference
+
+
 def is_reference(value: Any, names: Collection[str]) -> bool:
     """Tells whether a value of a config refers to a tensor of one of the named layers."""
     return (

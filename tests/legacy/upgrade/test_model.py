@@ -100,27 +100,6 @@ PAIRS = {
         layer("Dense", "d", units=1, kernel_initializer={"class_name": "Zeros", "config": {"dtype": "float32"}}),
         layer("Dense", "d", units=1, kernel_initializer={"class_name": "Zeros", "config": {}}),
     ),
-    "standalone Keras repeats outputs at masked steps": (
-        KERAS_2_2_4,
-        layer("Bidirectional", "b", layer=layer("SimpleRNN", "r", units=2, return_sequences=True), merge_mode="sum"),
-        layer(
-            "Bidirectional",
-            "b",
-            layer=layer("SimpleRNN", "r", units=2, return_sequences=True),
-            merge_mode="sum",
-            zero_output_for_mask=False,
-        ),
-    ),
-    "tf.keras gives zeros there, as Keras 3 does": (
-        TENSORFLOW_2_4,
-        layer("Bidirectional", "b", layer=layer("SimpleRNN", "r", units=2, return_sequences=True), merge_mode="sum"),
-        layer("Bidirectional", "b", layer=layer("SimpleRNN", "r", units=2, return_sequences=True), merge_mode="sum"),
-    ),
-    "only the last output: no masked steps in it": (
-        KERAS_2_2_4,
-        layer("Bidirectional", "b", layer=layer("SimpleRNN", "r", units=2), merge_mode="sum"),
-        layer("Bidirectional", "b", layer=layer("SimpleRNN", "r", units=2), merge_mode="sum"),
-    ),
 }
 
 
@@ -148,32 +127,6 @@ def test_activations(old, new):
     if isinstance(new, dict) and new["class_name"] == "LeakyReLU" and KERAS_VERSION < (3, 15):
         pytest.skip("Keras 3.9 reads no layer from the config of an activation")
     assert callable(keras.activations.get(new))
-
-
-FUSED = {
-    "units": 2,
-    "return_sequences": True,
-    "activation": "tanh",
-    "recurrent_activation": "sigmoid",
-    "use_bias": True,
-}
-
-
-@pytest.mark.parametrize(
-    ("change", "repeats"),
-    [
-        ({}, True),
-        ({"recurrent_activation": "hard_sigmoid"}, False),
-        ({"unroll": True}, False),
-        ({"use_bias": False}, False),
-    ],
-)
-@pytest.mark.parametrize("class_name", ["GRU", "LSTM"])
-def test_tensorflow_2_0_repeats_outputs_only_where_it_was_fused(class_name, change, repeats):
-    more = {"reset_after": True} if class_name == "GRU" else {}
-    entry = layer("Bidirectional", "b", layer=layer(class_name, "r", **{**FUSED, **more, **change}))
-    new = only(upgrade_model(sequential(entry), recognize({}, "2.2.4-tf", "tensorflow")))
-    assert (new["config"].get("zero_output_for_mask") is False) == repeats
 
 
 @pytest.mark.parametrize(("version", "order"), [("2.1.6", [3, 2, 1]), ("2.2.4", [1, 2, 3])])

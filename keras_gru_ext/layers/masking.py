@@ -1,0 +1,91 @@
+"""Layers that hand masks on, or use them, as legacy versions did where Keras 3 does otherwise."""
+
+import inspect
+
+import keras
+from keras import ops
+
+
+@keras.saving.register_keras_serializable(package="keras_gru_ext")
+class Softmax(keras.layers.Softmax):
+    """`keras.layers.Softmax` that hands its mask on without looking at it, or adds it to its inputs.
+
+    Keras 3 gives masked entries no share, by a mask that must fit its inputs.
+
+    Args:
+        axis: As in `keras.layers.Softmax`.
+        adds_mask: Whether masked entries are moved down by 1e9, so that they get no share unless all are masked.
+        **kwargs: `name`, `trainable`, `dtype`.
+
+    Sources: `Softmax` of Keras 2.2.4 and tf.keras 2.0, which pass the mask on; of tf.keras 2.4 to 2.15, which add it.
+    """
+
+    def __init__(self, axis=-1, adds_mask=False, **kwargs):
+        super().__init__(axis=axis, **kwargs)
+        self.adds_mask = bool(adds_mask)
+
+    def call(self, inputs, mask=None):
+        if mask is not None and self.adds_mask:
+            inputs = inputs - 1e9 * (1.0 - ops.cast(mask, inputs.dtype))
+        return super().call(inputs)
+
+    def get_config(self):
+        """Returns the stock config and `adds_mask`."""
+        return {**super().get_config(), "adds_mask": self.adds_mask}
+
+
+@keras.saving.register_keras_serializable(package="keras_gru_ext")
+class LayerNormalization(keras.layers.LayerNormalization):
+    """`keras.layers.LayerNormalization` over any axes; on PyTorch, Keras 3 is right for the last ones only."""
+
+    def call(self, inputs):
+        axes = [self.axis] if isinstance(self.axis, int) else list(self.axis)
+        axes = sorted(axis % len(inputs.shape) for axis in axes)
+        shape = [size if axis in axes else 1 for axis, size in enumerate(inputs.shape)]
+        mean, variance = ops.moments(inputs, axes=axes, keepdims=True)
+        outputs = (inputs - mean) * ops.rsqrt(variance + self.epsilon)
+        if self.gamma is not None:
+            outputs = outputs * ops.cast(ops.reshape(self.gamma, shape), outputs.dtype)
+        if self.beta is not None:
+            outputs = outputs + ops.cast(ops.reshape(self.beta, shape), outputs.dtype)
+        return outputs
+
+
+@keras.saving.register_keras_serializable(package="keras_gru_ext")
+class TimeDistributed(keras.layers.TimeDistributed):
+    """`keras.layers.TimeDistributed` with the mask of its layer.
+
+    A mask of more than two axes is that of the inner sequences, and goes to the layer; one that the layer makes
+    (`Masking`, `Embedding`) is handed on; what the layer consumes is reduced to the time steps that have any entry.
+    With a batch size that is fixed, legacy versions only hand the mask on, and so does this layer.
+
+    Source: `layers/wrappers.py` of Keras 2.2.4, `layers/rnn/time_distributed.py` of tf_keras 2.21.
+    """
+
+    def build(self, input_shape):
+        """Builds the layer for inputs of shape (B, T, ...)."""
+        super().build(input_shape)
+        self._batch_is_fixed = input_shape[0] is not None
+
+    def call(self, inputs, training=None, mask=None):
+        known = inspect.signature(self.layer.call).parameters
+        given = {"training": training} if "training" in known else {}
+        if mask is not None and len(mask.shape) > 2 and "mask" in known and not self._batch_is_fixed:
+            given["mask"] = ops.reshape(mask, (-1, *_sizes(mask, 2)))
+        outputs = self.layer.call(ops.reshape(inputs, (-1, *_sizes(inputs, 2))), **given)
+        steps = _sizes(inputs, 1)[0]
+        return ops.reshape(outputs, (-1, steps, *_sizes(outputs, 1)))
+
+    def compute_mask(self, inputs, mask=None):
+        """Returns the mask of the outputs."""
+        if self._batch_is_fixed:
+            return mask
+        made = self.layer.compute_mask(inputs, mask) if self.layer.supports_masking else None
+        if made is None and mask is not None:
+            return ops.any(mask, axis=tuple(range(2, len(mask.shape)))) if len(mask.shape) > 2 else mask
+        return made
+
+
+def _sizes(x, first):
+    """The sizes of the axes of `x` from `first` on; tensors where they are not known in advance."""
+    return [size if size is not None else ops.shape(x)[axis] for axis, size in enumerate(x.shape)][first:]

@@ -1,0 +1,103 @@
+"""Layers that merge several inputs and treat masked entries as every legacy Keras did.
+
+Keras 3 replaces masked entries before it merges (by the neutral element of the operation) and fills in the result, and
+an entry counts where it counts in any input. Every version before computed with whatever stood there, and an entry
+counted where it counted in every input that has a mask. The difference reaches whatever reads the result, masked or
+not: with one masked input, even entries that count.
+
+Sources: `layers/merge.py` of Keras 2.0 to 2.3.1 and of tf.keras 1.4 to 2.15, `Merge` of Keras 1.
+"""
+
+import functools
+
+import keras
+from keras import ops
+
+
+class _LegacyMasks:
+    """The call and the mask of merging layers of legacy Keras; comes before the layer class of Keras."""
+
+    def call(self, inputs):
+        rank = max(len(x.shape) for x in inputs)
+        return self.combine([_with_rank(x, rank) for x in inputs])
+
+    def compute_mask(self, inputs, mask=None):
+        given = [one for one in mask or () if one is not None]
+        return functools.reduce(ops.logical_and, given) if given else None
+
+
+def _with_rank(x, rank):
+    """Gives `x` more axes behind the first, as legacy Keras does before it broadcasts."""
+    for _ in range(rank - len(x.shape)):
+        x = ops.expand_dims(x, 1)
+    return x
+
+
+@keras.saving.register_keras_serializable(package="keras_gru_ext")
+class Add(_LegacyMasks, keras.layers.Add):
+    """`keras.layers.Add` that adds masked entries as they are."""
+
+    def combine(self, inputs):
+        return functools.reduce(ops.add, inputs)
+
+
+@keras.saving.register_keras_serializable(package="keras_gru_ext")
+class Average(_LegacyMasks, keras.layers.Average):
+    """`keras.layers.Average` that counts masked entries like any other."""
+
+    def combine(self, inputs):
+        return functools.reduce(ops.add, inputs) / len(inputs)
+
+
+@keras.saving.register_keras_serializable(package="keras_gru_ext")
+class Maximum(_LegacyMasks, keras.layers.Maximum):
+    """`keras.layers.Maximum` that compares masked entries like any other."""
+
+    def combine(self, inputs):
+        return functools.reduce(ops.maximum, inputs)
+
+
+@keras.saving.register_keras_serializable(package="keras_gru_ext")
+class Minimum(_LegacyMasks, keras.layers.Minimum):
+    """`keras.layers.Minimum` that compares masked entries like any other."""
+
+    def combine(self, inputs):
+        return functools.reduce(ops.minimum, inputs)
+
+
+@keras.saving.register_keras_serializable(package="keras_gru_ext")
+class Multiply(_LegacyMasks, keras.layers.Multiply):
+    """`keras.layers.Multiply` that multiplies masked entries as they are."""
+
+    def combine(self, inputs):
+        return functools.reduce(ops.multiply, inputs)
+
+
+@keras.saving.register_keras_serializable(package="keras_gru_ext")
+class Subtract(_LegacyMasks, keras.layers.Subtract):
+    """`keras.layers.Subtract` that subtracts masked entries as they are."""
+
+    def combine(self, inputs):
+        first, second = inputs
+        return ops.subtract(first, second)
+
+
+@keras.saving.register_keras_serializable(package="keras_gru_ext")
+class Concatenate(keras.layers.Concatenate):
+    """`keras.layers.Concatenate` whose result counts where all of its masked inputs do."""
+
+    def compute_mask(self, inputs, mask=None):
+        if mask is None or all(one is None for one in mask):
+            return None
+        rank = len(inputs[0].shape)
+        if self.axis in (-1, rank - 1) and all(one is None or len(one.shape) < rank for one in mask):
+            return functools.reduce(ops.logical_and, [one for one in mask if one is not None])
+        parts = [
+            ops.ones_like(x, dtype="bool")
+            if one is None
+            else ops.expand_dims(one, -1)
+            if len(one.shape) < rank
+            else one
+            for x, one in zip(inputs, mask, strict=True)
+        ]
+        return ops.all(ops.concatenate(parts, axis=self.axis), axis=-1)

@@ -1,0 +1,170 @@
+"""Recurrent layers of Keras with the masks and the states of legacy models.
+
+What stock Keras 3 layers do under a mask depends on the backend and on `unroll`; they lose the mask when they are given
+an initial state, and their own state on JAX. These layers step through their cell with the mask as part of the step, so
+that every backend computes the same, and every version of Keras finds its rule in `masked_output`:
+
+| masked_output | at a masked step the output is | as in |
+|---|---|---|
+| `"repeat"` | the output before, zeros before the first | Keras 2.3, tf.keras; Theano; all unrolled loops |
+| `"first_cell"` | the state before the step, of a stack its first cell's | Keras 1, 2.2.3 to 2.2.5 on TensorFlow |
+| `"last_cell"` | the same of the last cell, from where states were counted | Keras 2.0 to 2.2.2 on TensorFlow |
+
+`zero_output_for_mask=True` gives zeros instead. Without a mask the stock implementation runs.
+
+Sources: `rnn` in `backend/tensorflow_backend.py` of Keras 1.2.2, 2.2.4 and in `backend.py` of tf.keras 1.15 to 2.15.
+"""
+
+import inspect
+
+import keras
+from keras import ops
+
+from keras_gru_ext.layers import arguments, paths
+from keras_gru_ext.layers.gru import GRU
+from keras_gru_ext.vocabulary import upgrade_gru_config
+
+MASKED_OUTPUTS = ("repeat", "first_cell", "last_cell")
+
+
+def over_masked_steps(layer, sequences, initial_state, mask, training):
+    """Runs a layer's cell over a sequence some of whose steps do not count.
+
+    Args:
+        layer: A recurrent layer with `masked_output`.
+        sequences: Tensor of shape (B, T, F).
+        initial_state: The states of the cell, in the structure that it takes.
+        mask: Boolean tensor of shape (B, T).
+        training: Whether to apply dropout.
+
+    Returns:
+        What `keras.layers.RNN.inner_loop` returns.
+    """
+    mask = ops.expand_dims(mask, -1)
+    zeros_in_the_loop = layer.zero_output_for_mask and not layer.unroll
+    which = {"first_cell": 0, "last_cell": -_states_of_last_cell(layer.cell)}.get(layer.masked_output)
+    known = {"training": training} if "training" in inspect.signature(layer.cell.call).parameters else {}
+
+    def step(inputs_and_mask, flat):
+        *states, before = flat
+        counts = inputs_and_mask[..., -1:] > 0
+        output, new = layer.cell(inputs_and_mask[..., :-1], keras.tree.pack_sequence_as(initial_state, states), **known)
+        instead = ops.zeros_like(output) if zeros_in_the_loop else before if which is None else states[which]
+        output = ops.where(counts, output, instead)
+        kept = [ops.where(counts, n, s) for n, s in zip(keras.tree.flatten(new), states, strict=True)]
+        return output, [*kept, output]
+
+    states = keras.tree.flatten(initial_state)
+    size = getattr(layer.cell, "output_size", None) or keras.tree.flatten(layer.cell.state_size)[0]
+    nothing = ops.zeros((ops.shape(sequences)[0], size), dtype=states[0].dtype)
+    # What stands at a masked step must not matter, not even to the gradient if it is NaN.
+    sequences = ops.where(mask, sequences, ops.zeros_like(sequences))
+    sequences = ops.concatenate([sequences, ops.cast(mask, sequences.dtype)], axis=-1)
+    last_output, outputs, states = paths.loop(layer, step, sequences, [*states, nothing])
+    if layer.zero_output_for_mask and layer.unroll:
+        # tf.keras puts zeros by the mask as it was given, also where the loop has run backwards.
+        last_counts = mask[:, 0] if layer.go_backwards else mask[:, -1]
+        last_output = ops.where(last_counts, last_output, ops.zeros_like(last_output))
+        outputs = ops.where(mask, outputs, ops.zeros_like(outputs)) if layer.return_sequences else outputs
+    return last_output, outputs, keras.tree.pack_sequence_as(initial_state, states[:-1])
+
+
+def _states_of_last_cell(cell):
+    last = cell.cells[-1] if isinstance(cell, keras.layers.StackedRNNCells) else cell
+    return len(keras.tree.flatten(last.state_size))
+
+
+class _MaskedSteps:
+    """Masks and states for a layer class of Keras, which comes after it."""
+
+    def __init__(self, *args, masked_output="repeat", **kwargs):
+        super().__init__(*args, **kwargs)
+        arguments.check_choice(masked_output, MASKED_OUTPUTS, "masked_output", f"{type(self).__name__} {self.name!r}")
+        self.masked_output = masked_output
+
+    def call(self, sequences, initial_state=None, mask=None, training=False, sequences_mask=None):
+        # Keras passes the inputs' own mask as `mask`, or as `sequences_mask` when there is an initial state as well.
+        mask = sequences_mask if mask is None else mask
+        mask = keras.tree.flatten(mask)[0] if isinstance(mask, (list, tuple)) else mask
+        return super().call(sequences, initial_state=initial_state, mask=mask, training=training)
+
+    def inner_loop(self, sequences, initial_state, mask, training=False):
+        """Runs the recurrence: by Keras without a mask, else by the cell, whose steps take the mask into account."""
+        if self.stateful and initial_state is not None:
+            # Copies: the variables are assigned to before a gradient is taken through their old values.
+            initial_state = keras.tree.map_structure(ops.copy, initial_state)
+        if mask is None:
+            return super().inner_loop(sequences, initial_state, None, training)
+        return over_masked_steps(self, sequences, initial_state, mask, training)
+
+    @property
+    def variables(self):
+        """All variables, the kept states of a stateful layer among them, so that JAX hands them on."""
+        return [*super().variables, *keras.tree.flatten(self.states or [])]
+
+    def reset_state(self):
+        """Sets the kept states to zeros, those of stacked cells, too."""
+        for state in keras.tree.flatten(self.states or []):
+            state.assign(ops.zeros_like(state.value))
+
+    def get_config(self):
+        """Returns the config of the class of Keras and `masked_output`."""
+        return {**super().get_config(), "masked_output": self.masked_output}
+
+
+@keras.saving.register_keras_serializable(package="keras_gru_ext")
+class LSTM(_MaskedSteps, keras.layers.LSTM):
+    """`keras.layers.LSTM` with the masks and the states of legacy models."""
+
+
+@keras.saving.register_keras_serializable(package="keras_gru_ext")
+class SimpleRNN(_MaskedSteps, keras.layers.SimpleRNN):
+    """`keras.layers.SimpleRNN` with the masks and the states of legacy models."""
+
+
+@keras.saving.register_keras_serializable(package="keras_gru_ext")
+class RNN(_MaskedSteps, keras.layers.RNN):
+    """`keras.layers.RNN` with the masks and the states of legacy models."""
+
+
+@keras.saving.register_keras_serializable(package="keras_gru_ext")
+class LegacyMaskGRU(GRU):
+    """`GRU` with the outputs at masked steps that legacy models had and `GRU` itself does not give.
+
+    With `masked_output="first_cell"` (or `"last_cell"`: there is one), masked steps before the first one that counts
+    output the state that the layer started from, not zeros. With `unroll` and `zero_output_for_mask`, zeros stand where
+    tf.keras put them.
+    """
+
+    def __init__(self, *args, masked_output="repeat", **kwargs):
+        super().__init__(*args, **kwargs)
+        arguments.check_choice(masked_output, MASKED_OUTPUTS, "masked_output", f"LegacyMaskGRU {self.name!r}")
+        self.masked_output = masked_output
+
+    def inner_loop(self, sequences, initial_state, mask, training=False):
+        """Runs the recurrence, and replaces outputs at masked steps."""
+        if mask is not None and self.zero_output_for_mask and self.unroll:
+            results = over_masked_steps(self, sequences, initial_state, mask, training)
+            self.cell.reset_dropout_mask()
+            self.cell.reset_recurrent_dropout_mask()
+            return results
+        last_output, outputs, states = super().inner_loop(sequences, initial_state, mask, training)
+        if mask is None or self.zero_output_for_mask or self.masked_output == "repeat":
+            return last_output, outputs, states
+        [start] = initial_state
+        last_output = ops.where(ops.any(mask, axis=1, keepdims=True), last_output, start)
+        if self.return_sequences:
+            counts = ops.cast(ops.flip(mask, axis=1) if self.go_backwards else mask, "int32")
+            has_begun = ops.expand_dims(ops.cumsum(counts, axis=1) > 0, -1)
+            outputs = ops.where(has_begun, outputs, ops.expand_dims(start, 1))
+        return last_output, outputs, states
+
+    def get_config(self):
+        """Returns the config of `GRU` and `masked_output`."""
+        return {**super().get_config(), "masked_output": self.masked_output}
+
+    @classmethod
+    def from_config(cls, config, custom_objects=None):
+        """Makes a layer from its own config."""
+        own = {key: value for key, value in config.items() if key == "masked_output"}
+        return cls(**upgrade_gru_config({key: value for key, value in config.items() if key not in own}), **own)

@@ -1,0 +1,207 @@
+"""Which layers of this package stand in for stock ones, because of what legacy versions did with masks and states.
+
+Stock Keras 3 layers compute the same as long as no mask reaches them, so they are replaced only where one may, where a
+layer is stateful, and where it asks for what the stock class refuses. Pure, standard library only.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from keras_gru_ext.legacy.dialect import BUNDLED, Dialect
+from keras_gru_ext.legacy.upgrade.layer_rules import CONTAINERS, FUSED
+from keras_gru_ext.legacy.upgrade.topology import name_of, references
+
+# Layers of this package with the names of the stock classes that they stand in for under masks.
+_MERGING = frozenset({"Add", "Average", "Concatenate", "Maximum", "Minimum", "Multiply", "Subtract"})
+_RECURRENT = frozenset({"LSTM", "RNN", "SimpleRNN"})
+
+# What any version lets no mask through; all that is not known is taken to do so.
+_NO_MASK_BEHIND = frozenset(
+    {
+        *("Flatten", "Reshape", "Permute", "RepeatVector", "Dot", "UpSampling1D", "ZeroPadding1D", "Cropping1D"),
+        *(
+            "Conv1D",
+            "Conv2D",
+            "Conv3D",
+            "SeparableConv1D",
+            "SeparableConv2D",
+            "LocallyConnected1D",
+            "LocallyConnected2D",
+        ),
+        *("MaxPooling1D", "MaxPooling2D", "AveragePooling1D", "AveragePooling2D"),
+        *("GlobalMaxPooling1D", "GlobalMaxPooling2D", "GlobalAveragePooling1D", "GlobalAveragePooling2D"),
+    }
+)
+_RETURN_SEQUENCES = frozenset({"GRU", "LSTM", "RNN", "SimpleRNN", "UnifiedGRU", "UnifiedLSTM"})
+
+# Arguments of calls that hand over a tensor as a mask.
+_MASK_ARGUMENTS = ("mask", "attention_mask")
+
+
+@dataclass(frozen=True)
+class Call:
+    """How a layer is called, wherever it is called.
+
+    Attributes:
+        masked: Whether a mask may come with its inputs.
+        has_initial_state: Whether a recurrent layer is given initial states.
+    """
+
+    masked: bool = False
+    has_initial_state: bool = False
+
+
+UNMASKED = Call()
+
+
+def reached(config: Any, incoming: bool, custom: Collection[str]) -> list[bool]:
+    """Tells to which layers of a legacy model a mask may come.
+
+    Args:
+        config: The config of a container: a list of layers, or a dict with `layers`.
+        incoming: Whether the model may be called with masked inputs.
+        custom: Names of classes that the caller supplies; what those do with masks is not known.
+
+    Returns:
+        For each layer, in order, whether one of its inputs may have a mask.
+    """
+    entries = config["layers"] if isinstance(config, Mapping) else config
+    if not isinstance(config, Mapping) or "output_layers" not in config:
+        flags = []
+        for entry in entries:
+            flags.append(incoming)
+            incoming = _hands_on(entry, incoming, custom)
+        return flags
+    names = [name_of(entry) for entry in entries]
+    sources = [_sources(entry, frozenset(name for name in names if name)) for entry in entries]
+    masked: set[str | None] = set()
+    while True:
+        flags = [
+            incoming if _class_of(entry) == "InputLayer" else bool(needed & masked) or None in needed
+            for entry, needed in zip(entries, sources, strict=True)
+        ]
+        found = {
+            name for name, entry, flag in zip(names, entries, flags, strict=True) if _hands_on(entry, flag, custom)
+        }
+        if found == masked:
+            return flags
+        masked = found
+
+
+def _class_of(entry: Any) -> Any:
+    return entry.get("class_name") if isinstance(entry, Mapping) else None
+
+
+def _sources(entry: Any, names: Collection[str]) -> set[str | None]:
+    """The layers whose outputs a layer is called on, and `None` if it is handed a tensor as its mask."""
+    calls = entry.get("inbound_nodes") if isinstance(entry, Mapping) else None
+    found: set[str | None] = {one[0] for one in references(calls, names)}
+    waiting = [calls]
+    while waiting:
+        one = waiting.pop()
+        if isinstance(one, list):
+            waiting.extend(one)
+        elif isinstance(one, Mapping) and any(isinstance(one.get(key), list) for key in _MASK_ARGUMENTS):
+            found.add(None)
+    return found
+
+
+def _hands_on(entry: Any, incoming: bool, custom: Collection[str]) -> bool:
+    """Whether what a layer returns may have a mask, given that its inputs have one or not."""
+    class_name = _class_of(entry)
+    config = entry.get("config") if isinstance(entry, Mapping) else None
+    if class_name in custom or class_name == "Masking":
+        return True
+    if class_name == "Embedding" and isinstance(config, Mapping):
+        return bool(config.get("mask_zero"))
+    if class_name in CONTAINERS:
+        inside = config["layers"] if isinstance(config, Mapping) and "layers" in config else config
+        if not isinstance(inside, list) or not inside:
+            return incoming
+        flags = reached(config, incoming, custom)
+        ends = _ends(config, inside)
+        return any(_hands_on(one, flags[index], custom) for index, one in enumerate(inside) if index in ends)
+    if class_name in _NO_MASK_BEHIND:
+        return False
+    wrapped = config.get("layer") if isinstance(config, Mapping) else None
+    if class_name == "TimeDistributed":
+        return incoming or _hands_on(wrapped, False, custom)
+    if class_name == "Bidirectional":
+        return incoming and _hands_on(wrapped, True, custom)
+    if class_name in _RETURN_SEQUENCES and isinstance(config, Mapping):
+        return incoming and bool(config.get("return_sequences"))
+    return incoming
+
+
+def _ends(config: Any, inside: list) -> Collection[int]:
+    if not isinstance(config, Mapping) or "output_layers" not in config:
+        return [len(inside) - 1]
+    names = [name_of(one) for one in inside]
+    outputs = {one[0] for one in references(config["output_layers"], frozenset(name for name in names if name))}
+    return [index for index, name in enumerate(names) if name in outputs]
+
+
+def substitute(
+    class_name: str, config: Mapping[str, Any], dialect: Dialect, call: Call
+) -> tuple[str | None, dict[str, Any]]:
+    """Chooses between a stock layer and one of this package.
+
+    Args:
+        class_name: The Keras 3 class.
+        config: The layer's upgraded config.
+        dialect: Who wrote it.
+        call: How the layer, or what wraps it, is called.
+
+    Returns:
+        The name of the class of this package, or `None` for the stock one, and the config for it.
+    """
+    new = dict(config)
+    if class_name in _MERGING or class_name == "TimeDistributed":
+        return (class_name if call.masked else None), new
+    if class_name == "Softmax" and call.masked:
+        return class_name, {**new, "adds_mask": dialect.library == BUNDLED and dialect.version >= (2, 4)}
+    if class_name == "LayerNormalization" and new.get("axis", -1) not in (-1, [-1]):
+        return class_name, new
+    if class_name in _RECURRENT and (call.masked or new.get("stateful")):
+        return class_name, _with_masked_output(new, dialect)
+    if class_name == "GRU" and call.masked:
+        output = _with_masked_output(new, dialect)
+        starts_elsewhere = "masked_output" in output and (call.has_initial_state or new.get("stateful"))
+        if starts_elsewhere or (new.get("unroll") and dialect.library == BUNDLED):
+            return "LegacyMaskGRU", output
+    if class_name == "Bidirectional":
+        return _bidirectional(new, dialect, call)
+    return None, new
+
+
+def _with_masked_output(config: dict[str, Any], dialect: Dialect) -> dict[str, Any]:
+    if config.get("unroll") or dialect.masked_output == "repeat":
+        return config
+    return {**config, "masked_output": dialect.masked_output}
+
+
+def _bidirectional(config: dict[str, Any], dialect: Dialect, call: Call) -> tuple[str | None, dict[str, Any]]:
+    inner = config["layer"]["config"]
+    runs_backwards = bool(inner.get("go_backwards")) and not config.get("backward_layer")
+    if runs_backwards:
+        # Keras 3 takes the second layer for the one that runs backwards; in legacy versions it ran the other way.
+        name = f"backward_{inner.get('name') or 'layer'}"
+        other = {**copy.deepcopy(inner), "go_backwards": False, "name": name}
+        config["backward_layer"] = {**copy.deepcopy(config["layer"]), "config": other}
+    repeats = dialect.repeats_masked_outputs and (not dialect.only_fused_layers_repeat or is_fused(config["layer"]))
+    zeros = bool(inner.get("return_sequences")) and not repeats
+    is_as_stock = not inner.get("return_state") and zeros == bool(inner.get("return_sequences"))
+    if not runs_backwards and (not call.masked or (is_as_stock and not call.has_initial_state)):
+        return None, config
+    return "Bidirectional", {**config, "zero_output_for_mask": zeros}
+
+
+def is_fused(layer: Mapping) -> bool:
+    """Whether TensorFlow 2 had a fused implementation of a layer with these settings."""
+    config = layer["config"]
+    wanted = FUSED.get(layer["class_name"])
+    return wanted is not None and all(config.get(key, default) == value for key, (default, value) in wanted.items())

@@ -1,0 +1,158 @@
+"""Which layers of this package stand in for stock ones, and with which rule for masked steps."""
+
+import pytest
+
+from keras_gru_ext.legacy.dialect import recognize
+from keras_gru_ext.legacy.upgrade.masks import reached
+from keras_gru_ext.legacy.upgrade.model import upgrade_model
+from tests.legacy.upgrade.test_model import layer, node, sequential
+
+MASKING = layer("Masking", "m", mask_value=0.0)
+
+PRODUCERS = {
+    "keras 2.0.9": recognize({}, "2.0.9", "tensorflow"),
+    "keras 2.2.4": recognize({}, "2.2.4", "tensorflow"),
+    "keras 2.2.4 on theano": recognize({}, "2.2.4", "theano"),
+    "keras 2.3.1": recognize({}, "2.3.1", "tensorflow"),
+    "tf.keras 1.4": recognize({}, "2.0.8-tf", "tensorflow"),
+    "tf.keras 2.0": recognize({}, "2.2.4-tf", "tensorflow"),
+    "tf.keras 2.4": recognize({}, "2.4.0", "tensorflow"),
+}
+
+
+def rnn(class_name="LSTM", **config):
+    return layer(class_name, "r", units=2, recurrent_activation="sigmoid", **config)
+
+
+def last(entries, producer):
+    return upgrade_model(sequential(*entries), PRODUCERS[producer])["config"]["layers"][-1]
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [
+        layer("Multiply", "x"),
+        layer("Concatenate", "x", axis=-1),
+        layer("Softmax", "x", axis=-1),
+        layer("TimeDistributed", "x", layer=layer("Flatten", "f")),
+        layer("Bidirectional", "x", layer=rnn(return_sequences=True), merge_mode="sum"),
+        rnn(),
+    ],
+    ids=lambda entry: entry["class_name"],
+)
+def test_stock_layers_are_replaced_where_a_mask_may_reach_them(entry):
+    assert "own" not in last([entry], "keras 2.2.4")
+    assert last([MASKING, entry], "keras 2.2.4")["own"] == entry["class_name"]
+
+
+FLOWS = {
+    "a layer that makes one": ([MASKING], (), True),
+    "an embedding of zeros": ([layer("Embedding", "e", mask_zero=True), layer("Dropout", "d")], (), True),
+    "an embedding without": ([MASKING, layer("Embedding", "e", mask_zero=False)], (), False),
+    "a class of the caller's": ([layer("Mine", "e"), rnn(return_sequences=True)], ("Mine",), True),
+    "the last output has none": ([MASKING, rnn()], (), False),
+    "nor has a new shape": ([MASKING, layer("Reshape", "s", target_shape=[1, 2, 3])], (), False),
+    "both directions": ([MASKING, layer("Bidirectional", "b", layer=rnn(return_sequences=True))], (), True),
+    "both, last output": ([MASKING, layer("Bidirectional", "b", layer=rnn())], (), False),
+    "made at each step": ([layer("TimeDistributed", "t", layer=MASKING)], (), True),
+    "out of a model": ([sequential(MASKING, layer("Dense", "d"))], (), True),
+    "into a model": ([MASKING, sequential(rnn(return_sequences=True))], (), True),
+    "lost in a model": ([sequential(MASKING, rnn())], (), False),
+}
+
+
+@pytest.mark.parametrize(("before", "custom", "comes"), FLOWS.values(), ids=FLOWS)
+def test_where_a_mask_comes_to(before, custom, comes):
+    assert reached(sequential(*before, layer("Add", "a"))["config"], False, custom)[-1] == comes
+
+
+@pytest.mark.parametrize("given", [None, ["m", 0, 0]])
+def test_a_mask_may_be_an_input_of_its_own(given):
+    inputs = [node(layer("InputLayer", name)) for name in ("x", "m")]
+    gru = node(rnn("GRU"), [["x", 0, 0, {"mask": given}]])
+    config = {"layers": [*inputs, gru], "output_layers": [["r", 0, 0]]}
+    assert reached(config, False, ()) == [False, False, given is not None]
+
+
+@pytest.mark.parametrize(
+    ("producer", "rule"),
+    [
+        ("keras 2.0.9", "last_cell"),
+        ("keras 2.2.4", "first_cell"),
+        ("keras 2.2.4 on theano", "repeat"),
+        ("keras 2.3.1", "repeat"),
+        ("tf.keras 1.4", "last_cell"),
+        ("tf.keras 2.0", "repeat"),
+    ],
+)
+def test_what_stands_at_masked_steps(producer, rule):
+    assert last([MASKING, rnn()], producer)["config"].get("masked_output", "repeat") == rule
+    assert "masked_output" not in last([MASKING, rnn(unroll=True)], producer)["config"]
+
+
+@pytest.mark.parametrize(
+    ("producer", "settings", "own"),
+    [
+        ("keras 2.2.4", {}, None),
+        ("keras 2.2.4", {"stateful": True}, "LegacyMaskGRU"),
+        ("keras 2.2.4", {"stateful": True, "unroll": True}, None),
+        ("keras 2.3.1", {"stateful": True}, None),
+        ("tf.keras 2.4", {"unroll": True}, "LegacyMaskGRU"),
+    ],
+)
+def test_a_gru_is_replaced_only_where_it_may_start_from_another_state_than_zeros(producer, settings, own):
+    assert last([MASKING, rnn("GRU", **settings)], producer).get("own") == own
+
+
+@pytest.mark.parametrize("others", [0, 1])
+def test_an_initial_state_is_another_state_than_zeros(others):
+    calls = [["m", 0, 0, {}], *[["s", 0, 0, {}]] * others]
+    inputs = [node(layer("InputLayer", name, batch_input_shape=[None, 2, 2])) for name in ("x", "s")]
+    both = layer("Bidirectional", "b", layer=rnn("GRU", return_sequences=True), merge_mode="sum")
+    config = {
+        "layers": [*inputs, node(MASKING, [["x", 0, 0, {}]]), node(both, calls)],
+        "input_layers": [["x", 0, 0], ["s", 0, 0]],
+        "output_layers": [["b", 0, 0]],
+    }
+    model = upgrade_model({"class_name": "Model", "config": config}, PRODUCERS["keras 2.2.4"])
+    assert model["config"]["layers"][-1]["config"]["layer"].get("own") == ("LegacyMaskGRU" if others else None)
+
+
+@pytest.mark.parametrize(
+    ("producer", "change", "zeros"),
+    [
+        ("keras 2.2.4", {}, False),
+        ("keras 2.3.1", {}, False),
+        ("tf.keras 1.4", {}, False),
+        ("tf.keras 2.4", {}, True),
+        ("tf.keras 2.4", {"return_sequences": False}, False),
+        # TensorFlow 2.0 repeats outputs only where it had fused code, which ignored the wish for zeros.
+        ("tf.keras 2.0", {}, False),
+        ("tf.keras 2.0", {"recurrent_activation": "hard_sigmoid"}, True),
+        ("tf.keras 2.0", {"unroll": True}, True),
+        ("tf.keras 2.0", {"use_bias": False}, True),
+    ],
+)
+@pytest.mark.parametrize("class_name", ["GRU", "LSTM"])
+def test_masked_steps_of_both_directions(class_name, producer, change, zeros):
+    settings = {"activation": "tanh", "use_bias": True, "return_sequences": True, **change}
+    more = {"reset_after": True} if class_name == "GRU" else {}
+    entry = layer("Bidirectional", "b", layer=rnn(class_name, **more), merge_mode="sum")
+    entry["config"]["layer"]["config"].update(settings)
+    new = last([MASKING, entry], producer)
+    # The stock layer gives zeros where it returns sequences.
+    assert new["config"].get("zero_output_for_mask", settings["return_sequences"]) == zeros
+    assert ("own" in new) == (zeros != settings["return_sequences"])
+
+
+def test_the_second_direction_is_the_other_one():
+    entry = layer("Bidirectional", "b", layer=rnn("GRU", go_backwards=True), merge_mode="sum")
+    new = last([entry], "tf.keras 2.4")
+    assert new["own"] == "Bidirectional"
+    assert new["config"]["layer"]["config"]["go_backwards"]
+    assert not new["config"]["backward_layer"]["config"]["go_backwards"]
+
+
+@pytest.mark.parametrize(("axis", "own"), [(-1, None), ([1], "LayerNormalization")])
+def test_normalization_over_other_axes_than_the_last(axis, own):
+    assert last([layer("LayerNormalization", "n", axis=axis)], "tf.keras 2.4").get("own") == own
