@@ -6,11 +6,15 @@ Run: KERAS_BACKEND=tensorflow CUDA_VISIBLE_DEVICES= python generate/keras_2_2_4_
 import keras
 import tensorflow
 from cases import CASES, Library, loss_at_the_end
+from cases_masks import CASES as MASKED
+from cases_masks import COMMON
 from recording import environment, record, selected
 
 PRODUCER = "keras-2.2.4-tensorflow"
+BUILDS = dict(CASES, loss_at_the_end=loss_at_the_end)
+BUILDS.update((name, MASKED[name]) for name in COMMON + ("softmax_masked",))
 
-for name, build in selected(dict(CASES, loss_at_the_end=loss_at_the_end)):
+for name, build in selected(BUILDS):
     keras.backend.clear_session()
     model, inputs, *part = build(Library(keras))
     options = {"part": part[0], "more": {"outputs": [part[1]]}} if part else {}

@@ -6,14 +6,17 @@ Run: KERAS_BACKEND=tensorflow CUDA_VISIBLE_DEVICES= TF_CPP_MIN_LOG_LEVEL=3 pytho
 import keras
 import tensorflow
 from cases import CASES, Library
+from cases_masks import CASES as MASKED
 from recording import environment, record, selected
 
 NAMES = (
     "single", "bidirectional_masked_sequences", "embedding_masked", "encoder_decoder", "nested_and_frozen",
     "states_of_stacked_cells", "trained_with_penalties",
 )
+BUILDS = {name: CASES[name] for name in NAMES}
+BUILDS.update((name, MASKED[name]) for name in ("initial_states_masked", "stacked_cells_masked"))
 
-for name, build in selected({name: CASES[name] for name in NAMES}):
+for name, build in selected(BUILDS):
     keras.backend.clear_session()
     model, inputs = build(Library(keras))
     versions = environment(keras=keras.__version__, backend="tensorflow " + tensorflow.__version__)

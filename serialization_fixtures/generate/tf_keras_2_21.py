@@ -6,6 +6,8 @@ Run: CUDA_VISIBLE_DEVICES= TF_CPP_MIN_LOG_LEVEL=3 python generate/tf_keras_2_21.
 import tensorflow
 import tf_keras as keras
 from cases import CASES, Library, loss_at_the_end
+from cases_masks import CASES as MASKED
+from cases_masks import COMMON
 from recording import environment, record, selected
 
 NAMES = (
@@ -13,6 +15,7 @@ NAMES = (
     "states_of_stacked_cells", "stateful", "time_distributed", "trained_with_penalties",
 )
 BUILDS = dict(((name, CASES[name]) for name in NAMES), loss_at_the_end=loss_at_the_end)
+BUILDS.update((name, MASKED[name]) for name in COMMON + ("attention_heads", "normalized_over_time"))
 
 for name, build in selected(BUILDS):
     keras.backend.clear_session()
