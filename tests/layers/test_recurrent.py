@@ -41,8 +41,8 @@ LAYERS = {
 }
 
 
-@pytest.mark.parametrize("unroll", [False, True])
-@pytest.mark.parametrize("go_backwards", [False, True])
+@pytest.mark.in_turn
+@pytest.mark.parametrize(("go_backwards", "unroll"), [(False, False), (True, True), (True, False)])
 @pytest.mark.parametrize("rule", ["repeat", "first_cell", "last_cell", "zero"])
 @pytest.mark.parametrize("kind", LAYERS)
 def test_masked_steps(kind, rule, go_backwards, unroll):

@@ -112,7 +112,8 @@ class Builder:
 
     def _layer(self, entry: Mapping, path: str) -> keras.Layer:
         layer_class = self._class(entry, path)
-        config = dict(entry["config"])
+        told = {key: value for key, value in entry.get("own", {}).items() if key != "class_name"}
+        config = {**entry["config"], **told}
         wrapped = [key for key in _WRAPPED if config.get(key) is not None]
         for key in wrapped:
             config[key] = self._wrapped(config[key], f"{path}, {key}")
@@ -137,7 +138,7 @@ class Builder:
         if name in self._custom:
             return self._custom[name]
         if "own" in entry:
-            return keras.saving.get_registered_object(f"keras_gru_ext>{entry['own']}")
+            return keras.saving.get_registered_object(f"keras_gru_ext>{entry['own']['class_name']}")
         registered = keras.saving.get_registered_object(name)
         if registered is not None:
             return registered

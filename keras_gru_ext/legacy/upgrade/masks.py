@@ -147,7 +147,7 @@ def _ends(config: Any, inside: list) -> Collection[int]:
 
 def substitute(
     class_name: str, config: Mapping[str, Any], dialect: Dialect, call: Call
-) -> tuple[str | None, dict[str, Any]]:
+) -> tuple[dict[str, Any] | None, dict[str, Any]]:
     """Chooses between a stock layer and one of this package.
 
     Args:
@@ -157,37 +157,46 @@ def substitute(
         call: How the layer, or what wraps it, is called.
 
     Returns:
-        The name of the class of this package, or `None` for the stock one, and the config for it.
+        The name of the class of this package, under `class_name`, and what it must be told beside its config; `None`
+        for the stock class. And the config.
     """
-    new = dict(config)
-    if class_name in _MERGING or class_name == "TimeDistributed":
-        return (class_name if call.masked else None), new
-    if class_name == "Softmax" and call.masked:
-        return class_name, {**new, "adds_mask": dialect.library == BUNDLED and dialect.version >= (2, 4)}
-    if class_name == "LayerNormalization" and new.get("axis", -1) not in (-1, [-1]):
-        return class_name, new
-    if class_name in _RECURRENT and (call.masked or new.get("stateful")):
-        return class_name, _with_masked_output(new, dialect)
-    if class_name == "GRU" and call.masked:
-        output = _with_masked_output(new, dialect)
-        starts_elsewhere = "masked_output" in output and (call.has_initial_state or new.get("stateful"))
-        if starts_elsewhere or (new.get("unroll") and dialect.library == BUNDLED):
-            return "LegacyMaskGRU", output
+    own, new = _choice(class_name, config, dialect, call), dict(config)
     if class_name == "Bidirectional":
-        return _bidirectional(new, dialect, call)
-    return None, new
+        own, new = _bidirectional(new, dialect, call)
+    return own, new
 
 
-def _with_masked_output(config: dict[str, Any], dialect: Dialect) -> dict[str, Any]:
-    if config.get("unroll") or dialect.masked_output == "repeat":
-        return config
-    return {**config, "masked_output": dialect.masked_output}
+def _choice(class_name: str, config: Mapping[str, Any], dialect: Dialect, call: Call) -> dict[str, Any] | None:
+    own = {"class_name": class_name}
+    if class_name == "LayerNormalization" and config.get("axis", -1) not in (-1, [-1]):
+        return own
+    if class_name in _RECURRENT and (call.masked or config.get("stateful")):
+        return {**own, **_masked_output(config, dialect)}
+    if not call.masked:
+        return None
+    if class_name in _MERGING or class_name == "TimeDistributed":
+        return own
+    if class_name == "Softmax":
+        return {**own, "adds_mask": dialect.library == BUNDLED and dialect.version >= (2, 4)}
+    if class_name == "GRU":
+        rule = _masked_output(config, dialect)
+        starts_elsewhere = rule and (call.has_initial_state or config.get("stateful"))
+        if starts_elsewhere or (config.get("unroll") and dialect.library == BUNDLED):
+            return {"class_name": "LegacyMaskGRU", **rule}
+    return None
 
 
-def _bidirectional(config: dict[str, Any], dialect: Dialect, call: Call) -> tuple[str | None, dict[str, Any]]:
+def _masked_output(config: Mapping[str, Any], dialect: Dialect) -> dict[str, Any]:
+    is_default = config.get("unroll") or dialect.masked_output == "repeat"
+    return {} if is_default else {"masked_output": dialect.masked_output}
+
+
+def _bidirectional(
+    config: dict[str, Any], dialect: Dialect, call: Call
+) -> tuple[dict[str, Any] | None, dict[str, Any]]:
     inner = config["layer"]["config"]
-    runs_backwards = bool(inner.get("go_backwards")) and not config.get("backward_layer")
-    if runs_backwards:
+    runs_backwards = bool(inner.get("go_backwards"))
+    if runs_backwards and not config.get("backward_layer"):
         # Keras 3 takes the second layer for the one that runs backwards; in legacy versions it ran the other way.
         name = f"backward_{inner.get('name') or 'layer'}"
         other = {**copy.deepcopy(inner), "go_backwards": False, "name": name}
@@ -197,7 +206,7 @@ def _bidirectional(config: dict[str, Any], dialect: Dialect, call: Call) -> tupl
     is_as_stock = not inner.get("return_state") and zeros == bool(inner.get("return_sequences"))
     if not runs_backwards and (not call.masked or (is_as_stock and not call.has_initial_state)):
         return None, config
-    return "Bidirectional", {**config, "zero_output_for_mask": zeros}
+    return {"class_name": "Bidirectional"}, {**config, "zero_output_for_mask": zeros}
 
 
 def is_fused(layer: Mapping) -> bool:

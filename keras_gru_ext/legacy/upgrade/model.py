@@ -13,7 +13,7 @@ The result has one form, whoever wrote the original:
 - call numbers count from 0, also for nested models (which legacy files count from 1), and states of stacked cells are
   in the order of the cells;
 - a layer whose arrays are stored in a way of their own says so under `stored`, beside `class_name` and `config`;
-- a layer that one of this package stands in for, under the same class name, says by which under `own`.
+- a layer that one of this package stands in for says so under `own`: its class, and what it must be told.
 
 Standard library only.
 """
