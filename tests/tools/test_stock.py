@@ -11,6 +11,8 @@ from keras_gru_ext.errors import ConfigError
 from keras_gru_ext.layers import GRUCell, merging, recurrent
 from keras_gru_ext.layers.bidirectional import Bidirectional
 from keras_gru_ext.tools.stock import scale_blocks, to_stock
+from tests.legacy import test_fixtures
+from tests.legacy.test_fixtures import named
 
 pytestmark = pytest.mark.in_turn
 
@@ -80,6 +82,15 @@ LAYERS = {
 @pytest.mark.parametrize("make", LAYERS.values(), ids=LAYERS)
 def test_every_layer_that_uses_the_legacy_function(make):
     check(sequential(make()))
+
+
+@pytest.mark.parametrize("case", ["attention", "constants", "features", "open_times", "states"])
+def test_a_legacy_model_with_tensorflow_operations(case, tmp_path):
+    fixture = named("tf.keras-2.4.4", f"operations_{case}")
+    stock = to_stock(fixture.load())
+    assert "keras_gru_ext" not in stock.to_json()
+    stock.save(tmp_path / "stock.keras")
+    test_fixtures.check(keras.saving.load_model(tmp_path / "stock.keras"), fixture)
 
 
 def test_masks():

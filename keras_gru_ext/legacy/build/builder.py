@@ -13,10 +13,11 @@ import numpy as np
 from keras_gru_ext.errors import ConfigError
 from keras_gru_ext.layers import GRU, GRUCell
 from keras_gru_ext.legacy.build.arrays import Leaf
+from keras_gru_ext.legacy.build.graph import Graph, single
 from keras_gru_ext.legacy.build.sizes import check_fits
 from keras_gru_ext.legacy.upgrade.lambdas import function_of
 from keras_gru_ext.legacy.upgrade.layer_rules import FUNCTIONAL, SEQUENTIAL
-from keras_gru_ext.legacy.upgrade.topology import is_reference
+from keras_gru_ext.legacy.upgrade.operations import OPERATION
 
 _OWN_CLASSES = {"GRU": GRU, "GRUCell": GRUCell}
 _WRAPPED = ("layer", "backward_layer", "cell", "cells")
@@ -66,7 +67,7 @@ class Builder:
             know of it, and the layer itself.
         """
         for path, entry in _layers_of(config, _ROOT):
-            if entry["class_name"] != "InputLayer":
+            if entry["class_name"] not in ("InputLayer", OPERATION):
                 name = path.removeprefix(f"{_ROOT} > ")
                 yield name, list(self._leaves(entry, self._live[path], path, True))
 
@@ -77,7 +78,7 @@ class Builder:
         if entry["class_name"] in (SEQUENTIAL, FUNCTIONAL):
             # A frozen model lists its arrays by what each layer in it says of itself.
             for inner_path, inner in _layers_of(entry, path):
-                if inner["class_name"] != "InputLayer":
+                if inner["class_name"] not in ("InputLayer", OPERATION):
                     yield from self._leaves(inner, self._live[inner_path], inner_path, True)
             return
         trainable = trainable and (config.get("trainable") is not False or entry.get("stored", {}).get("trainable"))
@@ -189,82 +190,21 @@ class Builder:
             check_fits(entry, shapes, self._held, f"{self._source}: {path}")
 
     def _functional(self, entry: Mapping, path: str) -> keras.Model:
-        graph = _Graph(entry, path, self._source)
+        graph = Graph(entry, path, self._source)
         for inner_path, inner in _layers_of(entry, path):
             if inner["class_name"] == "InputLayer":
                 make = functools.partial(keras.Input, **inner["config"])
                 tensor = self._guarded(inner_path, inner, make)
-                graph.tensors[(inner["name"], 0)] = [tensor]
+                graph.add_input(inner["name"], tensor)
+            elif inner["class_name"] == OPERATION:
+                graph.add(inner["name"], inner["config"]["operation"], inner["inbound_nodes"])
             else:
                 graph.add(inner["name"], self._build(inner, inner_path), inner["inbound_nodes"])
         graph.run(self._guarded, self._check_fits)
         config = entry["config"]
         options = {key: config[key] for key in ("name", "trainable") if key in config}
-        inputs, outputs = (_single(graph.resolve(config[key])) for key in ("input_layers", "output_layers"))
+        inputs, outputs = (single(graph.given(config[key])) for key in ("input_layers", "output_layers"))
         return self._guarded(path, entry, lambda: keras.Model(inputs, outputs, **options))
-
-
-class _Graph:
-    """The calls of a Functional model: done as soon as their inputs are there."""
-
-    def __init__(self, entry: Mapping, path: str, source: str):
-        self._entry = entry
-        self._path = path
-        self._source = source
-        self._names = frozenset(layer["name"] for layer in entry["config"]["layers"])
-        self._waiting: list[tuple[str, int, keras.Layer, list]] = []
-        self.tensors: dict[tuple[str, int], list] = {}
-
-    def add(self, name: str, layer: keras.Layer, calls: list) -> None:
-        self._waiting.extend((name, number, layer, call) for number, call in enumerate(calls))
-
-    def run(self, guarded: Callable, check_fits: Callable) -> None:
-        entries = {entry["name"]: entry for entry in self._entry["config"]["layers"]}
-        while self._waiting:
-            ready = [one for one in self._waiting if self._has(one[3])]
-            if not ready:
-                stuck = sorted({name for name, *_ in self._waiting})
-                raise ConfigError(
-                    f"{self._source}: {self._path}: the layers {stuck} wait for tensors that nothing gives. The graph "
-                    "is cyclic, or refers to calls that do not exist."
-                )
-            self._waiting = [one for one in self._waiting if not self._has(one[3])]
-            for name, number, layer, call in ready:
-                called = {"class_name": type(layer).__name__, "config": {"called with": call}}
-                given = [tensor.shape for tensor in keras.tree.flatten(self.resolve(call[0][:3]))]
-                check_fits(entries[name], given, f"{self._path} > {name}")
-                run = functools.partial(self._call, layer, call)
-                outputs = guarded(f"{self._path} > {name}", called, run)
-                self.tensors[(name, number)] = keras.tree.flatten(outputs)
-
-    def resolve(self, value: Any) -> Any:
-        """Puts tensors in the place of references, in nested lists and dicts."""
-        if is_reference(value, self._names):
-            outputs = self.tensors.get((value[0], value[1]), [])
-            if value[2] >= len(outputs):
-                raise ConfigError(
-                    f"{self._source}: {self._path}: {value!r} refers to output {value[2]} of call {value[1]} of the "
-                    f"layer {value[0]!r}, which gives {len(outputs)}."
-                )
-            return outputs[value[2]]
-        if isinstance(value, list):
-            return [self.resolve(item) for item in value]
-        if isinstance(value, Mapping):
-            return {key: self.resolve(item) for key, item in value.items()}
-        return value
-
-    def _has(self, value: Any) -> bool:
-        if is_reference(value, self._names):
-            return (value[0], value[1]) in self.tensors and (len(value) == 3 or self._has(list(value[3].values())))
-        return not isinstance(value, list) or all(self._has(item) for item in value)
-
-    def _call(self, layer: keras.Layer, call: list) -> Any:
-        tensors = [self.resolve(argument[:3]) for argument in call]
-        keywords = {key: self.resolve(value) for argument in call for key, value in argument[3].items()}
-        if isinstance(layer, (keras.layers.RNN, keras.layers.Bidirectional)) and len(tensors) > 1:
-            keywords["initial_state"] = _states_of(layer, tensors[1:])
-            tensors = tensors[:1]
-        return layer(_single(tensors), **keywords)
 
 
 def _reserve_names(entry: Mapping) -> None:
@@ -278,22 +218,6 @@ def _reserve_names(entry: Mapping) -> None:
         # Keras counts up from the last number that it gave out; no model has that many layers of a kind.
         while len(number) < _LONGEST_NUMBER and keras.backend.get_uid(stem) <= int(number):
             pass
-
-
-def _states_of(layer: keras.Layer, states: list) -> list:
-    """Groups the states of stacked cells by cell, where a cell has more than one."""
-    sizes = getattr(layer.cell, "state_size", None) if isinstance(layer, keras.layers.RNN) else None
-    if not isinstance(sizes, (list, tuple)) or not any(isinstance(size, (list, tuple)) for size in sizes):
-        return states
-    if len(keras.tree.flatten(sizes)) != len(states):
-        return states
-    # Of plain lists: Keras' own kind of list, which `sizes` is made of, is none that JAX takes.
-    remaining = iter(states)
-    return [[next(remaining) for _ in size] if isinstance(size, (list, tuple)) else next(remaining) for size in sizes]
-
-
-def _single(value: Any) -> Any:
-    return value[0] if isinstance(value, list) and len(value) == 1 else value
 
 
 def _layers_of(entry: Mapping, path: str) -> Iterator[tuple[str, Mapping]]:

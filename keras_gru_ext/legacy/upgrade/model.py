@@ -9,7 +9,9 @@ The result has one form, whoever wrote the original:
 
 - a Sequential config is `{"name", "layers"}`, and its first layer is an `InputLayer` where the input's shape is known;
 - a Functional config is `{"name", "layers", "input_layers", "output_layers"}`; each of its layers has `inbound_nodes`,
-  a list of calls, and a call is a list of `[layer, call number, tensor number, keyword arguments]`;
+  a list of calls, and a call is a list of `[layer, call number, tensor number, keyword arguments]`, where a constant
+  stands as `["_CONSTANT_VALUE", -1, value, keyword arguments]`;
+- a TensorFlow operation is an entry whose calls are dicts of arguments (see `operations.py`);
 - call numbers count from 0, also for nested models (which legacy files count from 1), and states of stacked cells are
   in the order of the cells;
 - a layer whose arrays are stored in a way of their own says so under `stored`, beside `class_name` and `config`;
@@ -42,6 +44,7 @@ from keras_gru_ext.legacy.upgrade.layer_rules import (
 )
 from keras_gru_ext.legacy.upgrade.masks import UNMASKED, Call, reached, substitute
 from keras_gru_ext.legacy.upgrade.names import accepted_name, with_accepted_names
+from keras_gru_ext.legacy.upgrade.operations import CLASSES, upgrade_operation
 from keras_gru_ext.legacy.upgrade.settings import (
     HARD_SIGMOID,
     is_activation,
@@ -152,6 +155,8 @@ class _Upgrade:
             raise ConfigError(f"{where}: a {class_name} config must be a dict. Received: {config!r}.")
         if class_name == "InputLayer":
             return {"class_name": class_name, "config": upgrade_input(config, where)}
+        if class_name in CLASSES:
+            return upgrade_operation(class_name, config, where)
         stored: Mapping[str, Any] = {}
         if self.dialect.is_keras_1:
             translated = keras_1.translate(class_name, config, where)

@@ -13,6 +13,7 @@ from typing import Any
 
 from keras_gru_ext.errors import ConfigError
 from keras_gru_ext.legacy.upgrade.layer_rules import CONTAINERS, FUNCTIONAL, SEQUENTIAL
+from keras_gru_ext.legacy.upgrade.operations import CONSTANT, OPERATION, upgrade_calls
 
 
 def opened(entry: Any, where: str) -> tuple[str, Any]:
@@ -196,7 +197,8 @@ def upgrade_graph(
         `layers` (with `name` and `inbound_nodes`), `input_layers` and `output_layers`.
 
     Raises:
-        ConfigError: for layers without a name of their own, and for references to nothing.
+        ConfigError: for layers without a name of their own, for references to nothing, and for arguments of
+            TensorFlow operations that are not known.
     """
     names = [name for entry in entries if (name := name_of(entry))]
     if len(set(names)) < len(entries):
@@ -204,7 +206,7 @@ def upgrade_graph(
     orders = {name: _state_order(sizes) for name, sizes in (stacks or {}).items()}
     renumber = _Renumbering(frozenset(names), _call_shifts(config, entries, layers, names), orders)
     graph = [
-        {**layer, "name": name, "inbound_nodes": _calls(entry, renumber, f"{where} > {name}", orders.get(name))}
+        {**layer, "name": name, "inbound_nodes": _calls(layer, entry, renumber, f"{where} > {name}", orders.get(name))}
         for layer, entry, name in zip(layers, entries, names, strict=True)
     ]
     ends = {key: _ends(config, key, renumber, where) for key in ("input_layers", "output_layers")}
@@ -256,7 +258,11 @@ def _state_order(sizes: Sequence[int]) -> list[int]:
     return [0, *(1 + state for states in from_the_last for state in states)]
 
 
-def _calls(entry: Mapping, renumber: _Renumbering, where: str, order: Sequence[int] | None = None) -> list[list]:
+def _calls(
+    layer: Mapping, entry: Mapping, renumber: _Renumbering, where: str, order: Sequence[int] | None = None
+) -> list[Any]:
+    if layer["class_name"] == OPERATION:
+        return upgrade_calls(entry, renumber, where)
     calls = entry.get("inbound_nodes", [])
     if not isinstance(calls, list) or not all(isinstance(call, list) for call in calls):
         raise ConfigError(f"{where}: 'inbound_nodes' must be a list of calls. Received: {calls!r:.200}.")
@@ -286,11 +292,12 @@ def _flat(arguments: list, names: Collection[str]) -> Iterator[Any]:
 
 
 def _argument(argument: Any, renumber: _Renumbering, where: str) -> list:
-    if not is_reference(argument, renumber.names):
+    is_constant = isinstance(argument, list) and len(argument) == 4 and argument[0] == CONSTANT
+    if not is_constant and not is_reference(argument, renumber.names):
         raise ConfigError(
             f"{where}: its input {argument!r:.200} is not [layer, call, tensor] with the name of a layer of this model."
         )
-    given = argument[3] if len(argument) == 4 else {}
+    given = argument[3] if len(argument) == 4 and isinstance(argument[3], Mapping) else {}
     # tf.keras also writes the arguments that were not given, as null.
     keywords = {key: renumber(value) for key, value in given.items() if value is not None}
-    return [*renumber(argument), keywords]
+    return [*(argument[:3] if is_constant else renumber(argument)), keywords]

@@ -1,0 +1,346 @@
+"""The TensorFlow operations that are known, as data: functions of `tf` and kinds of nodes of TensorFlow's graph.
+
+Each line says which operation it is and what its arguments are called. Standard library only.
+"""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Function:
+    """A function of TensorFlow.
+
+    Attributes:
+        operation: What `build/operations.py` knows it by.
+        parameters: The names of its arguments, in order.
+        defaults: What an argument that is absent means.
+    """
+
+    operation: str
+    parameters: tuple[str, ...]
+    defaults: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Node:
+    """A kind of node of TensorFlow's graph.
+
+    Attributes:
+        operation: What `build/operations.py` knows it by.
+        inputs: Which argument each input of the node is; one that begins with `*` takes all that the others leave.
+        attributes: The node's attributes that are arguments -> the arguments' names.
+    """
+
+    operation: str
+    inputs: tuple[str, ...]
+    attributes: Mapping[str, str]
+
+
+# The operation, its parameters with their defaults, and the functions that it is; indented lines go on.
+_FUNCTIONS = """
+abs(x): math.abs
+acos(x): math.acos
+acosh(x): math.acosh
+add(x, y): math.add __operators__.add math.add_v2
+add_n(inputs): math.add_n
+argmax(input, axis=0, output_type="int64", dimension=None): math.argmax compat.v1.argmax
+argmin(input, axis=0, output_type="int64", dimension=None): math.argmin compat.v1.argmin
+argsort(values, axis=-1, direction="ASCENDING"): argsort
+asin(x): math.asin
+asinh(x): math.asinh
+atan(x): math.atan
+atan2(y, x): math.atan2
+atanh(x): math.atanh
+average_pool(input, ksize, strides, padding, data_format=None): nn.avg_pool1d nn.avg_pool2d nn.avg_pool nn.avg_pool3d
+band_part(input, num_lower, num_upper): linalg.band_part
+batch_flatten(x): keras.backend.batch_flatten
+bias_add(value, bias, data_format=None): nn.bias_add compat.v1.nn.bias_add
+broadcast_to(input, shape): broadcast_to
+cast(x, dtype): cast
+ceil(x): math.ceil
+clip(t, clip_value_min, clip_value_max): clip_by_value
+concat(values, axis=0): concat
+convolution(input, filters, stride=1, padding="VALID", data_format=None, dilations=None): nn.conv1d compat.v1.nn.conv1d
+cos(x): math.cos
+cosh(x): math.cosh
+count_nonzero(input, axis=None, keepdims=False, dtype="int64"): math.count_nonzero
+crelu(features, axis=-1): nn.crelu compat.v1.nn.crelu
+cumprod(x, axis=0, exclusive=False, reverse=False): math.cumprod
+cumsum(x, axis=0, exclusive=False, reverse=False): math.cumsum
+divide(x, y): math.truediv math.divide compat.v1.div realdiv
+divide_no_nan(x, y): math.divide_no_nan
+elu(features): nn.elu
+equal(x, y): math.equal
+erf(x): math.erf
+erfinv(x): math.erfinv
+exp(x): math.exp
+expand_dims(input, axis=None, dim=None): expand_dims compat.v1.expand_dims
+expm1(x): math.expm1
+eye(num_rows, num_columns=None, batch_shape=None, dtype="float32"): eye
+fill(dims, value): fill
+floor(x): math.floor
+floor_divide(x, y): math.floordiv compat.v1.floor_div floor_div
+floor_mod(x, y): math.floormod math.mod
+gather(params, indices, axis=None, batch_dims=0): gather compat.v1.gather
+gather_nd(params, indices, batch_dims=0): gather_nd compat.v1.gather_nd
+gelu(features, approximate=False): nn.gelu
+getitem(tensor, slice_spec): __operators__.getitem
+greater(x, y): math.greater
+greater_equal(x, y): math.greater_equal
+identity(input): identity convert_to_tensor compat.v1.convert_to_tensor
+ensure_shape(x, shape): ensure_shape
+is_finite(x): math.is_finite
+is_inf(x): math.is_inf
+is_nan(x): math.is_nan
+l2_loss(t): nn.l2_loss
+l2_normalize(x, axis=None, epsilon=1e-12, dim=None): math.l2_normalize nn.l2_normalize compat.v1.math.l2_normalize
+leaky_relu(features, alpha=0.2): nn.leaky_relu
+less(x, y): math.less
+less_equal(x, y): math.less_equal
+log(x): math.log
+log1p(x): math.log1p
+log_sigmoid(x): math.log_sigmoid
+log_softmax(logits, axis=None, dim=None): nn.log_softmax compat.v1.nn.log_softmax compat.v1.math.log_softmax
+logical_and(x, y): math.logical_and
+logical_not(x): math.logical_not
+logical_or(x, y): math.logical_or
+logical_xor(x, y): math.logical_xor
+look_up(params, ids): nn.embedding_lookup compat.v1.nn.embedding_lookup
+matmul(a, b, transpose_a=False, transpose_b=False, output_type=None): linalg.matmul matmul
+matrix_transpose(a): linalg.matrix_transpose
+max_pool(input, ksize, strides, padding, data_format=None): nn.max_pool1d nn.max_pool2d nn.max_pool nn.max_pool3d
+maximum(x, y): math.maximum
+minimum(x, y): math.minimum
+multiply(x, y): math.multiply
+multiply_no_nan(x, y): math.multiply_no_nan
+negative(x): math.negative
+norm(tensor, ord="euclidean", axis=None, keepdims=None, keep_dims=None): norm compat.v1.norm
+not_equal(x, y): math.not_equal
+one_hot(indices, depth, on_value=None, off_value=None, axis=None, dtype=None): one_hot
+ones(shape, dtype="float32"): ones compat.v1.ones
+ones_like(input, dtype=None): ones_like compat.v1.ones_like
+pad(tensor, paddings, mode="CONSTANT", constant_values=0): pad compat.v1.pad
+power(x, y): math.pow
+range(start, limit=None, delta=1, dtype=None): range
+rank(input): rank
+reciprocal(x): math.reciprocal
+reduce_all(input_tensor, axis=None, keepdims=False): math.reduce_all
+reduce_any(input_tensor, axis=None, keepdims=False): math.reduce_any
+reduce_euclidean_norm(input_tensor, axis=None, keepdims=False): math.reduce_euclidean_norm
+reduce_logsumexp(input_tensor, axis=None, keepdims=False): math.reduce_logsumexp
+reduce_max(input_tensor, axis=None, keepdims=False): math.reduce_max
+reduce_mean(input_tensor, axis=None, keepdims=False): math.reduce_mean
+reduce_min(input_tensor, axis=None, keepdims=False): math.reduce_min
+reduce_prod(input_tensor, axis=None, keepdims=False): math.reduce_prod
+reduce_std(input_tensor, axis=None, keepdims=False): math.reduce_std
+reduce_sum(input_tensor, axis=None, keepdims=False): math.reduce_sum
+reduce_variance(input_tensor, axis=None, keepdims=False): math.reduce_variance
+relu(features): nn.relu
+relu6(features): nn.relu6
+repeat(input, repeats, axis=None): repeat
+reshape(tensor, shape): reshape
+reverse(tensor, axis): reverse
+roll(input, shift, axis): roll
+round(x): math.round math.rint
+rsqrt(x): math.rsqrt
+selu(features): nn.selu
+sequence_mask(lengths, maxlen=None, dtype="bool"): sequence_mask
+shape(input, out_type="int32"): shape compat.v1.shape
+sigmoid(x): math.sigmoid
+sigmoid_cross_entropy(labels, logits): nn.sigmoid_cross_entropy_with_logits
+    compat.v1.nn.sigmoid_cross_entropy_with_logits
+sign(x): math.sign
+silu(features, beta=1.0): nn.silu
+sin(x): math.sin
+sinh(x): math.sinh
+size(input, out_type="int32"): size compat.v1.size
+slice(input_, begin, size): slice
+softmax(logits, axis=None, dim=None): nn.softmax compat.v1.nn.softmax compat.v1.math.softmax
+softmax_cross_entropy(labels, logits, axis=-1): nn.softmax_cross_entropy_with_logits
+    compat.v1.nn.softmax_cross_entropy_with_logits_v2
+softplus(features): math.softplus
+softsign(features): nn.softsign
+sort(values, axis=-1, direction="ASCENDING"): sort
+split(value, num_or_size_splits, axis=0): split
+sqrt(x): math.sqrt
+square(x): math.square
+squared_difference(x, y): math.squared_difference
+squeeze(input, axis=None, squeeze_dims=None): squeeze compat.v1.squeeze
+stack(values, axis=0): stack
+stop_gradient(input): stop_gradient
+strided_slice(input_, begin, end, strides=None, begin_mask=0, end_mask=0, ellipsis_mask=0, new_axis_mask=0,
+    shrink_axis_mask=0): strided_slice
+subtract(x, y): math.subtract
+tan(x): math.tan
+tanh(x): math.tanh
+tensordot(a, b, axes): tensordot
+tile(input, multiples): tile
+top_k(input, k=1): math.top_k nn.top_k
+transpose(a, perm=None): transpose compat.v1.transpose
+unstack(value, axis=0): unstack
+where(condition, x=None, y=None): where compat.v1.where
+xdivy(x, y): math.xdivy
+zeros(shape, dtype="float32"): zeros compat.v1.zeros
+zeros_like(input, dtype=None): zeros_like compat.v1.zeros_like
+"""
+
+# The kind of a node, the operation, its inputs in order, and `attribute=argument`; indented lines go on.
+_NODES = """
+Abs: abs(x)
+Acos: acos(x)
+Acosh: acosh(x)
+Add: add(x, y)
+AddN: add_n(*inputs)
+AddV2: add(x, y)
+All: reduce_all(input_tensor, axis, keep_dims=keepdims)
+Any: reduce_any(input_tensor, axis, keep_dims=keepdims)
+ArgMax: argmax(input, axis, output_type=output_type)
+ArgMin: argmin(input, axis, output_type=output_type)
+Asin: asin(x)
+Asinh: asinh(x)
+Atan: atan(x)
+Atan2: atan2(y, x)
+Atanh: atanh(x)
+BatchMatMul: matmul(a, b, adj_x=transpose_a, adj_y=transpose_b)
+BatchMatMulV2: matmul(a, b, adj_x=transpose_a, adj_y=transpose_b)
+BiasAdd: bias_add(value, bias, data_format=data_format)
+BroadcastTo: broadcast_to(input, shape)
+Cast: cast(x, DstT=dtype)
+Ceil: ceil(x)
+ClipByValue: clip(t, clip_value_min, clip_value_max)
+ConcatV2: concat(*values, axis)
+Cos: cos(x)
+Cosh: cosh(x)
+Cumprod: cumprod(x, axis, exclusive=exclusive, reverse=reverse)
+Cumsum: cumsum(x, axis, exclusive=exclusive, reverse=reverse)
+Div: divide(x, y)
+DivNoNan: divide_no_nan(x, y)
+Einsum: einsum(*inputs, equation=equation)
+Elu: elu(features)
+Equal: equal(x, y)
+Erf: erf(x)
+EuclideanNorm: reduce_euclidean_norm(input_tensor, axis, keep_dims=keepdims)
+Exp: exp(x)
+ExpandDims: expand_dims(input, axis)
+Expm1: expm1(x)
+Fill: fill(dims, value)
+Floor: floor(x)
+FloorDiv: floor_divide(x, y)
+FloorMod: floor_mod(x, y)
+GatherNd: gather_nd(params, indices)
+GatherV2: gather(params, indices, axis, batch_dims=batch_dims)
+Greater: greater(x, y)
+GreaterEqual: greater_equal(x, y)
+Identity: identity(input)
+IsFinite: is_finite(x)
+IsInf: is_inf(x)
+IsNan: is_nan(x)
+L2Loss: l2_loss(t)
+LeakyRelu: leaky_relu(features, alpha=alpha)
+Less: less(x, y)
+LessEqual: less_equal(x, y)
+Log: log(x)
+Log1p: log1p(x)
+LogSoftmax: log_softmax(logits)
+LogicalAnd: logical_and(x, y)
+LogicalNot: logical_not(x)
+LogicalOr: logical_or(x, y)
+MatMul: matmul(a, b, transpose_a=transpose_a, transpose_b=transpose_b)
+MatrixBandPart: band_part(input, num_lower, num_upper)
+Max: reduce_max(input_tensor, axis, keep_dims=keepdims)
+Maximum: maximum(x, y)
+Mean: reduce_mean(input_tensor, axis, keep_dims=keepdims)
+Min: reduce_min(input_tensor, axis, keep_dims=keepdims)
+Minimum: minimum(x, y)
+MirrorPad: pad(tensor, paddings, mode=mode)
+Mul: multiply(x, y)
+MulNoNan: multiply_no_nan(x, y)
+Neg: negative(x)
+NotEqual: not_equal(x, y)
+OneHot: one_hot(indices, depth, on_value, off_value, axis=axis)
+OnesLike: ones_like(input)
+Pack: stack(*values, axis=axis)
+Pad: pad(tensor, paddings)
+PadV2: pad(tensor, paddings, constant_values)
+Pow: power(x, y)
+Prod: reduce_prod(input_tensor, axis, keep_dims=keepdims)
+Range: range(start, limit, delta)
+Rank: rank(input)
+RealDiv: divide(x, y)
+Reciprocal: reciprocal(x)
+Relu: relu(features)
+Relu6: relu6(features)
+Reshape: reshape(tensor, shape)
+ReverseV2: reverse(tensor, axis)
+Rint: round(x)
+Roll: roll(input, shift, axis)
+Round: round(x)
+Rsqrt: rsqrt(x)
+Select: where(condition, x, y)
+SelectV2: where(condition, x, y)
+Selu: selu(features)
+Shape: shape(input)
+Sigmoid: sigmoid(x)
+Sign: sign(x)
+Sin: sin(x)
+Sinh: sinh(x)
+Size: size(input)
+Slice: slice(input_, begin, size)
+Softmax: softmax(logits)
+Softplus: softplus(features)
+Softsign: softsign(features)
+Split: split(axis, value, num_split=num_or_size_splits)
+SplitV: split(value, num_or_size_splits, axis)
+Sqrt: sqrt(x)
+Square: square(x)
+SquaredDifference: squared_difference(x, y)
+Squeeze: squeeze(input, squeeze_dims=axis)
+StopGradient: stop_gradient(input)
+StridedSlice: strided_slice(input_, begin, end, strides, begin_mask=begin_mask, end_mask=end_mask,
+    ellipsis_mask=ellipsis_mask, new_axis_mask=new_axis_mask, shrink_axis_mask=shrink_axis_mask)
+Sub: subtract(x, y)
+Sum: reduce_sum(input_tensor, axis, keep_dims=keepdims)
+Tan: tan(x)
+Tanh: tanh(x)
+Tile: tile(input, multiples)
+TopKV2: top_k(input, k)
+Transpose: transpose(a, perm)
+Unpack: unstack(value, axis=axis)
+Xdivy: xdivy(x, y)
+ZerosLike: zeros_like(input)
+"""
+
+
+def _lines(table: str) -> Iterator[str]:
+    return iter(table.strip().replace("\n    ", " ").splitlines())
+
+
+def _functions() -> Iterator[tuple[str, Function]]:
+    for line in _lines(_FUNCTIONS):
+        signature, _, names = line.rpartition("): ")
+        operation, _, listed = signature.partition("(")
+        pairs = [parameter.partition("=") for parameter in listed.split(", ")]
+        defaults = {name: ast.literal_eval(value) for name, given, value in pairs if given}
+        found = Function(operation, tuple(name for name, _, _ in pairs), MappingProxyType(defaults))
+        yield from ((name, found) for name in names.split())
+
+
+def _nodes() -> Iterator[tuple[str, Node]]:
+    for line in _lines(_NODES):
+        kind, _, signature = line.rstrip(")").partition(": ")
+        operation, _, listed = signature.partition("(")
+        pairs = [parameter.partition("=") for parameter in listed.split(", ")]
+        attributes = {name: argument for name, given, argument in pairs if given}
+        inputs = tuple(name for name, given, _ in pairs if not given)
+        yield kind, Node(operation, inputs, MappingProxyType(attributes))
+
+
+# By the name that tf.keras 2.4 and later wrote, and by the kind that those before wrote.
+FUNCTIONS: Mapping[str, Function] = MappingProxyType(dict(_functions()))
+NODES: Mapping[str, Node] = MappingProxyType(dict(_nodes()))

@@ -1,0 +1,83 @@
+"""Models with TensorFlow operations between their layers, and with constants in their calls.
+
+Each builder takes tf.keras and returns (model, inputs). Runs under every tf.keras from TensorFlow 1.15 on (Python 3.6
+and later), so it uses no newer syntax and only functions that all of them have.
+"""
+import numpy
+import tensorflow as tf
+from cases import BATCH, FEATURES, TIME, UNITS, sequences
+
+OPERATIONS = {}
+
+
+def case(build):
+    OPERATIONS[build.__name__] = build
+    return build
+
+
+@case
+def operations_attention(keras):
+    """Attention by hand: scores of every step against the last, a softmax over time, a weighted sum."""
+    source = keras.Input((TIME, FEATURES))
+    steps = keras.layers.GRU(UNITS, return_sequences=True)(source)
+    last = steps[:, -1]
+    scores = tf.matmul(steps, tf.expand_dims(last, -1)) / numpy.sqrt(UNITS).astype("float32")
+    weights = tf.nn.softmax(scores - tf.reduce_max(scores, axis=1, keepdims=True), axis=1)
+    context = tf.reduce_sum(weights * steps, axis=1)
+    outputs = keras.layers.Dense(2)(tf.concat([context, last], -1))
+    return keras.Model(source, [tf.tanh(outputs) * 0.5 + 0.5, tf.squeeze(weights, axis=-1)]), sequences(40)
+
+
+@case
+def operations_states(keras):
+    """States that are made from inputs and from the batch size."""
+    source, extra = keras.Input((None, FEATURES)), keras.Input((2,))
+    rows = tf.shape(source)[0]
+    first = tf.concat([extra, tf.zeros([rows, UNITS - 2])], axis=1)
+    filled = tf.fill(tf.stack([rows, UNITS]), 0.25) + tf.tile(tf.constant([[0.5] * UNITS]), [rows, 1])
+    steps, state = keras.layers.GRU(UNITS, return_sequences=True, return_state=True)(source, initial_state=first)
+    back = keras.layers.GRU(UNITS, return_sequences=True)(steps[:, ::-1], initial_state=filled - state)
+    return keras.Model([source, extra], tf.reverse(back, axis=[1])[:, 1:]), [sequences(41), sequences(42, BATCH, 2)]
+
+
+@case
+def operations_features(keras):
+    """Features joined, split, picked and switched."""
+    source = keras.Input((TIME, FEATURES))
+    left, right = tf.split(source, [1, 3], axis=-1)
+    signs = tf.one_hot(tf.cast(left[..., 0] > 0, tf.int32), 2)
+    clipped = tf.clip_by_value(tf.where(right > 0, right, 0.1 * right), -1.0, 1.5)
+    joined = tf.concat([signs, clipped, tf.gather(source, [3, 0], axis=-1)], axis=-1)
+    centered = joined - tf.reduce_mean(joined, axis=-1, keepdims=True)
+    encoded = keras.layers.Bidirectional(keras.layers.GRU(UNITS))(tf.pad(centered, [[0, 0], [1, 0], [0, 0]]))
+    forward, backward = tf.unstack(tf.reshape(encoded, [-1, 2, UNITS]), axis=1)
+    stacked = tf.stack([forward, 1.0 - backward, tf.maximum(forward, backward) ** 2], axis=1)
+    both = keras.layers.GRU(2, return_sequences=True)(tf.transpose(stacked, [0, 2, 1]))
+    return keras.Model(source, tf.math.l2_normalize(tf.cumsum(both, axis=1), axis=-1)), sequences(43)
+
+
+@case
+def operations_open_times(keras):
+    """Neither the batch size nor the number of steps is known, and the graph computes with both."""
+    source = keras.Input((None, FEATURES))
+    shape = tf.shape(source)
+    mixed = keras.layers.Dense(3)(tf.reshape(source, [-1, FEATURES]))
+    places = tf.cast(tf.range(shape[1]), "float32") / tf.cast(shape[1], "float32")
+    rows = tf.reshape(mixed, [shape[0], shape[1], 3]) + tf.reshape(places, [1, -1, 1])
+    steps = keras.layers.GRU(UNITS, return_sequences=True)(tf.concat([rows, source[:, :, 1:]], axis=2))
+    later = tf.concat([steps[:, 1:], tf.zeros([shape[0], 1, UNITS])], axis=1)
+    summed = tf.reduce_sum(steps * later, axis=[1, 2]) / tf.cast(shape[1] - 1, "float32")
+    return keras.Model(source, [later, summed]), sequences(44)
+
+
+@case
+def operations_constants(keras):
+    """States and a mask that are constants."""
+    source = keras.Input((TIME, FEATURES), batch_size=BATCH)
+    mask = numpy.ones((BATCH, TIME), dtype=bool)
+    mask[0, 4:], mask[1, 2:4], mask[2, :2] = False, False, False
+    first = tf.constant(sequences(46, BATCH, UNITS))
+    second = [tf.constant(sequences(47, BATCH, 2)), tf.constant(sequences(48, BATCH, 2))]
+    steps = keras.layers.GRU(UNITS, return_sequences=True)(source, initial_state=first, mask=tf.constant(mask))
+    both = keras.layers.Bidirectional(keras.layers.GRU(2, return_sequences=True))
+    return keras.Model(source, both(steps, initial_state=second)), sequences(45)
