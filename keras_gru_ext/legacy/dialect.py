@@ -63,6 +63,17 @@ class Dialect:
         return (2,) <= self.version < (2, 2, 3)
 
     @property
+    def forgets_states_in_bidirectional(self) -> bool:
+        """Whether a stateful layer in a `Bidirectional` begins every batch anew: Keras 2 and TensorFlow 1.
+
+        They never ran the updates of the two layers. Measured with Keras 1.2.2 (keeps them), 2.2.4, 2.3.1, tf.keras
+        1.15 (forget them), 2.0, 2.4 and tf_keras 2.21 (keep them).
+        """
+        if self.library == BUNDLED:
+            return self.text.endswith("-tf") and self.version <= (2, 2, 4) and not self.only_fused_layers_repeat
+        return self.library == STANDALONE and not self.is_keras_1
+
+    @property
     def masked_output(self) -> str:
         """What a loop that is not unrolled outputs at a masked step, as `layers.recurrent` names it.
 

@@ -7,7 +7,7 @@ import pytest
 import keras_gru_ext
 from keras_gru_ext.activations import legacy_hard_sigmoid
 from keras_gru_ext.comparison import predict, random_inputs
-from keras_gru_ext.errors import ConfigError
+from keras_gru_ext.errors import ConfigError, VerificationError
 from keras_gru_ext.layers import GRUCell, merging, recurrent
 from keras_gru_ext.layers.bidirectional import Bidirectional
 from keras_gru_ext.tools.stock import scale_blocks, to_stock
@@ -84,13 +84,21 @@ def test_every_layer_that_uses_the_legacy_function(make):
     check(sequential(make()))
 
 
-@pytest.mark.parametrize("case", ["attention", "constants", "features", "open_times", "states"])
+# Not the constants: stock Keras 3 drops a mask that is given beside an initial state, and a conversion says so.
+@pytest.mark.parametrize("case", ["attention", "features", "open_times", "states"])
 def test_a_legacy_model_with_tensorflow_operations(case, tmp_path):
     fixture = named("tf.keras-2.4.4", f"operations_{case}")
     stock = to_stock(fixture.load())
     assert "keras_gru_ext" not in stock.to_json()
     stock.save(tmp_path / "stock.keras")
     test_fixtures.check(keras.saving.load_model(tmp_path / "stock.keras"), fixture)
+
+
+def test_what_stock_layers_lose_is_noticed(tmp_path):
+    fixture = named("tf.keras-2.4.4", "operations_constants")
+    with pytest.raises(VerificationError, match="with stock layers"):
+        keras_gru_ext.convert(fixture.model, tmp_path / "stock.keras", stock=True)
+    assert not list(tmp_path.iterdir())
 
 
 def test_masks():

@@ -172,6 +172,8 @@ def _choice(class_name: str, config: Mapping[str, Any], dialect: Dialect, call: 
         return own
     if class_name in _RECURRENT and (call.masked or config.get("stateful")):
         return {**own, **_masked_output(config, dialect)}
+    if class_name == "TimeDistributed" and _hands_on(config.get("layer"), False, ()):
+        return own
     if not call.masked:
         return None
     if class_name in _MERGING or class_name == "TimeDistributed":
@@ -194,6 +196,10 @@ def _masked_output(config: Mapping[str, Any], dialect: Dialect) -> dict[str, Any
 def _bidirectional(
     config: dict[str, Any], dialect: Dialect, call: Call
 ) -> tuple[dict[str, Any] | None, dict[str, Any]]:
+    if dialect.forgets_states_in_bidirectional:
+        config["layer"] = _without_state(config["layer"])
+        if config.get("backward_layer"):
+            config["backward_layer"] = _without_state(config["backward_layer"])
     inner = config["layer"]["config"]
     runs_backwards = bool(inner.get("go_backwards"))
     if runs_backwards and not config.get("backward_layer"):
@@ -207,6 +213,12 @@ def _bidirectional(
     if not runs_backwards and (not call.masked or (is_as_stock and not call.has_initial_state)):
         return None, config
     return {"class_name": "Bidirectional"}, {**config, "zero_output_for_mask": zeros}
+
+
+def _without_state(layer: Mapping[str, Any]) -> dict[str, Any]:
+    return (
+        {**layer, "config": {**layer["config"], "stateful": False}} if layer["config"].get("stateful") else dict(layer)
+    )
 
 
 def is_fused(layer: Mapping) -> bool:

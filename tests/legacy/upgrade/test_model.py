@@ -260,7 +260,12 @@ def test_outputs_that_are_none(model, outputs):
 
 @pytest.mark.parametrize(
     "fixture",
-    [one for one in FIXTURES if one.producer not in FORGETFUL and one.outputs is None],
+    # The call of a TensorFlow operation becomes a form of its own, which no legacy version wrote.
+    [
+        one
+        for one in FIXTURES
+        if one.producer not in FORGETFUL and one.outputs is None and not one.case.startswith("operations_")
+    ],
     ids=lambda one: f"{one.producer}-{one.case}",
 )
 def test_upgrading_twice_changes_nothing_more(fixture):
