@@ -9,12 +9,16 @@ Sources: `layers/merge.py` of Keras 2.0 to 2.3.1 and of tf.keras 1.4 to 2.15, `M
 """
 
 import functools
+from typing import Any
 
 import keras
 from keras import ops
 
+# What comes before a layer class of Keras, and takes the rest from that.
+_BeforeALayer: Any = object
 
-class _LegacyMasks:
+
+class _LegacyMasks(_BeforeALayer):
     """The call and the mask of merging layers of legacy Keras; comes before the layer class of Keras."""
 
     def call(self, inputs):

@@ -16,6 +16,7 @@ Sources: `rnn` in `backend/tensorflow_backend.py` of Keras 1.2.2, 2.2.4 and in `
 """
 
 import inspect
+from typing import Any
 
 import keras
 from keras import ops
@@ -23,6 +24,9 @@ from keras import ops
 from keras_gru_ext.layers import arguments, paths
 from keras_gru_ext.layers.gru import GRU
 from keras_gru_ext.vocabulary import upgrade_gru_config
+
+# What comes before a layer class of Keras, and takes the rest from that.
+_BeforeALayer: Any = object
 
 MASKED_OUTPUTS = ("repeat", "first_cell", "last_cell")
 
@@ -74,7 +78,7 @@ def _states_of_last_cell(cell):
     return len(keras.tree.flatten(last.state_size))
 
 
-class _MaskedSteps:
+class _MaskedSteps(_BeforeALayer):
     """Masks and states for a layer class of Keras, which comes after it."""
 
     def __init__(self, *args, masked_output="repeat", **kwargs):

@@ -35,7 +35,7 @@ _COMPARED: Mapping[str, Callable] = {
     "equal": lambda difference: difference == 0,
     "not_equal": lambda difference: difference != 0,
 }
-_FOLDED = {"reduce_prod": np.prod, "reduce_sum": np.sum}
+_FOLDED: Mapping[str, Callable] = {"reduce_prod": np.prod, "reduce_sum": np.sum}
 # Operations whose result has another first axis than what they are given.
 _OTHER_BATCH = frozenset({"tensordot", "einsum", "gather", "gather_nd", "look_up", "repeat", "pad"})
 

@@ -142,7 +142,8 @@ def _getitem(shapes: Shapes, tensor: Any, slice_spec: Any) -> Any:
     spec = [part for one in spec for part in ([slice(None)] * whole if one is Ellipsis else [one])]
     if not is_tensor(tensor) and not has_tensor(spec):
         return constant(tensor)[tuple(spec)]
-    source, x, key, axis = shapes.of(tensor), tensor, [], 0
+    source, x, axis = shapes.of(tensor), tensor, 0
+    key: list[Any] = []
     for part in spec:
         if part is None:
             key.append(None)
@@ -189,7 +190,7 @@ def _picked(x: Any, part: Any, axis: int, size: Any) -> tuple[Any, Any]:
         return ops.take(x, _places(start, stop, step, size), axis=axis), slice(None)
     if step < 0:
         flipped = [None if one is None else -1 - one for one in (start, stop)]
-        return ops.flip(x, axis), slice(*flipped, -step)
+        return ops.flip(x, axis), slice(flipped[0], flipped[1], -step)
     return x, slice(start, stop, part.step)
 
 

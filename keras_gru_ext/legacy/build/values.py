@@ -47,7 +47,7 @@ def constant(value: Any) -> np.ndarray:
         value: A number, a size, an array, or nested lists of them.
 
     Returns:
-        An array of float32, int32 or bool, or of objects where there are sizes in it; arrays stay as they are.
+        An array of float32, bool or whole numbers, or of objects where there are sizes in it; arrays stay as they are.
 
     Raises:
         ConfigError: if it is none of these, or ragged.
@@ -62,8 +62,9 @@ def constant(value: Any) -> np.ndarray:
         raise ConfigError(f"the constant {value!r:.100} is not an array: {error}") from error
     if array.dtype.kind not in "fiub":
         raise ConfigError(f"the constant {value!r:.100} is not made of numbers")
-    small = {"f": "float32", "i": "int32", "u": "int32", "b": "bool"}[array.dtype.kind]
-    return array.astype(small)
+    if array.dtype.kind in "iu":
+        return array.astype("int32") if np.all(np.abs(array) < 2**31) else array
+    return array if array.dtype.kind == "b" else array.astype("float32")
 
 
 def tensor(value: Any, dtype: str | None = None) -> Any:
