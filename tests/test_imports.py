@@ -34,9 +34,11 @@ THIRD_PARTY = {
     "legacy.build": {"keras", "numpy"},
     "legacy.build.arrays": {"numpy"},
     "legacy.loader": {"keras"},
+    "legacy.newer": {"keras"},
     "legacy.sources.architecture": {"yaml"},
     "legacy.sources.hdf5_child": {"h5py", "numpy"},
     "legacy.sources.hdf5_tree": {"numpy"},
+    "legacy.sources.keras_3": {"h5py", "numpy"},
     "legacy.sources.saved_model": {"tensorflow"},
     "legacy.sources.tfjs": {"numpy"},
     "tools": {"keras", "numpy"},
@@ -55,7 +57,10 @@ FLOORS = {
     "legacy.sources": "errors files legacy.dialect legacy.record",
     "legacy.upgrade": "errors vocabulary legacy.dialect legacy.record",
     "legacy.build": "errors vocabulary activations layers legacy.dialect legacy.record legacy.upgrade",
-    "legacy.loader": "errors layers legacy.dialect legacy.record legacy.sources legacy.upgrade legacy.build",
+    "legacy.newer": "errors legacy.sources legacy.build",
+    "legacy.loader": (
+        "errors layers legacy.dialect legacy.record legacy.sources legacy.upgrade legacy.build legacy.newer"
+    ),
     "legacy": "legacy.loader",
     "comparison": "errors layers legacy",
     "export": "errors files activations layers comparison",

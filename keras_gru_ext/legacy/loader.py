@@ -3,19 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import keras
 
-from keras_gru_ext.errors import (
-    ArgumentError,
-    ConfigError,
-    FileFormatError,
-    KerasGruExtError,
-    UnsafeContentError,
-    WeightsError,
-)
+from keras_gru_ext.errors import ArgumentError, ConfigError, UnsafeContentError
+from keras_gru_ext.legacy import newer
 from keras_gru_ext.legacy.build.assignment import (
     assign,
     assign_layers,
@@ -29,8 +23,9 @@ from keras_gru_ext.legacy.build.builder import Builder
 from keras_gru_ext.legacy.build.sizes import numbers_in
 from keras_gru_ext.legacy.record import LegacyModel
 from keras_gru_ext.legacy.sources import containers
+from keras_gru_ext.legacy.sources.guard import check_code
 from keras_gru_ext.legacy.upgrade.cells import complete_cells
-from keras_gru_ext.legacy.upgrade.model import upgrade_model
+from keras_gru_ext.legacy.upgrade.model import advice_on_code, upgrade_model
 from keras_gru_ext.legacy.upgrade.names import accepted_name
 from keras_gru_ext.legacy.upgrade.topology import keep_outputs, name_of
 from keras_gru_ext.legacy.upgrade.training import upgrade_training
@@ -70,15 +65,13 @@ def load_model(
     """
     path = os.fspath(path)
     custom_objects = custom_objects or {}
-    options = {"custom_objects": dict(custom_objects), "compile": compile, "safe_mode": safe_mode}
     with containers.opened(path) as container:
         if container.is_keras_3:
-            if weights is not None:
+            if weights is not None and container.text is None:
                 raise ArgumentError(f"{path}: weights= is for legacy files; load the weights into the model instead.")
-            model = _by_keras(
-                lambda: keras.saving.load_model(path, **options), path, FileFormatError, "it cannot be loaded"
-            )
-            return _cut(model, outputs)
+            return _cut(newer.load(container, weights, custom_objects, compile, safe_mode), outputs)
+        if safe_mode and container.is_of_unknown_version:
+            check_code(container.config(), _known(custom_objects), path, only_known=False)
         record = containers.read_container(container, weights)
     return assemble(record, outputs, custom_objects, compile, safe_mode)
 
@@ -109,15 +102,14 @@ def load_weights(model: keras.Model, path: str | os.PathLike, by_name: bool = Fa
             f"The model {model.name!r} is not built; call it, or give it an Input, before loading {path}."
         )
     stored = containers.read_weights(path)
-    if stored.objects is not None and path.endswith(".h5") and stored.objects.is_labelled:
-        # Keras 3 labels the objects in its files with the layers' names, and knows best what it wrote.
-        _by_keras(lambda: model.load_weights(path), path, WeightsError, "its weights do not fit the model")
-        return
-    if by_name and stored.objects is not None:
+    if by_name and (stored.objects is not None or stored.keras_3 is not None):
         raise ArgumentError(
             f"{path}: by_name=True needs the names of the layers, which this kind of file does not hold."
         )
-    if stored.objects is None:
+    if stored.keras_3 is not None:
+        # Keras knows best what it wrote.
+        newer.load_weights(model, path, stored.keras_3)
+    elif stored.objects is None:
         pairing = common_names if by_name else by_name_or_order
         assign_layers(leaves_of(model, stored.dialect), stored.layers, stored.dialect, path, pairing)
     else:
@@ -147,9 +139,11 @@ def assemble(
         ConfigError, WeightsError, UnsafeContentError: As for `load_model`.
     """
     record = complete_cells(record)
-    known = {**keras.saving.get_custom_objects(), **custom_objects}
+    known = _known(custom_objects)
     try:
         kept = keep_outputs(record.config, list(outputs)) if outputs is not None else record.config
+        if safe_mode:
+            _check_code(kept, record, known)
         config = upgrade_model(kept, record.dialect, known, safe_mode)
     except (ConfigError, UnsafeContentError) as error:
         raise type(error)(f"{record.path} (written by {record.dialect}): {error}") from error
@@ -168,19 +162,23 @@ def assemble(
     return model
 
 
+def _known(custom_objects: Mapping[str, Any]) -> dict[str, Any]:
+    return {**keras.saving.get_custom_objects(), **custom_objects}
+
+
+def _check_code(config: Mapping[str, Any], record: LegacyModel, known: Mapping[str, Any]) -> None:
+    """Refuses code before anything is made of the config, and says which outputs do without it."""
+    try:
+        check_code(config, known, "", only_known=False)
+    except UnsafeContentError as error:
+        raise UnsafeContentError(f"{error}{advice_on_code(config, record.dialect, known)}") from None
+
+
 def _named_classes(config: Mapping) -> list[tuple[str, str]]:
     """The name, as the live layer has it, and the class of every layer of a legacy model."""
     body = config["config"]
     entries = body if isinstance(body, list) else body["layers"]
     return [(accepted_name(name_of(entry) or str(index)), entry["class_name"]) for index, entry in enumerate(entries)]
-
-
-def _by_keras(load: Callable[[], Any], path: str, kind: type[KerasGruExtError], problem: str) -> Any:
-    """Lets Keras load what Keras 3 wrote, and puts its errors into the form of ours."""
-    try:
-        return load()
-    except (OSError, ValueError, TypeError, KeyError, AttributeError, IndexError, RuntimeError) as error:
-        raise kind(f"{path}: Keras 3 wrote this file, and {problem} (Keras {keras.__version__}): {error}") from error
 
 
 def _cut(model: keras.Model, outputs: Sequence[str] | None) -> keras.Model:

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,7 +17,7 @@ from keras_gru_ext.legacy.dialect import Dialect
 from keras_gru_ext.legacy.record import LayerArrays, LegacyModel, ObjectNode
 from keras_gru_ext.legacy.sources import hdf5, tfjs
 from keras_gru_ext.legacy.sources.architecture import parse_architecture, read_architecture, stated_version
-from keras_gru_ext.legacy.sources.archive import Archive, read_archive
+from keras_gru_ext.legacy.sources.archive import CONFIG, Archive, read_archive
 from keras_gru_ext.legacy.sources.hdf5_tree import Group, read_tree
 from keras_gru_ext.legacy.sources.saved_model import (
     checkpoint_prefix,
@@ -39,12 +40,14 @@ class StoredWeights:
         dialect: Who wrote it, where the file tells.
         layers: The arrays of each layer, or
         objects: the arrays by object.
+        keras_3: What the HDF5 file holds, if Keras 3 wrote it: only Keras knows then whose arrays they are.
     """
 
     path: str
     dialect: Dialect | None
     layers: Sequence[LayerArrays]
     objects: ObjectNode | None
+    keras_3: Group | None = None
 
 
 @dataclass(frozen=True)
@@ -70,7 +73,20 @@ class Container:
     @property
     def is_keras_3(self) -> bool:
         """Whether Keras 3 wrote it, so that Keras itself is to load it."""
-        return (self.version or "").startswith("3.")
+        return _is_keras_3(self.version)
+
+    @property
+    def is_of_unknown_version(self) -> bool:
+        """Whether it states a version that neither a legacy Keras has nor Keras 3."""
+        return re.match(r"[12](\.|$)", self.version or "1") is None and not self.is_keras_3
+
+    def config(self) -> Any:
+        """The model's config as written, whoever wrote it; `None` if there is none."""
+        if self.archive is not None:
+            return self.archive.json(CONFIG)
+        if self.hdf5 is not None:
+            return hdf5.json_attribute(self.path, self.hdf5, "model_config")
+        return self.text
 
     def record(self) -> LegacyModel:
         """Reads the legacy model in it. Raises as `read`."""
@@ -177,11 +193,17 @@ def read_weights(path: str | os.PathLike) -> StoredWeights:
     if os.path.isfile(path) and not path.endswith(".index"):
         if _is_archive(path):
             with Archive(path) as archive:
+                if _is_keras_3(archive.version()):
+                    return StoredWeights(path, None, (), None, archive.weights())
                 record = read_archive(archive)
             return StoredWeights(path, record.dialect, (), record.objects)
         file = read_tree(path)
         if hdf5.keeps_objects(file):
-            return StoredWeights(path, None, (), hdf5.read_objects(file, path))
+            objects = hdf5.read_objects(file, path)
+            # Keras 3 labels the objects in its files with the layers' names.
+            return StoredWeights(path, None, (), objects, file if objects.is_labelled else None)
+        if _is_keras_3(hdf5.stated_version(path, file)):
+            return StoredWeights(path, None, (), None, file)
         dialect, layers = hdf5.read_weights(path, file)
         return StoredWeights(path, dialect, layers, None)
     prefix = checkpoint_prefix(path)
@@ -190,8 +212,16 @@ def read_weights(path: str | os.PathLike) -> StoredWeights:
     return StoredWeights(path, None, (), read_checkpoint(prefix))
 
 
+def _is_keras_3(version: str | None) -> bool:
+    return (version or "").startswith("3.")
+
+
 def _with_weights(record: LegacyModel, stored: StoredWeights) -> LegacyModel:
     dialect = record.dialect
+    if stored.keras_3 is not None:
+        raise WeightsError(
+            f"{stored.path}: Keras 3 wrote these weights, {record.path} is of {dialect}. They do not belong together."
+        )
     if stored.dialect is not None:
         if stored.dialect.is_keras_1 != dialect.is_keras_1:
             raise WeightsError(

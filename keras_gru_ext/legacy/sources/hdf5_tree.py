@@ -35,6 +35,9 @@ _LARGEST_CHUNK = 2**20
 _BLOCK = 2**20
 _LARGEST_FRAME = 128 * 2**20
 
+# Whether the name of an open file can be removed.
+_LETS_GO_OF_NAMES = os.name == "posix"
+
 _SCRIPT = os.path.join(os.path.dirname(os.path.abspath(__file__)), "hdf5_child.py")
 # No plug-ins for filters, no locks on file systems that have none, one thread.
 _ENVIRONMENT = {"HDF5_PLUGIN_PRELOAD": "::", "HDF5_USE_FILE_LOCKING": "FALSE", "OPENBLAS_NUM_THREADS": "1"}
@@ -146,8 +149,9 @@ class _File:
             self.plain = open(path, "rb", buffering=0)  # noqa: SIM115
         except OSError as error:
             raise FileFormatError(f"{where}: it cannot be read: {error}") from error
-        # Closed with the last array that may need it.
-        weakref.finalize(self, _discard, self.plain, path if temporary else None)
+        # Closed with the last array that may need it; until then, some systems do not let go of its name.
+        self._discarded = weakref.finalize(self, _discard, self.plain, path if temporary else None)
+        self._is_nameless = temporary and _LETS_GO_OF_NAMES
         self._path, self.where = path, where
         self._state = _state_of(os.fstat(self.plain.fileno()))
         self._size = os.path.getsize(path)
@@ -165,7 +169,10 @@ class _File:
             root = self._group(described, "/", ())
         except BaseException:
             child.end()
+            self._discarded()
             raise
+        if self._is_nameless:
+            os.remove(self._path)
         if self._packs:
             self._child = child
         else:

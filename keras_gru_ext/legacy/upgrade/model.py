@@ -95,12 +95,29 @@ def upgrade_model(
     try:
         new = upgrade.layer(config, "the model")
     except UnsafeContentError as error:
-        names = outputs_without(config, upgrade.is_refused)
-        advice = f"these need no code: outputs={names}" if names else "pass their names: outputs=[...]"
-        raise UnsafeContentError(f"{error} If the layers that you need come before it, {advice}.") from None
+        raise UnsafeContentError(f"{error}{advice_on_code(config, dialect, custom)}") from None
     if upgrade.left_out:
         warnings.warn(_about(upgrade.left_out), stacklevel=2)
     return new
+
+
+def advice_on_code(config: Mapping[str, Any], dialect: Dialect, custom: Collection[str] = ()) -> str:
+    """Says which outputs of a model do without the code that was refused; "" where that is not in a layer of its own.
+
+    Args:
+        config: As for `upgrade_model`.
+        dialect: As for `upgrade_model`.
+        custom: As for `upgrade_model`.
+
+    Returns:
+        A sentence to follow another.
+    """
+    upgrade = _Upgrade(dialect, frozenset(custom), True)
+    if not upgrade.is_refused(config):
+        return ""
+    names = outputs_without(config, upgrade.is_refused)
+    advice = f"these need no code: outputs={names}" if names else "pass their names: outputs=[...]"
+    return f" If the layers that you need come before it, {advice}."
 
 
 def _about(left_out: Mapping[str, list[str]]) -> str:

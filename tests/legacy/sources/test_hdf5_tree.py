@@ -144,14 +144,25 @@ os._exit(found != ["model_weights"])
     assert done.stdout.split() == ["model_weights"]
 
 
-def test_files_are_closed_with_the_last_array(tmp_path):
+@pytest.mark.parametrize("at_once", [True, False])
+def test_temporary_files_go(at_once, tmp_path, monkeypatch):
+    """At once where a system lets go of the name of an open file, else with the last array."""
+    monkeypatch.setattr(hdf5_tree, "_LETS_GO_OF_NAMES", at_once)
     path = tmp_path / "file.h5"
     path.write_bytes(pathlib.Path(named("keras-2.2.4-tensorflow", "single").model).read_bytes())
     tree = read_tree(str(path), temporary=True)
+    assert path.exists() != at_once
     array = array_at(tree, f"{GRU}/bias:0")
     del tree
-    assert path.exists()
     assert np.asarray(array.stored).shape == (15,)
     del array
     gc.collect()
+    assert not path.exists()
+
+
+def test_a_temporary_file_that_is_damaged_goes(tmp_path):
+    path = tmp_path / "file.h5"
+    path.write_bytes(b"none")
+    with pytest.raises(FileFormatError, match="not a readable HDF5 file"):
+        read_tree(str(path), temporary=True)
     assert not path.exists()

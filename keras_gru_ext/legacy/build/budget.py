@@ -1,0 +1,66 @@
+"""Lets Keras make no more weights than a file can fill."""
+
+from __future__ import annotations
+
+import contextvars
+import functools
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import keras
+
+from keras_gru_ext.errors import ConfigError
+
+# Weights that are not in the file: numbers of a few seeds and counters.
+_SPARE = 2**20
+
+_left: contextvars.ContextVar[list[int] | None] = contextvars.ContextVar("left", default=None)
+_one_at_a_time = threading.RLock()
+
+
+@contextmanager
+def at_most(numbers: int, where: str) -> Iterator[None]:
+    """While it lasts, layers that are made in this thread can have so many numbers in their weights.
+
+    Keras makes the layers of its own files itself, and allocates whatever sizes follow from their configs and inputs; a
+    request for too much ends the process on some backends. There is no hook for this, so `keras.Layer.add_weight`, by
+    which every layer gets its weights, is wrapped for that time. Layers that other threads make are let through.
+
+    Args:
+        numbers: How many numbers the file holds.
+        where: The file, for messages.
+
+    Raises:
+        ConfigError: if a layer asks for more, from within the layer.
+    """
+    with _one_at_a_time:
+        original = keras.Layer.add_weight
+        keras.Layer.add_weight = _counting(original, numbers, where)
+        token = _left.set([2 * numbers + _SPARE])
+        try:
+            yield
+        finally:
+            _left.reset(token)
+            keras.Layer.add_weight = original
+
+
+def _counting(original: Callable[..., Any], numbers: int, where: str) -> Callable[..., Any]:
+    @functools.wraps(original)
+    def add_weight(layer: keras.Layer, shape: Any = None, *arguments: Any, **keywords: Any) -> Any:
+        left = _left.get()
+        if left is not None and shape is not None:
+            size = 1
+            for length in shape if isinstance(shape, (list, tuple)) else [shape]:
+                size *= max(int(length or 0), 1)
+            left[0] -= size
+            if left[0] < 0:
+                raise ConfigError(
+                    f"{where}: the layer {layer.name!r} ({type(layer).__name__}) calls for an array of the shape "
+                    f"{shape}, but the file holds {numbers} numbers in all. The config is damaged, or the weights are "
+                    "those of another architecture."
+                )
+        return original(layer, shape, *arguments, **keywords)
+
+    return add_weight

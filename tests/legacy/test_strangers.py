@@ -1,0 +1,455 @@
+"""Files that somebody made to do harm: what Keras 3 wrote as well, on the oldest and the newest Keras.
+
+Each of these ran code, read another file, took gigabytes or ended the process once.
+"""
+
+import copy
+import io
+import json
+import os
+import pathlib
+import subprocess
+import sys
+import zipfile
+
+import h5py
+import keras
+import numpy as np
+import pytest
+
+import keras_gru_ext
+from keras_gru_ext.comparison import predict, random_inputs
+from keras_gru_ext.errors import ConfigError, FileFormatError, KerasGruExtError, UnsafeContentError, WeightsError
+from keras_gru_ext.legacy import load_model, load_weights
+from keras_gru_ext.tools import convert
+from tests.legacy.test_fixtures import named
+
+LAMBDA = {"class_name": "__lambda__", "config": {"code": "4wAAAA==\n", "defaults": None, "closure": None}}
+SYSTEM = {"module": "os", "class_name": "function", "config": "system", "registered_name": "system"}
+DOWNLOAD = {"module": "keras.utils", "class_name": "function", "config": "get_file", "registered_name": "get_file"}
+
+
+def small_model():
+    return keras.Sequential(
+        [
+            keras.Input((7, 4)),
+            keras_gru_ext.GRU(5, return_sequences=True),
+            keras.layers.TimeDistributed(keras.layers.Dense(3, activation="relu")),
+        ],
+        name="small",
+    )
+
+
+@pytest.fixture(scope="module")
+def written(tmp_path_factory):
+    """Files of Keras 3 with the same model."""
+    folder = tmp_path_factory.mktemp("written")
+    model = small_model()
+    model.save(folder / "model.keras")
+    model.save(folder / "model.h5")
+    model.save_weights(folder / "model.weights.h5")
+    (folder / "model.json").write_text(model.to_json())
+    return model, folder
+
+
+def edited(source, target, config=None, member=None, content=None, weights=None):
+    """A copy of a `.keras` file with another config, another member, or an edited file of weights."""
+    with zipfile.ZipFile(source) as old, zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED) as new:
+        for name in old.namelist():
+            stored = old.read(name)
+            if name == "config.json" and config is not None:
+                changed = json.loads(stored)
+                config(changed)
+                stored = json.dumps(changed)
+            elif name == "model.weights.h5" and weights is not None:
+                memory = io.BytesIO(stored)
+                with h5py.File(memory, "r+") as file:
+                    weights(file)
+                stored = memory.getvalue()
+            elif name == member:
+                stored = content
+            new.writestr(name, stored)
+        if member is not None and member not in old.namelist():
+            new.writestr(member, content)
+    return target
+
+
+def refused(path, kind, message, **options):
+    with pytest.raises(kind, match=message) as raised:
+        load_model(path, **options)
+    assert str(path) in str(raised.value)
+
+
+def gru_of(config):
+    return config["config"]["layers"][1]["config"]
+
+
+def dense_of(config):
+    return config["config"]["layers"][2]["config"]["layer"]["config"]
+
+
+def test_what_keras_3_wrote_loads(written, tmp_path):
+    model, folder = written
+    inputs = random_inputs(model)
+    [wanted] = predict(model, inputs)
+    for name, weights in (("model.keras", None), ("model.h5", None), ("model.json", "model.weights.h5")):
+        loaded = load_model(folder / name, weights=weights and folder / weights)
+        np.testing.assert_allclose(predict(loaded, inputs)[0], wanted, atol=1e-6)
+    for name in ("model.weights.h5", "model.keras", "model.h5"):
+        other = small_model()
+        load_weights(other, folder / name)
+        np.testing.assert_allclose(predict(other, inputs)[0], wanted, atol=1e-6)
+    assert os.listdir(tmp_path) == []
+
+
+def test_assets_and_the_state_of_training_come_along(tmp_path):
+    if keras.backend.backend() != "tensorflow":
+        pytest.skip("Keras has layers with assets for TensorFlow alone")
+    words = keras.layers.StringLookup(vocabulary=["a", "b", "c"])
+    model = keras.Sequential(
+        [keras.Input((3,), dtype="string"), words, keras.layers.Embedding(4, 2), keras_gru_ext.GRU(2)]
+    )
+    model.save(tmp_path / "words.keras")
+    loaded = load_model(tmp_path / "words.keras")
+    assert loaded.layers[0].get_vocabulary() == words.get_vocabulary()
+
+
+def test_the_optimizer_comes_along(tmp_path, trains):
+    model = small_model()
+    model.compile("adam", "mse")
+    model.fit(np.ones((4, 7, 4)), np.ones((4, 7, 3)), verbose=0)
+    model.save(tmp_path / "trained.keras")
+    loaded = load_model(tmp_path / "trained.keras", compile=True)
+    assert int(loaded.optimizer.iterations) == 1
+    for got, kept in zip(loaded.optimizer.variables, model.optimizer.variables, strict=True):
+        np.testing.assert_array_equal(keras.ops.convert_to_numpy(got), keras.ops.convert_to_numpy(kept))
+
+
+# Where code can be: a change of the config of a Sequential model, of any version.
+def with_layer(layer):
+    def change(config):
+        config["config"]["layers"].append(layer)
+
+    return change
+
+
+def with_activation(value, wrapped):
+    def change(config):
+        layers = config["config"]["layers"]
+        inner = {"class_name": "Dense", "config": {"name": "evil", "units": 3, "activation": value}}
+        layer = {"class_name": "TimeDistributed", "config": {"name": "around", "layer": inner}} if wrapped else inner
+        layers.append(layer)
+
+    return change
+
+
+def lambda_layer(name="evil"):
+    return {
+        "class_name": "Lambda",
+        "config": {"name": name, "function": ["4wAAAA==\n", None, None], "function_type": "lambda"},
+    }
+
+
+CODE = {
+    "a Lambda": with_layer(lambda_layer()),
+    "a Lambda of Keras 3": with_layer({"class_name": "Lambda", "config": {"name": "evil", "function": LAMBDA}}),
+    "a nested Lambda": with_layer({"class_name": "Sequential", "config": {"name": "in", "layers": [lambda_layer()]}}),
+    "a wrapped Lambda": with_layer(
+        {"class_name": "TimeDistributed", "config": {"name": "around", "layer": lambda_layer()}}
+    ),
+    "an activation": with_activation(LAMBDA, False),
+    "a wrapped activation": with_activation(LAMBDA, True),
+    "a Lambda as an activation": with_activation(lambda_layer(), True),
+    "a function": with_activation(SYSTEM, False),
+    "a wrapped function": with_activation(SYSTEM, True),
+    "a function of Keras that is not for models": with_activation(DOWNLOAD, False),
+}
+
+
+@pytest.mark.parametrize("change", CODE.values(), ids=CODE)
+def test_code_is_refused_whatever_version_the_file_claims(change, tmp_path):
+    for version in (None, "1.2.2", "2.15.0", "3.0.0", "3.99.0", "4.0.0"):
+        path = tmp_path / f"{version}.h5"
+        path.write_bytes(pathlib.Path(named("keras-2.2.4-tensorflow", "single").model).read_bytes())
+        with h5py.File(path, "r+") as file:
+            config = json.loads(file.attrs["model_config"])
+            change(config)
+            file.attrs["model_config"] = json.dumps(config)
+            for holder in (file, file["model_weights"]):
+                del holder.attrs["keras_version"]
+                if version is not None:
+                    holder.attrs["keras_version"] = version
+        refused(path, UnsafeContentError, r"evil|around|holds code")
+        if version in (None, "3.0.0"):
+            with pytest.raises(UnsafeContentError):
+                convert(path, tmp_path / "new.keras")
+    assert not (tmp_path / "new.keras").exists()
+
+
+@pytest.mark.parametrize("change", CODE.values(), ids=CODE)
+@pytest.mark.parametrize("name", ["model.keras", "model.json"])
+def test_code_in_files_of_keras_3(change, name, written, tmp_path):
+    path = tmp_path / name
+    if name == "model.keras":
+        edited(written[1] / name, path, change)
+        refused(path, UnsafeContentError, r"evil|around|holds code")
+    else:
+        config = json.loads((written[1] / name).read_text())
+        change(config)
+        path.write_text(json.dumps(config))
+        refused(path, UnsafeContentError, r"evil|around|holds code", weights=written[1] / "model.weights.h5")
+
+
+def test_a_lambda_that_keras_3_wrote_does_not_run(tmp_path):
+    """With Keras 3.9, `safe_mode=True` ran it, if it was in a `.h5` file."""
+    marker = tmp_path / "marker"
+    model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(2)])
+    body = f"lambda x: [open({str(marker)!r}, 'w').close(), x][1]"
+    evil = keras.Sequential([*model.layers, keras.layers.Lambda(eval(body), name="evil")])
+    evil.build((None, 3))
+    evil.save(tmp_path / "model.h5")
+    evil.save(tmp_path / "model.keras")
+    marker.unlink(missing_ok=True)
+    for name in ("model.h5", "model.keras"):
+        refused(tmp_path / name, UnsafeContentError, "evil")
+        with pytest.raises(UnsafeContentError, match="evil"):
+            convert(tmp_path / name, tmp_path / "new.keras")
+        assert not marker.exists()
+    assert load_model(tmp_path / "model.keras", safe_mode=False).layers[-1].name == "evil"
+
+
+REGISTERED = {
+    "module": "elsewhere.layers",
+    "class_name": "Strange",
+    "config": {"name": "odd"},
+    "registered_name": "e>S",
+}
+
+
+def test_classes_of_others(written, tmp_path):
+    path = edited(written[1] / "model.keras", tmp_path / "model.keras", with_layer(REGISTERED))
+    refused(path, UnsafeContentError, r"odd: the file asks for the class 'Strange'.*custom_objects=\{'e>S'")
+
+    class Strange(keras.layers.Layer):
+        pass
+
+    assert isinstance(load_model(path, custom_objects={"e>S": Strange}).layers[-1], Strange)
+
+
+@pytest.mark.parametrize("name", ["TFSMLayer", "TorchModuleWrapper", "JaxLayer"])
+def test_layers_of_keras_that_read_files_or_run_code(name, written, tmp_path):
+    layer = {"module": "keras.layers", "class_name": name, "config": {"name": "odd"}, "registered_name": None}
+    refused(
+        edited(written[1] / "model.keras", tmp_path / "model.keras", with_layer(layer)),
+        UnsafeContentError,
+        f"odd.*{name}",
+    )
+
+
+def test_a_vocabulary_is_no_file(written, tmp_path):
+    layer = {
+        "module": "keras.layers",
+        "class_name": "StringLookup",
+        "config": {"name": "odd", "vocabulary": "/etc/passwd"},
+        "registered_name": None,
+    }
+    path = edited(written[1] / "model.keras", tmp_path / "model.keras", with_layer(layer))
+    refused(path, UnsafeContentError, "odd: its 'vocabulary' is the name of a file")
+
+
+KERNEL = "layers/gru/cell/vars/0"
+
+
+def replaced(make):
+    def change(file):
+        [name] = [one for one in (KERNEL, "layers/gru/vars/0") if one in file]
+        del file[name]
+        make(file, name)
+
+    return change
+
+
+def virtual(file, name):
+    layout = h5py.VirtualLayout(shape=(4, 15), dtype="f4")
+    layout[:] = h5py.VirtualSource("elsewhere.h5", "data", shape=(4, 15))
+    file.create_virtual_dataset(name, layout)
+
+
+def external(file, name):
+    file.create_dataset(name, shape=(4, 15), dtype="f4", external=[("/etc/hostname", 0, 240)])
+
+
+def linked(file, name):
+    file[name] = h5py.ExternalLink("elsewhere.h5", "/data")
+
+
+def chunked(file, name):
+    file.create_dataset(name, shape=(40_000, 40_000), dtype="f4", chunks=(100, 100))
+
+
+REACH = {
+    "a virtual dataset": (virtual, UnsafeContentError, "is a virtual dataset"),
+    "external storage": (external, UnsafeContentError, "is a dataset with external storage"),
+    "an external link": (linked, UnsafeContentError, "is a external link"),
+    "a chunked dataset of 6 GB": (chunked, FileFormatError, r"declares shape \(40000, 40000\)"),
+}
+
+
+@pytest.mark.parametrize(("make", "kind", "message"), REACH.values(), ids=REACH)
+def test_weights_of_keras_3_that_are_elsewhere(make, kind, message, written, tmp_path):
+    path = edited(written[1] / "model.keras", tmp_path / "model.keras", weights=replaced(make))
+    refused(path, kind, message)
+    bare = tmp_path / "model.weights.h5"
+    bare.write_bytes((written[1] / "model.weights.h5").read_bytes())
+    with h5py.File(bare, "r+") as file:
+        replaced(make)(file)
+    with pytest.raises(kind, match=message):
+        load_weights(small_model(), bare)
+
+
+def memory_of(good, *bad):
+    """How many kB the memory of a fresh process grows by loading files that must be refused, and the errors."""
+    pytest.importorskip("resource")
+    program = """
+import resource, sys, keras_gru_ext
+keras_gru_ext.load_model(sys.argv[1])
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+for path in sys.argv[2:]:
+    try:
+        keras_gru_ext.load_model(path)
+    except keras_gru_ext.errors.KerasGruExtError as error:
+        print(type(error).__name__)
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
+"""
+    command = [sys.executable, "-W", "ignore", "-c", program, *map(str, [good, *bad])]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=300)
+    *errors, kilobytes = done.stdout.split()
+    return int(kilobytes), errors
+
+
+def blanks(written, path, member):
+    """An archive of one megabyte in which a member is a gigabyte of blanks."""
+    with zipfile.ZipFile(written[1] / "model.keras") as old, zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as new:
+        for name in old.namelist():
+            if name != member:
+                new.writestr(name, old.read(name))
+        with new.open(member, "w", force_zip64=True) as file:
+            if member == "config.json":
+                file.write(old.read(member))
+            for _ in range(1024):
+                file.write(b" " * 2**20)
+    return path
+
+
+def test_members_of_a_gigabyte_of_blanks(written, tmp_path):
+    paths = [
+        blanks(written, tmp_path / f"{number}.keras", member)
+        for number, member in enumerate(["config.json", "assets/words.txt"])
+    ]
+    assert all(path.stat().st_size < 2_000_000 for path in paths)
+    kilobytes, errors = memory_of(written[1] / "model.keras", *paths)
+    assert errors == ["FileFormatError", "FileFormatError"]
+    assert kilobytes < 200_000
+
+
+@pytest.mark.parametrize(
+    ("units", "message"),
+    [
+        (10**9, r"units=1000000000 calls for more numbers than there are"),
+        (10**30, r"units=1000000000000000000000000000000 calls for more"),
+        (-1, "units=-1 is no size"),
+        ("many", "units='many' is no size"),
+        (True, "units=True is no size"),
+    ],
+)
+@pytest.mark.parametrize("layer", [gru_of, dense_of])
+def test_sizes_that_no_file_could_fill(units, message, layer, written, tmp_path):
+    def change(config):
+        layer(config)["units"] = units
+
+    refused(edited(written[1] / "model.keras", tmp_path / "model.keras", change), ConfigError, message)
+
+
+def test_sizes_that_only_their_product_makes_absurd(written, tmp_path):
+    """Each size is one that the file could fill; Keras finds out the shapes while it builds."""
+
+    def change(config):
+        layers = config["config"]["layers"]
+        layers[0]["config"]["batch_shape"] = [None, 7, 10**7]
+        for layer in layers:
+            layer["build_config"] = None
+
+    path = edited(written[1] / "model.keras", tmp_path / "model.keras", change)
+    refused(path, ConfigError, r"calls for an array of the shape \(10000000, 15\), but the file holds \d+ numbers")
+
+
+def test_layers_made_elsewhere_are_not_counted(written):
+    load_model(written[1] / "model.keras")
+    layer = keras.layers.Dense(3000)
+    layer.build((None, 3000))
+    assert layer.kernel.shape == (3000, 3000)
+
+
+def test_a_wrong_checksum(written, tmp_path):
+    path = tmp_path / "model.keras"
+    content = bytearray((written[1] / "model.keras").read_bytes())
+    place = content.index(b'"class_name"')
+    content[place + 1] ^= 1
+    path.write_bytes(content)
+    refused(path, FileFormatError, r"config\.json is damaged: Bad CRC")
+
+
+def renamed(source, target, name):
+    with zipfile.ZipFile(source) as old, zipfile.ZipFile(target, "w") as new:
+        for one in old.namelist():
+            new.writestr(one, old.read(one))
+        new.writestr(name, "content")
+    return target
+
+
+@pytest.mark.parametrize("name", ["../outside.txt", "/outside.txt", "assets/../../outside.txt", "assets\\..\\x"])
+def test_members_that_would_leave_the_archive(name, written, tmp_path):
+    refused(
+        renamed(written[1] / "model.keras", tmp_path / "model.keras", name), UnsafeContentError, "leave the archive"
+    )
+
+
+@pytest.mark.filterwarnings("ignore:Duplicate name")
+def test_two_members_of_one_name(written, tmp_path):
+    path = renamed(written[1] / "model.keras", tmp_path / "model.keras", "config.json")
+    refused(path, UnsafeContentError, "two members named 'config.json'")
+
+
+def test_a_bomb_of_hard_links(tmp_path):
+    path = tmp_path / "model.weights.h5"
+    with h5py.File(path, "w") as file:
+        first = file.create_dataset("layers/gru/cell/vars/0", data=np.zeros(9_000_000, "f4"), compression="gzip")
+        for number in range(60):
+            file[f"layers/gru_{number}/cell/vars/0"] = first
+        file["layers/gru/cell/vars"].attrs["name"] = "gru"
+    with pytest.raises(FileFormatError, match=r"its arrays declare \d+ bytes, in a file of"):
+        load_weights(small_model(), path)
+    with h5py.File(path, "r+") as file:
+        del file["layers/gru/cell/vars"].attrs["name"]
+    with pytest.raises(WeightsError):
+        load_weights(small_model(), path)
+
+
+def test_nothing_is_left_behind(written, tmp_path, monkeypatch):
+    import tempfile
+
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    load_model(written[1] / "model.keras")
+    with pytest.raises(KerasGruExtError):
+        load_model(edited(written[1] / "model.keras", tmp_path / "evil.keras", CODE["a Lambda"]))
+    assert os.listdir(tmp_path) == ["evil.keras"]
+
+
+def test_configs_are_not_changed(written):
+    from keras_gru_ext.legacy.sources.guard import check_code, check_sizes
+
+    config = json.loads((written[1] / "model.json").read_text())
+    before = copy.deepcopy(config)
+    check_code(config, (), "here")
+    check_sizes(config, (), 1000, "here")
+    assert config == before
