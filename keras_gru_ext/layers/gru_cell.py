@@ -141,6 +141,7 @@ class GRUCell(keras.layers.GRUCell):
         return h, [h] if is_list else h
 
     def get_dropout_mask(self, step_input):
+        """Returns the mask for the inputs, drawn once for a sequence, in the dtype that the cell computes in."""
         # Keras would draw it in the dtype of the inputs, and those may be integers.
         return super().get_dropout_mask(ops.cast(step_input, self.compute_dtype))
 

@@ -8,8 +8,8 @@ from typing import Any
 
 import keras
 
+import keras_gru_ext.legacy.newer as newer
 from keras_gru_ext.errors import ArgumentError, ConfigError, UnsafeContentError
-from keras_gru_ext.legacy import newer
 from keras_gru_ext.legacy.build.assignment import (
     assign,
     assign_layers,
