@@ -72,7 +72,7 @@ _REASONS: Mapping[str, str] = MappingProxyType(
         "unique": "the number of rows that it gives depends on the numbers",
     }
 )
-_ADVICE = "Load the part before it by outputs=[...] or outputs='auto', or the part behind it by inputs=[...]."
+_ADVICE = "Load the part of the model before it, by the names of its last layers: outputs=[...]."
 
 
 def upgrade_operation(class_name: str, config: Mapping[str, Any], where: str) -> dict[str, Any]:
