@@ -8,7 +8,6 @@ from typing import Any
 
 import keras
 
-import keras_gru_ext.legacy.newer as newer
 from keras_gru_ext.errors import ArgumentError, ConfigError, UnsafeContentError
 from keras_gru_ext.legacy.build.assignment import (
     assign,
@@ -21,6 +20,7 @@ from keras_gru_ext.legacy.build.assignment import (
 )
 from keras_gru_ext.legacy.build.builder import Builder
 from keras_gru_ext.legacy.build.sizes import numbers_in
+from keras_gru_ext.legacy.newer import load_keras_3, load_keras_3_weights
 from keras_gru_ext.legacy.record import LegacyModel
 from keras_gru_ext.legacy.sources import containers
 from keras_gru_ext.legacy.sources.guard import check_code
@@ -69,7 +69,7 @@ def load_model(
         if container.is_keras_3:
             if weights is not None and container.text is None:
                 raise ArgumentError(f"{path}: weights= is for legacy files; load the weights into the model instead.")
-            return _cut(newer.load(container, weights, custom_objects, compile, safe_mode), outputs)
+            return _cut(load_keras_3(container, weights, custom_objects, compile, safe_mode), outputs)
         if safe_mode and container.is_of_unknown_version:
             check_code(container.config(), _known(custom_objects), path, only_known=False)
         record = containers.read_container(container, weights)
@@ -108,7 +108,7 @@ def load_weights(model: keras.Model, path: str | os.PathLike, by_name: bool = Fa
         )
     if stored.keras_3 is not None:
         # Keras knows best what it wrote.
-        newer.load_weights(model, path, stored.keras_3)
+        load_keras_3_weights(model, path, stored.keras_3)
     elif stored.objects is None:
         pairing = common_names if by_name else by_name_or_order
         assign_layers(leaves_of(model, stored.dialect), stored.layers, stored.dialect, path, pairing)

@@ -16,7 +16,7 @@ from keras_gru_ext.legacy.sources.containers import Container, read_weights
 from keras_gru_ext.legacy.sources.hdf5_tree import Group
 
 
-def load(
+def load_keras_3(
     container: Container,
     weights: str | os.PathLike | None,
     custom_objects: Mapping[str, Any],
@@ -78,11 +78,11 @@ def _of_architecture(
         )
     if not isinstance(model, keras.Model) or not model.built:
         raise ConfigError(f"{path}: it describes no model whose input is known. Received: {type(model).__name__}.")
-    load_weights(model, stored.path, stored.keras_3)
+    load_keras_3_weights(model, stored.path, stored.keras_3)
     return model
 
 
-def load_weights(model: keras.Model, path: str, file: Group) -> None:
+def load_keras_3_weights(model: keras.Model, path: str, file: Group) -> None:
     """Loads weights that Keras 3 wrote into a model.
 
     Args:
