@@ -8,7 +8,7 @@ import keras_gru_ext
 from keras_gru_ext import GRU
 from keras_gru_ext.errors import ConfigError
 from tests.export.helpers import check_model, sequences
-from tests.helpers import FEATURES, UNITS, only_on, randomize
+from tests.helpers import BACKEND, FEATURES, UNITS, only_on, randomize
 
 pytest.importorskip("onnx")
 pytest.importorskip("onnxruntime")
@@ -82,7 +82,8 @@ STACKS = {
             *(layers.Dense(8, activation=name) for name in ("mish", "hard_silu", "relu6", "log_sigmoid")),
             layers.Dense(8, activation=layers.LeakyReLU(0.1)),
             layers.Dense(8, activation=swung),
-            layers.Softmax(axis=[1, 2]),
+            # Keras 3.15's NumPy backend fails with several axes.
+            layers.Softmax(axis=-1 if BACKEND == "numpy" else [1, 2]),
         ],
     ),
 }

@@ -6,7 +6,7 @@ import pytest
 
 from keras_gru_ext import GRU
 from tests.export.helpers import TOKENS, check_model
-from tests.helpers import FEATURES, KERAS_VERSION, UNITS, randomize
+from tests.helpers import BACKEND, FEATURES, KERAS_VERSION, UNITS, randomize
 
 pytest.importorskip("onnx")
 pytest.importorskip("onnxruntime")
@@ -68,6 +68,7 @@ def test_time_distributed_with_a_mask_of_steps(rng, path):
     check_model(path, randomize(model, rng), values)
 
 
+@pytest.mark.skipif(BACKEND == "numpy", reason="Keras' NumPy backend fails with several axes")
 def test_softmax_of_some_entries(rng, path):
     x, mask = keras.Input((None, 4)), keras.Input((None, 4), dtype="bool")
     outputs = [
