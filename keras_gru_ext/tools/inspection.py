@@ -14,6 +14,7 @@ import numpy as np
 
 from keras_gru_ext.comparison import predict, random_inputs
 from keras_gru_ext.errors import KerasGruExtError
+from keras_gru_ext.files import path_of
 from keras_gru_ext.legacy.build.live import Place, places
 from keras_gru_ext.legacy.build.sizes import numbers_in
 from keras_gru_ext.legacy.loader import assemble
@@ -56,7 +57,7 @@ def inspect(
     Raises:
         FileFormatError, ConfigError, UnsafeContentError: As for `load_model`, if the file cannot even be read.
     """
-    with opened(path) as container:
+    with opened(path_of(path, "a model")) as container:
         record = read_container(container, weights)
         return _inspected(container, record, safe_mode)
 
