@@ -5,7 +5,8 @@ converting, exporting) are imported when they are first used.
 
 The floors, from the bottom; each uses only what is below it, and `tests/test_imports.py` holds them to it:
 
-    errors, files              what goes wrong; files that are whole or not there
+    errors, files,             what goes wrong; files that are whole or not there;
+    requirements               whether Keras can start
     vocabulary, activations    legacy spellings of settings; the legacy hard sigmoid
     kernels                    the recurrence and its gradient, by hand, for each framework
     layers, callbacks          GRU, GRUCell, Bidirectional
@@ -19,6 +20,8 @@ import importlib
 import os.path
 import sys
 from typing import TYPE_CHECKING, Any
+
+from keras_gru_ext.requirements import missing_backend, require_backend
 
 if TYPE_CHECKING:
     from keras_gru_ext.activations import legacy_hard_sigmoid
@@ -61,6 +64,7 @@ __all__ = [
 
 def __getattr__(name: str) -> Any:
     if name in _HOMES:
+        require_backend()
         return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
@@ -83,5 +87,6 @@ def _prints_help_only() -> bool:
     return name.removesuffix(".exe") == "keras-gru-ext" and folder == os.path.dirname(os.path.abspath(sys.executable))
 
 
-if not _prints_help_only():
+# Without a backend there is no Keras to register anything with; the first use says so, and what to type.
+if not _prints_help_only() and missing_backend() is None:
     from keras_gru_ext import layers as layers

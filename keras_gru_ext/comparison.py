@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 import keras
 import numpy as np
 
-from keras_gru_ext.errors import VerificationError
+from keras_gru_ext.errors import ArgumentError, VerificationError
 from keras_gru_ext.legacy.build.live import places
 
 TOLERANCE = 1e-5
@@ -38,6 +38,12 @@ def _reset_states(model: keras.Model) -> None:
             layer.reset_state()
 
 
+def check_tolerance(tolerance: float) -> None:
+    """Raises `ArgumentError` unless a tolerance is a number that is not negative."""
+    if not isinstance(tolerance, (int, float)) or isinstance(tolerance, bool) or not tolerance >= 0:
+        raise ArgumentError(f"A tolerance must be a number of zero or more. Received: {tolerance!r:.100}.")
+
+
 def difference_of(got: np.ndarray, wanted: np.ndarray, what: str, where: str, tolerance: float) -> float:
     """Returns the largest difference between two arrays, or raises if it is not allowed.
 
@@ -65,7 +71,7 @@ def difference_of(got: np.ndarray, wanted: np.ndarray, what: str, where: str, to
     if not errors[worst] <= tolerance:
         raise VerificationError(
             f"{where}: {what} differs by {errors[worst]:.2g} at index {tuple(int(i) for i in worst)} (got "
-            f"{got[worst]!r}, expected {wanted[worst]!r}; tolerance {tolerance:.2g})."
+            f"{got[worst]:.8g}, expected {wanted[worst]:.8g}; tolerance {tolerance:.2g})."
         )
     return float(errors[worst])
 

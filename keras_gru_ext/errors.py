@@ -8,6 +8,10 @@ built-in exception that Keras or Python would raise for the same mistake, so `ex
 class KerasGruExtError(Exception):
     """Base class of every error that this package raises on purpose."""
 
+    # Keras puts the arguments of a layer's call, and codes for terminals, around the message of what a layer raises,
+    # unless it has this mark. These messages say what was received where it matters.
+    _keras_call_info_injected = True
+
 
 class ArgumentError(KerasGruExtError, ValueError):
     """An argument of a layer, a cell or a function has a value that is not allowed."""

@@ -47,6 +47,7 @@ THIRD_PARTY = {
 FLOORS = {
     "errors": "",
     "files": "errors",
+    "requirements": "errors",
     "vocabulary": "errors",
     "activations": "errors",
     "kernels": "errors",
@@ -59,15 +60,15 @@ FLOORS = {
     "legacy.build": "errors vocabulary activations layers legacy.dialect legacy.record legacy.upgrade",
     "legacy.newer": "errors legacy.sources legacy.build",
     "legacy.loader": (
-        "errors layers legacy.dialect legacy.record legacy.sources legacy.upgrade legacy.build legacy.newer"
+        "errors files layers legacy.dialect legacy.record legacy.sources legacy.upgrade legacy.build legacy.newer"
     ),
     "legacy": "legacy.loader",
     "comparison": "errors layers legacy",
     "export": "errors files activations layers comparison",
     "tools": "errors files activations layers legacy comparison export",
-    "cli": "errors legacy comparison tools",
+    "cli": "errors requirements legacy comparison tools",
     "__main__": "cli",
-    "_": "activations callbacks export layers legacy tools",
+    "_": "activations callbacks export layers legacy requirements tools",
 }
 
 

@@ -11,10 +11,13 @@ import json
 import os
 import sys
 import traceback
-from collections.abc import Sequence
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from keras_gru_ext.errors import ArgumentError, KerasGruExtError, VerificationError
+from keras_gru_ext.requirements import require_backend
 
 DONE, FAILED, USAGE, NUMBERS_DIFFER = 0, 1, 2, 3
 
@@ -24,6 +27,11 @@ exit codes:
   1  a file could not be loaded, converted or written
   2  wrong usage
   3  numbers that must agree do not agree
+"""
+
+_BACKEND_NOTES = """\
+The backend is the one that Keras is set to, TensorFlow by default: put KERAS_BACKEND=torch (or jax) before the command.
+
 """
 
 _CONVERT_NOTES = """\
@@ -52,6 +60,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     options = _parser().parse_args(arguments)
     try:
+        require_backend()
         return options.run(options)
     except (KerasGruExtError, OSError) as error:
         if options.debug:
@@ -59,6 +68,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
         else:
             print(f"error: {error}", file=sys.stderr)
         return _code_of(error)
+
+
+@contextmanager
+def _notes(path: str) -> Iterator[None]:
+    """Shows each warning as a note of its file, once, and without lines of source."""
+    shown: set[str] = set()
+
+    def show(message: Warning | str, *_: Any, **__: Any) -> None:
+        text = str(message)
+        if text not in shown:
+            shown.add(text)
+            print(f"note: {text if path in text else f'{path}: {text}'}", file=sys.stderr)
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("always", UserWarning)
+        warnings.showwarning = show
+        yield
 
 
 def _code_of(error: BaseException) -> int:
@@ -69,7 +95,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="keras-gru-ext",
         description="Loads models that legacy versions of Keras saved, and writes them for Keras 3.",
-        epilog=_EXIT_CODES,
+        epilog=_BACKEND_NOTES + _EXIT_CODES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
@@ -79,12 +105,14 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _command(commands: Any, name: str, run: Any, summary: str, notes: str = "") -> argparse.ArgumentParser:
+def _command(
+    commands: Any, name: str, run: Any, summary: str, example: str, notes: str = ""
+) -> argparse.ArgumentParser:
     parser = commands.add_parser(
         name,
         help=summary,
         description=summary,
-        epilog=notes + _EXIT_CODES,
+        epilog=f"{notes}example:\n  {example}\n\n{_BACKEND_NOTES}{_EXIT_CODES}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.set_defaults(run=run)
@@ -94,7 +122,7 @@ def _command(commands: Any, name: str, run: Any, summary: str, notes: str = "") 
 
 def _add_inspect(commands: Any) -> None:
     summary = "Say who wrote a file, what is in it, and what Keras 3 alone would do with it."
-    parser = _command(commands, "inspect", _inspect, summary)
+    parser = _command(commands, "inspect", _inspect, summary, "keras-gru-ext inspect old.h5")
     parser.add_argument(
         "file",
         help="a model: .h5, .hdf5, .keras, a folder of a SavedModel or of TensorFlow.js, .json or .yaml with --weights",
@@ -105,11 +133,13 @@ def _add_inspect(commands: Any) -> None:
 
 def _add_convert(commands: Any) -> None:
     summary = "Write a legacy model for Keras 3 or as ONNX, read it again, and check it."
-    parser = _command(commands, "convert", _convert, summary, _CONVERT_NOTES)
+    parser = _command(commands, "convert", _convert, summary, "keras-gru-ext convert old.h5 new.keras", _CONVERT_NOTES)
     parser.add_argument("old", nargs="+", help="a model as for inspect; or several, folders, quoted patterns")
     parser.add_argument("new", help="the file to write: .keras, .h5, .weights.h5 or .onnx; or a folder for many")
     _add_loading(parser)
-    parser.add_argument("--force", action="store_true", help="replace files that exist")
+    parser.add_argument(
+        "--force", action="store_true", help="replace files that exist, and links, not what they point to"
+    )
     parser.add_argument("--stock", action="store_true", help="write stock Keras 3 layers only")
     parser.add_argument("--to", choices=_NEW_SUFFIXES, default=".keras", help="what to write into a folder")
     parser.add_argument("--backends", metavar="NAMES", help="compare on these, one process each: tensorflow,jax,torch")
@@ -118,7 +148,8 @@ def _add_convert(commands: Any) -> None:
 
 
 def _add_verify(commands: Any) -> None:
-    parser = _command(commands, "verify", _verify, "Compare a model's predictions with stored ones.")
+    summary = "Compare a model's predictions with stored ones."
+    parser = _command(commands, "verify", _verify, summary, "keras-gru-ext verify new.keras --against reference.npz")
     parser.add_argument("file", help="a model as for inspect")
     parser.add_argument(
         "--against", metavar="REF.npz", required=True, help="arrays x0, x1, ... (inputs) and y0, y1, ... (outputs)"
@@ -135,8 +166,18 @@ def _add_loading(parser: argparse.ArgumentParser) -> None:
 
 def _add_tolerance(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "--tolerance", type=float, default=1e-5, metavar="T", help="the largest difference allowed (default: 1e-5)"
+        "--tolerance", type=_tolerance, default=1e-5, metavar="T", help="the largest difference allowed (default: 1e-5)"
     )
+
+
+def _tolerance(text: str) -> float:
+    try:
+        tolerance = float(text)
+    except ValueError:
+        tolerance = -1.0
+    if not tolerance >= 0:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of zero or more")
+    return tolerance
 
 
 def _words(text: str | None) -> list[str]:
@@ -154,7 +195,8 @@ def _loading(options: argparse.Namespace) -> dict[str, Any]:
 def _inspect(options: argparse.Namespace) -> int:
     from keras_gru_ext.tools.inspection import inspect
 
-    found = inspect(options.file, options.weights)
+    with _notes(options.file):
+        found = inspect(options.file, options.weights)
     if options.json:
         print(json.dumps(found, indent=2))
     else:
@@ -192,14 +234,16 @@ def _say_what_is_converted(options: argparse.Namespace) -> None:
     from keras_gru_ext.tools.inspection import inspect
 
     if not options.outputs and not is_keras_3(options.old[0]):
-        print_inspection(inspect(options.old[0], options.weights, safe_mode=not options.unsafe))
+        with _notes(options.old[0]):
+            print_inspection(inspect(options.old[0], options.weights, safe_mode=not options.unsafe))
 
 
 def _convert_one(options: argparse.Namespace, old: str, new: str, quiet: bool) -> None:
     from keras_gru_ext.tools.conversion import convert
 
     compared = {"against": options.against, "tolerance": options.tolerance, "backends": _words(options.backends)}
-    made = convert(old, new, force=options.force, stock=options.stock, **compared, **_loading(options))
+    with _notes(old):
+        made = convert(old, new, force=options.force, stock=options.stock, **compared, **_loading(options))
     if quiet:
         return
     from keras_gru_ext.cli.terminal import print_backends, say
@@ -274,7 +318,8 @@ def _verify(options: argparse.Namespace) -> int:
     from keras_gru_ext.legacy.loader import load_model
     from keras_gru_ext.tools.references import verify
 
-    model = load_model(options.file, **_loading(options))
+    with _notes(options.file):
+        model = load_model(options.file, **_loading(options))
     _say_verified(options.file, options.against, verify(model, options.against, options.tolerance))
     return DONE
 
@@ -284,4 +329,5 @@ def _say_verified(path: str, reference: str, largest: float) -> None:
 
     from keras_gru_ext.cli.terminal import say
 
-    say(f"{path}: the predictions agree with {reference} within {largest:.1e} ({keras.backend.backend()})")
+    agree = f"agree with {reference} within {largest:.1e}" if largest else f"are identical with {reference}"
+    say(f"{path}: the predictions {agree} ({keras.backend.backend()})")

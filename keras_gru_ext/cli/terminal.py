@@ -79,7 +79,8 @@ def print_backends(results: Sequence[Any]) -> None:
     """Prints one row for each backend that was compared."""
     table = _table(["backend", "largest difference", "seconds"], right=["largest difference", "seconds"])
     for result in results:
-        table.add_row(result.backend, f"{result.difference:.1e}", f"{result.seconds:.1f}")
+        difference = f"{result.difference:.1e}" if result.difference else "identical"
+        table.add_row(result.backend, difference, f"{result.seconds:.1f}")
     _console().print(table)
 
 

@@ -9,10 +9,10 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_gru_ext.comparison import difference_of, random_inputs
+from keras_gru_ext.comparison import check_tolerance, difference_of, random_inputs
 from keras_gru_ext.errors import ArgumentError, ConfigError, VerificationError
 from keras_gru_ext.export.runtime import imported, session_of
-from keras_gru_ext.files import replacing
+from keras_gru_ext.files import check_target, path_of, replacing
 
 _OLDEST_OPSET = 18
 _LARGEST_FILE = 2**31 - 1
@@ -58,7 +58,8 @@ def to_onnx(
         force: Whether to replace a file that exists.
 
     Raises:
-        ArgumentError: if the file exists and `force` is not given, or for an `opset` that is not served.
+        ArgumentError: if the file exists and `force` is not given, if it cannot be written, for a negative tolerance,
+            or for an `opset` that is not served.
         ConfigError: if the model, a layer or an activation cannot be written; the message names it.
         VerificationError: if ONNX Runtime computes other numbers than the model.
         MissingDependencyError: without onnx, or with `check` and without onnxruntime.
@@ -75,9 +76,11 @@ def to_onnx(
     onnx = imported("onnx")
     if check is not False:
         imported("onnxruntime")
-    path = os.fspath(path)
+    path = path_of(path, "the new file")
+    check_tolerance(tolerance)
     if os.path.lexists(path) and not force:
         raise ArgumentError(f"{path} exists. It is not replaced unless you ask for it: force=True.")
+    check_target(path)
     newest = onnx.defs.onnx_opset_version()
     if isinstance(opset, bool) or not isinstance(opset, int) or not _OLDEST_OPSET <= opset <= newest:
         raise ArgumentError(f"`opset` must be an integer from {_OLDEST_OPSET} to {newest}. Received: {opset!r}.")

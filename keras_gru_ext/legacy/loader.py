@@ -9,6 +9,7 @@ from typing import Any
 import keras
 
 from keras_gru_ext.errors import ArgumentError, ConfigError, UnsafeContentError
+from keras_gru_ext.files import path_of
 from keras_gru_ext.legacy.build.assignment import (
     assign,
     assign_layers,
@@ -55,6 +56,7 @@ def load_model(
         A Keras model. Its GRU layers are `keras_gru_ext.GRU`.
 
     Raises:
+        ArgumentError: if `path` is no path.
         FileFormatError: if the file is missing, damaged or of another kind.
         ConfigError: if the architecture cannot be understood; the message names the layer.
         WeightsError: if the weights do not fit the architecture.
@@ -63,7 +65,7 @@ def load_model(
 
     Source: the loaders of Keras 2.2.4 and tf.keras 2.15, and what those versions computed.
     """
-    path = os.fspath(path)
+    path = path_of(path, "a model")
     custom_objects = custom_objects or {}
     with containers.opened(path) as container:
         if container.is_keras_3:
@@ -96,7 +98,7 @@ def load_weights(model: keras.Model, path: str | os.PathLike, by_name: bool = Fa
 
     Source: `load_weights` of Keras 1.2.2, Keras 2.2.4 and tf.keras 2.15.
     """
-    path = os.fspath(path)
+    path = path_of(path, "weights")
     if not model.built:
         raise ArgumentError(
             f"The model {model.name!r} is not built; call it, or give it an Input, before loading {path}."

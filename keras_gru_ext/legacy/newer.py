@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import tempfile
 from collections.abc import Callable, Mapping
@@ -13,6 +14,7 @@ from keras_gru_ext.errors import ConfigError, FileFormatError, KerasGruExtError,
 from keras_gru_ext.legacy.build.budget import at_most
 from keras_gru_ext.legacy.sources import keras_3
 from keras_gru_ext.legacy.sources.containers import Container, read_weights
+from keras_gru_ext.legacy.sources.guard import check_code
 from keras_gru_ext.legacy.sources.hdf5_tree import Group
 
 
@@ -51,6 +53,31 @@ def load_keras_3(
             copy.path,
             FileFormatError,
         )
+
+
+def load_with_keras_alone(container: Container, held: int) -> keras.Model:
+    """Loads a legacy model as Keras 3 alone would, though from a copy: its numbers may be wrong.
+
+    Args:
+        container: The file.
+        held: How many numbers it holds.
+
+    Returns:
+        The model.
+
+    Raises:
+        Exception: whatever Keras raises, and what `load_keras_3` does.
+    """
+    known = keras.saving.get_custom_objects()
+    if container.text is not None:
+        check_code(container.text, known, container.path)
+        with at_most(held, container.path):
+            return keras.models.model_from_json(json.dumps(container.text))
+    if container.hdf5 is None and container.archive is None:
+        raise ConfigError(f"{container.path}: Keras 3 loads no folders.")
+    source = (container.path, container.archive, container.hdf5)
+    with keras_3.copied(*source, known, False, True) as copy, at_most(copy.held, container.path):
+        return keras.saving.load_model(copy.path, compile=False)
 
 
 def _of_architecture(

@@ -12,10 +12,10 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_gru_ext.comparison import TOLERANCE, difference_of, predict, random_inputs
+from keras_gru_ext.comparison import TOLERANCE, check_tolerance, difference_of, predict, random_inputs
 from keras_gru_ext.errors import ArgumentError, VerificationError
 from keras_gru_ext.export import runtime, to_onnx
-from keras_gru_ext.files import replacing
+from keras_gru_ext.files import check_target, path_of, replacing
 from keras_gru_ext.legacy.loader import load_model
 from keras_gru_ext.tools.backends import BackendResult, check_backends, compare_backends
 from keras_gru_ext.tools.references import compare_with, verify
@@ -73,7 +73,8 @@ def convert(
         outputs: As for `load_model`.
         custom_objects: As for `load_model`.
         safe_mode: As for `load_model`.
-        force: Whether to replace a target that exists.
+        force: Whether to replace a target that exists. In place of a symbolic link comes the new file; what the link
+            points to stays as it is.
         against: A reference as for `verify`, with which the new file is compared, too.
         tolerance: As for `verify`.
         stock: Whether to write stock Keras 3 layers only, so that nobody needs this package to load the file; see
@@ -85,14 +86,16 @@ def convert(
         The model as read again, how far it is from the reference, and what the backends computed.
 
     Raises:
-        ArgumentError: if the target exists and `force` is not given, or has another suffix.
+        ArgumentError: if the target exists and `force` is not given, has another suffix or cannot be written, or if the
+            tolerance is negative.
         VerificationError: if what was written is not what was loaded, or differs from the reference.
         FileFormatError, ConfigError, WeightsError, UnsafeContentError: As for `load_model`; `ConfigError` also if
             `stock` is given and a layer has no stock equivalent.
 
     Source: `convert_file` of safetensors, for reading again what was written.
     """
-    target = os.fspath(target)
+    source, target = path_of(source, "a model"), path_of(target, "the new file")
+    check_tolerance(tolerance)
     suffix = checked_suffix(target, force)
     _check_comparison(backends, custom_objects)
     if suffix == ".onnx" and stock:
@@ -145,6 +148,7 @@ def checked_suffix(target: str, force: bool) -> str:
         raise ArgumentError(f"{target}: the new file's name must end in '.keras', '.h5', '.weights.h5' or '.onnx'.")
     if os.path.lexists(target) and not force:
         raise ArgumentError(f"{target} exists. It is not replaced unless you ask for it: force=True, or --force.")
+    check_target(target)
     return suffix
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import json
 import os
 import re
 import warnings
@@ -15,13 +14,18 @@ import numpy as np
 
 from keras_gru_ext.comparison import predict, random_inputs
 from keras_gru_ext.errors import KerasGruExtError
+from keras_gru_ext.files import path_of
 from keras_gru_ext.legacy.build.live import Place, places
+from keras_gru_ext.legacy.build.sizes import numbers_in
 from keras_gru_ext.legacy.loader import assemble
+from keras_gru_ext.legacy.newer import load_with_keras_alone
 from keras_gru_ext.legacy.record import LegacyModel
-from keras_gru_ext.legacy.sources.containers import read
+from keras_gru_ext.legacy.sources.containers import Container, opened, read_container
+from keras_gru_ext.legacy.sources.guard import check_code
 from keras_gru_ext.legacy.upgrade.layer_rules import CONTAINERS
 from keras_gru_ext.legacy.upgrade.model import upgrade_model
-from keras_gru_ext.legacy.upgrade.topology import name_of, opened
+from keras_gru_ext.legacy.upgrade.topology import name_of
+from keras_gru_ext.legacy.upgrade.topology import opened as opened_entry
 from keras_gru_ext.tools.summary import activation_name, summarize
 
 _GRU_CLASSES = ("GRU", "GRUCell", "CuDNNGRU")
@@ -53,19 +57,25 @@ def inspect(
     Raises:
         FileFormatError, ConfigError, UnsafeContentError: As for `load_model`, if the file cannot even be read.
     """
-    record = read(path, weights)
+    with opened(path_of(path, "a model")) as container:
+        record = read_container(container, weights)
+        return _inspected(container, record, safe_mode)
+
+
+def _inspected(container: Container, record: LegacyModel, safe_mode: bool) -> dict[str, Any]:
     config = upgrade_model(record.config, record.dialect, _DESCRIBED_AS_THEY_ARE)
     with warnings.catch_warnings():
         # What loading warns of is for those who load.
         warnings.simplefilter("ignore")
         model, problem = _assembled(record, safe_mode)
-        upgraded = dict(_grus(config))
-        grus = [_described(names, entry, upgraded[names], _live(model)) for names, entry in _grus(record.config)]
-        stock = _stock_outcome(record, model)
+        code = _code_in(record)
+        upgraded, live = dict(_grus(config)), _live(model)
+        grus = [_described(names, entry, upgraded[names], live, code) for names, entry in _grus(record.config)]
+        stock = _stock_outcome(container, record, model) if code is None else _outcome("unknown", code)
     shapes = {} if model is None else dict(_shapes(model, ()))
     sizes = _sizes(record, model)
     return {
-        "file": os.fspath(path),
+        "file": container.path,
         "producer": record.dialect.library,
         "version": record.dialect.text,
         "backend": record.dialect.backend,
@@ -85,6 +95,15 @@ def inspect(
         "stock": stock,
         "problem": problem,
     }
+
+
+def _code_in(record: LegacyModel) -> str | None:
+    """Why Keras is not even tried on a file, or `None`: depending on its version it would run what is in it."""
+    try:
+        check_code(record.config, keras.saving.get_custom_objects(), record.path)
+    except KerasGruExtError as error:
+        return f"not tried: {error}"
+    return None
 
 
 def _live(model: keras.Model | None) -> dict[tuple[str, ...], Place]:
@@ -120,7 +139,7 @@ def _shapes(model: keras.Model, around: tuple[str, ...]) -> Iterator[tuple[tuple
 
 def _grus(entry: Any, around: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Mapping]]:
     """Yields every GRU of a legacy config, under the names that `places` gives it."""
-    class_name, config = opened(entry, "the model")
+    class_name, config = opened_entry(entry, "the model")
     if class_name in CONTAINERS:
         inner = config if isinstance(config, list) else config["layers"]
         for index, one in enumerate(inner):
@@ -147,7 +166,7 @@ def _inside(class_name: str, config: Mapping) -> Iterator[tuple[tuple[str, ...],
 
 
 def _described(
-    names: tuple[str, ...], entry: Mapping, upgraded: Mapping, live: Mapping[tuple[str, ...], Place]
+    names: tuple[str, ...], entry: Mapping, upgraded: Mapping, live: Mapping[tuple[str, ...], Place], code: str | None
 ) -> dict[str, Any]:
     found = {"path": list(names), "class": entry["class_name"]}
     config = upgraded["config"]
@@ -158,7 +177,7 @@ def _described(
         "convention": "reset after the product" if config["reset_after"] else "reset before the product",
         "activation": activation_name(config.get("activation")),
         "recurrent_activation": activation_name(config["recurrent_activation"]),
-        "stock": _stock_layer_outcome(entry, None if place is None else place.layer),
+        "stock": _outcome("unknown", code) if code else _stock_layer_outcome(entry, place and place.layer),
     }
 
 
@@ -207,12 +226,9 @@ def _run(layer: keras.Layer, arrays: list[np.ndarray], x: np.ndarray) -> np.ndar
     return keras.ops.convert_to_numpy(keras.tree.flatten(layer(x))[0])
 
 
-def _stock_outcome(record: LegacyModel, model: keras.Model | None) -> dict:
+def _stock_outcome(container: Container, record: LegacyModel, model: keras.Model | None) -> dict:
     try:
-        if record.path.endswith((".json", ".yaml", ".yml")):
-            stock = keras.models.model_from_json(json.dumps(record.config))
-        else:
-            stock = keras.saving.load_model(record.path, compile=False)
+        stock = load_with_keras_alone(container, numbers_in(record))
         if model is None:
             return _outcome("unknown", "it loads the file, and there is nothing to compare with")
         inputs = random_inputs(model)

@@ -3,14 +3,29 @@
 from __future__ import annotations
 
 import os
+import zipfile
+import zlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import keras
 import numpy as np
 
-from keras_gru_ext.comparison import TOLERANCE, difference_of, predict
+from keras_gru_ext.comparison import TOLERANCE, check_tolerance, difference_of, predict
 from keras_gru_ext.errors import FileFormatError, VerificationError
+from keras_gru_ext.files import path_of
+
+_DAMAGES = (
+    OSError,
+    ValueError,
+    EOFError,
+    KeyError,
+    MemoryError,
+    NotImplementedError,
+    RuntimeError,
+    zipfile.BadZipFile,
+    zlib.error,
+)
 
 
 def verify(model: keras.Model, reference: str | os.PathLike, tolerance: float = TOLERANCE) -> float:
@@ -25,6 +40,7 @@ def verify(model: keras.Model, reference: str | os.PathLike, tolerance: float = 
         The largest difference found.
 
     Raises:
+        ArgumentError: if the tolerance is negative.
         FileFormatError: if the file is missing or is not such a file.
         VerificationError: if a difference is larger than the tolerance, or shapes differ.
     """
@@ -48,7 +64,8 @@ def compare_with(
     Raises:
         FileFormatError, VerificationError: As for `verify`.
     """
-    reference = os.fspath(reference)
+    reference = path_of(reference, "a reference")
+    check_tolerance(tolerance)
     inputs, expected = _read_reference(reference)
     if len(inputs) != len(model.inputs) or len(expected) != len(model.outputs):
         raise VerificationError(
@@ -74,10 +91,17 @@ def _check_inputs(model: keras.Model, inputs: Sequence[np.ndarray], where: str) 
 
 def _read_reference(path: str) -> tuple[list[np.ndarray], list[np.ndarray]]:
     try:
-        with np.load(path, allow_pickle=False) as stored:
-            arrays = {name: stored[name] for name in stored.files}
-    except (OSError, ValueError, EOFError) as error:
+        with open(path, "rb") as file:
+            stored = np.load(file, allow_pickle=False)
+            arrays = {name: stored[name] for name in stored.files} if isinstance(stored, np.lib.npyio.NpzFile) else None
+    except _DAMAGES as error:
         raise FileFormatError(f"{path}: not a readable .npz file of plain arrays: {error}") from error
+    if arrays is None:
+        raise FileFormatError(
+            f"{path}: not an .npz file, but one array. Write it with numpy.savez(path, x0=..., y0=...)."
+        )
+    if odd := [name for name, array in arrays.items() if array.dtype.kind not in "fiub"]:
+        raise FileFormatError(f"{path}: the arrays {odd} hold no numbers.")
     inputs, outputs = _numbered(arrays, "x"), _numbered(arrays, "y")
     if not inputs or not outputs:
         raise FileFormatError(

@@ -453,3 +453,24 @@ def test_configs_are_not_changed(written):
     check_code(config, (), "here")
     check_sizes(config, (), 1000, "here")
     assert config == before
+
+
+def test_inspect_shows_keras_no_file_of_a_stranger(tmp_path, monkeypatch):
+    given = []
+    load = keras.saving.load_model
+    monkeypatch.setattr(
+        keras.saving, "load_model", lambda path, **options: (given.append(path), load(path, **options))[1]
+    )
+    path = tmp_path / "single.h5"
+    path.write_bytes(pathlib.Path(named("keras-2.2.4-tensorflow", "single").model).read_bytes())
+    keras_gru_ext.inspect(path)
+    assert len(given) == 1
+    assert str(path) not in given
+    with h5py.File(path, "r+") as file:
+        config = json.loads(file.attrs["model_config"])
+        CODE["a Lambda"](config)
+        file.attrs["model_config"] = json.dumps(config)
+    found = keras_gru_ext.inspect(path)
+    assert "holds code" in found["problem"]
+    assert found["stock"]["outcome"] == "unknown"
+    assert len(given) == 1

@@ -209,9 +209,10 @@ class Builder:
 
 def _reserve_names(entry: Mapping) -> None:
     """Keeps Keras from giving the operations that compute masks the names of layers, which it does not look at."""
+    if entry["class_name"] not in (SEQUENTIAL, FUNCTIONAL):
+        return
     for _, inner in _layers_of(entry, ""):
-        if inner["class_name"] in (SEQUENTIAL, FUNCTIONAL):
-            _reserve_names(inner)
+        _reserve_names(inner)
         stem, _, number = str(inner.get("name") or "").rpartition("_")
         if not number.isdigit():
             stem, number = str(inner.get("name") or ""), "0"

@@ -46,7 +46,7 @@ class Copy:
 def copied(
     path: str, archive: Archive | None, file: Group | None, custom: Collection[str], compile: bool, safe_mode: bool
 ) -> Iterator[Copy]:
-    """Makes a copy of a whole model that Keras 3 wrote.
+    """Makes a copy of a whole model for Keras to read.
 
     Args:
         path: The file, for messages and for its size.
@@ -103,7 +103,7 @@ def _whole_model(path: str, file: Group, folder: str, custom: Collection[str], c
     training = hdf5.json_attribute(path, file, "training_config")
     if training is not None and safe_mode:
         guard.check_code(training, custom, f"{path}, training_config")
-    target = os.path.join(folder, "model.h5")
+    target = os.path.join(folder, f"model{os.path.splitext(path)[1]}")
     write_hdf5(file, target, path, os.path.getsize(path), () if compile else TRAINING)
     return Copy(target, held)
 

@@ -206,9 +206,13 @@ class _Upgrade:
             theano.check_padding(new, where)
         class_name = rule.now or class_name
         new = self._values(new, where)
+        if class_name == "Bidirectional" and new.get("layer") is None:
+            raise ConfigError(f"{where}: a Bidirectional wraps a layer, and there is none.")
         new = _gru(class_name, new, where) if class_name in _GRU_UPGRADES else _stock(class_name, new, rule, where)
         for key in new.keys() & _NESTED:
             new[key] = self._nested(new[key], f"{where}, {key}", depth, call)
+        if class_name == "Bidirectional" and not all(_is_layer(new.get(key)) for key in ("layer", "backward_layer")):
+            raise ConfigError(f"{where}: a Bidirectional wraps one layer, or two. Received: {config!r:.200}.")
         own, new = substitute(class_name, new, self.dialect, call)
         return {"class_name": class_name, "config": new, **({"own": own} if own else {})}
 
@@ -274,6 +278,10 @@ class _Upgrade:
         name = layers[0]["config"].get("name")
         named = {"name": f"{name}_input", **described} if name else described
         return [{"class_name": "InputLayer", "config": upgrade_input(named, where)}, *layers]
+
+
+def _is_layer(value: Any) -> bool:
+    return value is None or (isinstance(value, Mapping) and isinstance(value.get("config"), Mapping))
 
 
 def _without(config: Mapping, keys: Collection[str]) -> dict[str, Any]:

@@ -264,8 +264,10 @@ def _calls(
     if layer["class_name"] == OPERATION:
         return upgrade_calls(entry, renumber, where)
     calls = entry.get("inbound_nodes", [])
-    if not isinstance(calls, list) or not all(isinstance(call, list) for call in calls):
-        raise ConfigError(f"{where}: 'inbound_nodes' must be a list of calls. Received: {calls!r:.200}.")
+    if not isinstance(calls, list) or not all(isinstance(call, list) and call for call in calls):
+        raise ConfigError(
+            f"{where}: 'inbound_nodes' must be a list of calls, each with a tensor. Received: {calls!r:.200}."
+        )
     found = [_call(call, renumber, where) for call in calls]
     return [_reordered(call, order) for call in found] if order else found
 
