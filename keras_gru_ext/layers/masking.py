@@ -42,8 +42,9 @@ class LayerNormalization(keras.layers.LayerNormalization):
         axes = [self.axis] if isinstance(self.axis, int) else list(self.axis)
         axes = sorted(axis % len(inputs.shape) for axis in axes)
         shape = [size if axis in axes else 1 for axis, size in enumerate(inputs.shape)]
-        mean, variance = ops.moments(inputs, axes=axes, keepdims=True)
-        outputs = (inputs - mean) * ops.rsqrt(variance + self.epsilon)
+        centred = inputs - ops.mean(inputs, axis=axes, keepdims=True)
+        variance = ops.mean(ops.square(centred), axis=axes, keepdims=True)
+        outputs = centred * ops.rsqrt(variance + self.epsilon)
         if self.gamma is not None:
             outputs = outputs * ops.cast(ops.reshape(self.gamma, shape), outputs.dtype)
         if self.beta is not None:
