@@ -225,6 +225,12 @@ def _why_not_stock(class_name: str, entry: Mapping, masked: bool) -> str | None:
         if sorted(axis % rank for axis in axes if rank) == list(range(rank - len(axes), rank)):
             return None
         return f"normalizing over the axes {list(axes)} has no stock equivalent on PyTorch"
+    if class_name == "Reshape":
+        # Where the shape is another one, the array is, too, and has no mask.
+        shape = (entry.get("build_config") or {}).get("input_shape") or ()
+        if masked and list(shape[1:]) == list(config["target_shape"]):
+            return f"it removes the mask and nothing else, which {stock} does not do on JAX"
+        return None
     inner = config["layer"]["class_name"] if class_name == "TimeDistributed" else None
     if not masked or class_name == "Bidirectional" or inner in _INDIFFERENT_TO_MASKS:
         return None

@@ -185,7 +185,7 @@ def _choice(class_name: str, config: Mapping[str, Any], dialect: Dialect, call: 
         return own
     if not call.masked:
         return None
-    if class_name in _MERGING or class_name == "TimeDistributed":
+    if class_name in _MERGING or class_name in ("Reshape", "TimeDistributed"):
         return own
     if class_name == "Softmax":
         return {**own, "adds_mask": dialect.library == BUNDLED and dialect.version >= (2, 4)}
