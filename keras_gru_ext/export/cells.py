@@ -19,6 +19,7 @@ import numpy as np
 from keras_gru_ext import layers
 from keras_gru_ext.export.activations import in_operator
 from keras_gru_ext.export.graph import Graph, array_of, described
+from keras_gru_ext.layers import recurrent
 
 
 @dataclass(frozen=True)
@@ -51,14 +52,31 @@ _OPERATORS: dict[type, _Operator] = {
 _LAYERS = (layers.GRU, keras.layers.GRU, keras.layers.LSTM, keras.layers.SimpleRNN)
 
 
-def why_not(layer: keras.Layer) -> str | None:
+# Layers that stand in for stock ones in legacy models, and compute the same but for some masks and states.
+STAND_INS = (recurrent.LSTM, recurrent.LegacyMaskGRU, recurrent.RNN, recurrent.SimpleRNN)
+
+
+def why_not(layer: keras.Layer, has_initial_state: bool) -> str | None:
     """Returns why a recurrent layer that is no Bidirectional cannot become operators, or `None`."""
-    if type(layer) in _LAYERS:
+    if isinstance(layer, STAND_INS) and (reason := _why_not_stand_in(layer, has_initial_state)):
+        return reason
+    if type(layer) in (*_LAYERS, recurrent.LSTM, recurrent.LegacyMaskGRU, recurrent.SimpleRNN):
         return None
-    if type(layer) is not keras.layers.RNN:
+    if type(layer) not in (keras.layers.RNN, recurrent.RNN):
         return f"{type(layer).__name__} is none of GRU, LSTM, SimpleRNN and RNN"
     others = [type(cell).__name__ for cell in cells_of(layer) if type(cell) not in _OPERATORS]
     return f"its cells are not all GRU, LSTM and simple cells, but {', '.join(others)}" if others else None
+
+
+def _why_not_stand_in(layer: Any, has_initial_state: bool) -> str | None:
+    if layer.stateful and layer.prefers_kept_state and has_initial_state:
+        return "the state that it keeps comes before the one that it is given"
+    if layer.unroll and layer.zero_output_for_mask and layer.go_backwards:
+        return "it puts zeros where the mask has them in the other direction, as unrolled loops of tf.keras do"
+    starts_elsewhere = layer.stateful or has_initial_state or len(cells_of(layer)) > 1
+    if layer.masked_output != "repeat" and starts_elsewhere:
+        return f"at masked steps it outputs a state (masked_output={layer.masked_output!r})"
+    return None
 
 
 def cells_of(layer: keras.Layer) -> list[keras.Layer]:

@@ -12,6 +12,7 @@ import keras
 from keras_gru_ext.errors import ConfigError
 from keras_gru_ext.export import layers, operations, recurrent, tracing
 from keras_gru_ext.export.graph import Graph, Value, described
+from keras_gru_ext.layers import masking
 
 _Key = tuple[str, int, int]
 
@@ -186,8 +187,10 @@ def convert_layer(
     x = layers.as_taken(graph, layer, x)
     convert = layers.converter_of(layer)
     plain = not args and not any(kwargs.values())
-    if type(layer) is keras.layers.TimeDistributed:
+    if type(layer) in (keras.layers.TimeDistributed, masking.TimeDistributed):
         results = [_time_distributed(graph, layer, x, carried)]
+        if type(layer) is masking.TimeDistributed:
+            return results
     elif convert is None or not plain:
         results = tracing.convert(graph, layer, [x, *args], {**kwargs, "mask": carried}, _call)
     else:
@@ -219,7 +222,8 @@ def _nested(graph: Graph, model: keras.Model, x: Any, mask: Any) -> list[Value]:
 
 
 def _recurrent(graph: Graph, layer: keras.Layer, x: Any, initial_state: Any, mask: Value | None) -> list[Value]:
-    reason = recurrent.why_not(layer)
+    has_initial_state = initial_state is not None or (isinstance(x, (list, tuple)) and len(x) > 1)
+    reason = recurrent.why_not(layer, has_initial_state)
     if reason is not None:
         raise ConfigError(
             f"{described(layer)} cannot become one of ONNX's recurrent operators: {reason}. "
@@ -249,8 +253,22 @@ def _time_distributed(graph: Graph, layer: keras.layers.TimeDistributed, x: Valu
     if getattr(layer.layer, "stateful", False):
         raise ConfigError(f"{described(layer)} wraps a stateful layer, which has no equivalent in ONNX.")
     asks = "mask" in inspect.signature(layer.layer.call).parameters
+    if type(layer) is masking.TimeDistributed and mask is not None:
+        asks = asks and len(mask.shape) > 2
     inner_mask = _steps_in_batch(graph, mask) if mask is not None and asks else None
     [inner] = convert_layer(graph, layer.layer, _steps_in_batch(graph, x), mask=inner_mask)
+    result = _out_of_batch(graph, x, inner)
+    if type(layer) is not masking.TimeDistributed:
+        return result
+    if inner.mask is not None:
+        return result.with_mask(_out_of_batch(graph, x, inner.mask))
+    if mask is None or len(mask.shape) == 2 or (layer.layer.supports_masking and not asks):
+        return result.with_mask(mask)
+    return result.with_mask(Value(graph.any(mask.name, *range(2, len(mask.shape))), mask.shape[:2], "bool"))
+
+
+def _out_of_batch(graph: Graph, x: Value, inner: Value) -> Value:
+    """(B T, ...) to (B, T, ...), with the sizes that `x` has."""
     shape = graph.add("Concat", graph.add("Shape", x.name, end=2), graph.add("Shape", inner.name, start=1), axis=0)
     return Value(graph.add("Reshape", inner.name, shape), (*x.shape[:2], *inner.shape[1:]), inner.dtype)
 

@@ -23,17 +23,17 @@ _States = list[list[str]]
 """Names of states: for each cell a list."""
 
 
-def why_not(layer: keras.Layer) -> str | None:
+def why_not(layer: keras.Layer, has_initial_state: bool = False) -> str | None:
     """Returns why a recurrent layer cannot become operators, or `None`."""
     if type(layer) in BIDIRECTIONAL_LAYERS:
-        inner = [why_not(one) for one in (layer.forward_layer, layer.backward_layer)]
+        inner = [why_not(one, has_initial_state) for one in (layer.forward_layer, layer.backward_layer)]
         return next((reason for reason in inner if reason), None)
-    return cells.why_not(layer)
+    return cells.why_not(layer, has_initial_state)
 
 
 def takes_mask_beside_state(layer: keras.Layer) -> bool:
     """Whether Keras gives a layer its input's mask when it also gets a state."""
-    return type(getattr(layer, "forward_layer", layer)) is layers.GRU
+    return type(getattr(layer, "forward_layer", layer)) in (layers.GRU, *cells.STAND_INS)
 
 
 def single(

@@ -1,8 +1,8 @@
 """The layers. Importing this registers them with Keras, so that saved models find them."""
 
-from keras_gru_ext.layers import masking, merging, recurrent
+from keras_gru_ext.layers import locally_connected, masking, merging, recurrent
 from keras_gru_ext.layers.bidirectional import Bidirectional
 from keras_gru_ext.layers.gru import GRU
 from keras_gru_ext.layers.gru_cell import GRUCell
 
-__all__ = ["GRU", "Bidirectional", "GRUCell", "masking", "merging", "recurrent"]
+__all__ = ["GRU", "Bidirectional", "GRUCell", "locally_connected", "masking", "merging", "recurrent"]

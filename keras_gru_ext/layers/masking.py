@@ -35,6 +35,22 @@ class Softmax(keras.layers.Softmax):
 
 
 @keras.saving.register_keras_serializable(package="keras_gru_ext")
+class Reshape(keras.layers.Reshape):
+    """`keras.layers.Reshape` behind which there is no mask, whatever the shapes are.
+
+    On JAX a reshape to the shape that is there returns the very same array, and its mask with it.
+    """
+
+    def call(self, inputs):
+        outputs = super().call(inputs)
+        return ops.copy(inputs) if outputs is inputs else outputs
+
+    def compute_mask(self, inputs, previous_mask=None):
+        """Returns that there is none, which is no reason for a warning."""
+        return None
+
+
+@keras.saving.register_keras_serializable(package="keras_gru_ext")
 class LayerNormalization(keras.layers.LayerNormalization):
     """`keras.layers.LayerNormalization` over any axes; on PyTorch, Keras 3 is right for the last ones only."""
 
@@ -42,8 +58,9 @@ class LayerNormalization(keras.layers.LayerNormalization):
         axes = [self.axis] if isinstance(self.axis, int) else list(self.axis)
         axes = sorted(axis % len(inputs.shape) for axis in axes)
         shape = [size if axis in axes else 1 for axis, size in enumerate(inputs.shape)]
-        mean, variance = ops.moments(inputs, axes=axes, keepdims=True)
-        outputs = (inputs - mean) * ops.rsqrt(variance + self.epsilon)
+        centred = inputs - ops.mean(inputs, axis=axes, keepdims=True)
+        variance = ops.mean(ops.square(centred), axis=axes, keepdims=True)
+        outputs = centred * ops.rsqrt(variance + self.epsilon)
         if self.gamma is not None:
             outputs = outputs * ops.cast(ops.reshape(self.gamma, shape), outputs.dtype)
         if self.beta is not None:

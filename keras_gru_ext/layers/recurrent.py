@@ -10,11 +10,13 @@ that every backend computes the same, and every version of Keras finds its rule 
 | `"first_cell"` | the state before the step, of a stack its first cell's | Keras 1, 2.2.3 to 2.2.5 on TensorFlow |
 | `"last_cell"` | the same of the last cell, from where states were counted | Keras 2.0 to 2.2.2 on TensorFlow |
 
-`zero_output_for_mask=True` gives zeros instead. Without a mask the stock implementation runs.
+`zero_output_for_mask=True` gives zeros instead. Without a mask the stock implementation runs. With `prefers_kept_state`
+a stateful layer that is given an initial state takes the one that it keeps, unless that is zero, as in tf.keras 2.4.
 
 Sources: `rnn` in `backend/tensorflow_backend.py` of Keras 1.2.2, 2.2.4 and in `backend.py` of tf.keras 1.15 to 2.15.
 """
 
+import functools
 import inspect
 from typing import Any
 
@@ -78,11 +80,32 @@ def _states_of_last_cell(cell):
     return len(keras.tree.flatten(last.state_size))
 
 
-class _MaskedSteps(_BeforeALayer):
+class _KeptStates(_BeforeALayer):
+    """States that every backend keeps, for a layer class of Keras, which comes after it."""
+
+    @property
+    def variables(self):
+        """All variables, the kept states of a stateful layer among them, so that JAX hands them on."""
+        return [*super().variables, *keras.tree.flatten(self.states or [])]
+
+    def reset_state(self):
+        """Sets the kept states to zeros, those of stacked cells, too."""
+        for state in keras.tree.flatten(self.states or []):
+            state.assign(ops.zeros_like(state.value))
+
+
+def _kept_or_given(kept, given):
+    """The kept states, unless all of them are zero."""
+    has_any = functools.reduce(ops.logical_or, [ops.any(ops.not_equal(state, 0)) for state in kept])
+    return [ops.where(has_any, ops.cast(a, b.dtype), b) for a, b in zip(kept, given, strict=True)]
+
+
+class _MaskedSteps(_KeptStates):
     """Masks and states for a layer class of Keras, which comes after it."""
 
-    def __init__(self, *args, masked_output="repeat", **kwargs):
+    def __init__(self, *args, masked_output="repeat", prefers_kept_state=False, **kwargs):
         super().__init__(*args, **kwargs)
+        self.prefers_kept_state = bool(prefers_kept_state)
         arguments.check_choice(masked_output, MASKED_OUTPUTS, "masked_output", f"{type(self).__name__} {self.name!r}")
         self.masked_output = masked_output
 
@@ -97,23 +120,18 @@ class _MaskedSteps(_BeforeALayer):
         if self.stateful and initial_state is not None:
             # Copies: the variables are assigned to before a gradient is taken through their old values.
             initial_state = keras.tree.map_structure(ops.copy, initial_state)
+            if self.prefers_kept_state:
+                kept = [ops.copy(state.value) for state in keras.tree.flatten(self.states)]
+                states = _kept_or_given(kept, keras.tree.flatten(initial_state))
+                initial_state = keras.tree.pack_sequence_as(initial_state, states)
         if mask is None:
             return super().inner_loop(sequences, initial_state, None, training)
         return over_masked_steps(self, sequences, initial_state, mask, training)
 
-    @property
-    def variables(self):
-        """All variables, the kept states of a stateful layer among them, so that JAX hands them on."""
-        return [*super().variables, *keras.tree.flatten(self.states or [])]
-
-    def reset_state(self):
-        """Sets the kept states to zeros, those of stacked cells, too."""
-        for state in keras.tree.flatten(self.states or []):
-            state.assign(ops.zeros_like(state.value))
-
     def get_config(self):
-        """Returns the config of the class of Keras and `masked_output`."""
-        return {**super().get_config(), "masked_output": self.masked_output}
+        """Returns the config of the class of Keras and the arguments of this class."""
+        own = {"masked_output": self.masked_output, "prefers_kept_state": self.prefers_kept_state}
+        return {**super().get_config(), **own}
 
 
 @keras.saving.register_keras_serializable(package="keras_gru_ext")
@@ -140,13 +158,16 @@ class LegacyMaskGRU(GRU):
     tf.keras put them.
     """
 
-    def __init__(self, *args, masked_output="repeat", **kwargs):
+    def __init__(self, *args, masked_output="repeat", prefers_kept_state=False, **kwargs):
         super().__init__(*args, **kwargs)
+        self.prefers_kept_state = bool(prefers_kept_state)
         arguments.check_choice(masked_output, MASKED_OUTPUTS, "masked_output", f"LegacyMaskGRU {self.name!r}")
         self.masked_output = masked_output
 
     def inner_loop(self, sequences, initial_state, mask, training=False):
         """Runs the recurrence, and replaces outputs at masked steps."""
+        if self.stateful and self.prefers_kept_state:
+            initial_state = _kept_or_given([ops.copy(self.states[0].value)], initial_state)
         if mask is not None and self.zero_output_for_mask and self.unroll:
             results = over_masked_steps(self, sequences, initial_state, mask, training)
             self.cell.reset_dropout_mask()
@@ -164,11 +185,27 @@ class LegacyMaskGRU(GRU):
         return last_output, outputs, states
 
     def get_config(self):
-        """Returns the config of `GRU` and `masked_output`."""
-        return {**super().get_config(), "masked_output": self.masked_output}
+        """Returns the config of `GRU` and the arguments of this class."""
+        own = {"masked_output": self.masked_output, "prefers_kept_state": self.prefers_kept_state}
+        return {**super().get_config(), **own}
 
     @classmethod
     def from_config(cls, config, custom_objects=None):
         """Makes a layer from its own config."""
-        own = {key: value for key, value in config.items() if key == "masked_output"}
+        own = {key: value for key, value in config.items() if key in ("masked_output", "prefers_kept_state")}
         return cls(**upgrade_gru_config({key: value for key, value in config.items() if key not in own}), **own)
+
+
+@keras.saving.register_keras_serializable(package="keras_gru_ext")
+class ConvLSTM1D(_KeptStates, keras.layers.ConvLSTM1D):
+    """`keras.layers.ConvLSTM1D` that keeps its states on JAX, too."""
+
+
+@keras.saving.register_keras_serializable(package="keras_gru_ext")
+class ConvLSTM2D(_KeptStates, keras.layers.ConvLSTM2D):
+    """`keras.layers.ConvLSTM2D` that keeps its states on JAX, too."""
+
+
+@keras.saving.register_keras_serializable(package="keras_gru_ext")
+class ConvLSTM3D(_KeptStates, keras.layers.ConvLSTM3D):
+    """`keras.layers.ConvLSTM3D` that keeps its states on JAX, too."""

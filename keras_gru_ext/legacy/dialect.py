@@ -83,6 +83,14 @@ class Dialect:
             return "repeat"
         return "last_cell" if self.counts_states_from_the_last_cell else "first_cell"
 
+    @property
+    def prefers_kept_states(self) -> bool:
+        """Whether a stateful layer that is given an initial state takes the one that it keeps, unless that is zero.
+
+        Source: `RNN._process_inputs` of tf.keras 2.4 and tf_keras 2.21; not in Keras 2.3.1 nor in TensorFlow 2.0.
+        """
+        return self.library == BUNDLED and self.version >= (2, 4)
+
     def lists_as_trainable(self, class_name: str) -> bool:
         """Whether the arrays of a layer stand among the trainable ones of a nested model though the layer is frozen.
 

@@ -76,7 +76,7 @@ _NOT_STOCK: Mapping[str, tuple] = MappingProxyType(
 _SHAPE_KEYS = ("batch_input_shape", "fused")
 
 # What the other classes of this package write beside the config of the stock class.
-_OWN_KEYS = ["masked_output", "adds_mask"]
+_OWN_KEYS = ["masked_output", "prefers_kept_state", "adds_mask"]
 
 # Layers for which it makes no difference how `TimeDistributed` deals with masks.
 _INDIFFERENT_TO_MASKS = ("Activation", "Dense", "Dropout", "Conv1D", "Conv2D", "MaxPooling2D", "AveragePooling2D")
@@ -215,12 +215,22 @@ def _why_not_stock(class_name: str, entry: Mapping, masked: bool) -> str | None:
         return f"a mask beside an initial state has no stock equivalent: {stock} loses the mask"
     if class_name in ("LSTM", "RNN", "SimpleRNN"):
         return _why_not_stock_loop(config, stock)
+    if class_name == "LegacyMaskGRU":
+        return "its states and its outputs at masked steps have no stock equivalent: keras.layers.GRU has another rule"
+    if class_name.startswith("LocallyConnected"):
+        return f"keras.layers has no {class_name}"
     if class_name == "LayerNormalization":
         rank = len((entry.get("build_config") or {}).get("input_shape") or ())
         axes = config["axis"] if isinstance(config["axis"], (list, tuple)) else [config["axis"]]
         if sorted(axis % rank for axis in axes if rank) == list(range(rank - len(axes), rank)):
             return None
         return f"normalizing over the axes {list(axes)} has no stock equivalent on PyTorch"
+    if class_name == "Reshape":
+        # Where the shape is another one, the array is, too, and has no mask.
+        shape = (entry.get("build_config") or {}).get("input_shape") or ()
+        if masked and list(shape[1:]) == list(config["target_shape"]):
+            return f"it removes the mask and nothing else, which {stock} does not do on JAX"
+        return None
     inner = config["layer"]["class_name"] if class_name == "TimeDistributed" else None
     if not masked or class_name == "Bidirectional" or inner in _INDIFFERENT_TO_MASKS:
         return None
@@ -231,6 +241,8 @@ def _why_not_stock_loop(config: Mapping, stock: str) -> str | None:
     is_stack = (config.get("cell") or {}).get("class_name") == "StackedRNNCells"
     if config.get("masked_output") != "repeat" and (is_stack or config.get("stateful")):
         return f"what it outputs at masked steps ({config.get('masked_output')}) has no stock equivalent in {stock}"
+    if config.get("prefers_kept_state"):
+        return f"a kept state that comes before an initial one has no stock equivalent: {stock} takes the initial one"
     if config.get("unroll"):
         return f"an unrolled loop over a mask has no stock equivalent: {stock} fails on PyTorch"
     return None

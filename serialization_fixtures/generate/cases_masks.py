@@ -128,6 +128,29 @@ def normalized_over_time(lib):
 
 
 @case
+def locally_connected(lib):
+    """A kernel for every step, and one for every place of a picture."""
+    x, picture = lib.Input(shape=(TIME, FEATURES)), lib.Input(shape=(5, 4, 2))
+    steps = lib.layers.LocallyConnected1D(3, 2, strides=2, activation="tanh")(x)
+    places = lib.layers.LocallyConnected2D(2, (2, 3), strides=(2, 1))(picture)
+    rows = lib.layers.Reshape((4, 2))(places)
+    return lib.models.Model([x, picture], [lib.gru(2)(steps), lib.gru(2)(rows)]), [
+        sequences(55), sequences(56, BATCH, 5, 4, 2)
+    ]
+
+
+@case
+def kept_and_given_states(lib):
+    """Stateful layers that are also given a state: which of them counts in the second batch?"""
+    x, h = lib.Input(batch_shape=(BATCH, TIME, FEATURES)), lib.Input(batch_shape=(BATCH, UNITS))
+    outputs = [
+        lib.gru(UNITS, stateful=True)(x, initial_state=h),
+        lib.layers.SimpleRNN(UNITS, stateful=True)(x, initial_state=h),
+    ]
+    return lib.models.Model([x, h], outputs), [sequences(57)] + states(58)
+
+
+@case
 def attention_heads(lib):
     x, a = masked(lib)
     return lib.models.Model(x, lib.gru(2)(lib.layers.MultiHeadAttention(2, 3)(a, a))), padded(54)

@@ -12,7 +12,7 @@ from recording import environment, record, selected
 
 PRODUCER = "keras-2.2.4-tensorflow"
 BUILDS = dict(CASES, loss_at_the_end=loss_at_the_end)
-BUILDS.update((name, MASKED[name]) for name in COMMON + ("softmax_masked",))
+BUILDS.update((name, MASKED[name]) for name in COMMON + ("locally_connected", "softmax_masked"))
 
 for name, build in selected(BUILDS):
     keras.backend.clear_session()

@@ -15,7 +15,9 @@ NAMES = (
     "states_of_stacked_cells", "stateful", "time_distributed", "trained_with_penalties",
 )
 BUILDS = dict(((name, CASES[name]) for name in NAMES), loss_at_the_end=loss_at_the_end)
-BUILDS.update((name, MASKED[name]) for name in COMMON + ("attention_heads", "normalized_over_time"))
+BUILDS.update((name, MASKED[name]) for name in COMMON + (
+    "attention_heads", "kept_and_given_states", "locally_connected", "normalized_over_time",
+))
 
 for name, build in selected(BUILDS):
     keras.backend.clear_session()

@@ -5,6 +5,8 @@ import numpy as np
 import pytest
 
 from keras_gru_ext import GRUCell
+from keras_gru_ext.errors import ConfigError
+from keras_gru_ext.layers import masking, recurrent
 from tests.export.helpers import CLOSE, check_model, operators, predicted, run, sequences, written
 from tests.helpers import BATCH, FEATURES, TIME, UNITS, assert_close, randomize
 
@@ -45,6 +47,51 @@ def test_activations(rng, path, masked):
     check_model(path, randomize(model, rng, scale=0.3), masked)
     assert sorted({"LSTM", "RNN"} & set(operators(path))) == ["LSTM", "RNN"]
     assert operators(path).count("LSTM") == 1
+
+
+def test_layers_of_legacy_models(rng, path, masked):
+    """They stand in for stock ones, and a single cell that starts from zeros outputs the same by every rule."""
+    x, h = keras.Input((None, FEATURES)), keras.Input((UNITS,))
+    m = layers.Masking()(x)
+    made = [
+        recurrent.LSTM(UNITS, return_sequences=True, masked_output="first_cell")(m),
+        recurrent.LegacyMaskGRU(UNITS)(m, initial_state=h),
+        recurrent.RNN([GRUCell(UNITS), GRUCell(UNITS)])(m, initial_state=[h, h]),
+        layers.Bidirectional(recurrent.SimpleRNN(UNITS, return_sequences=True))(m),
+    ]
+    made.append(recurrent.SimpleRNN(UNITS)(masking.TimeDistributed(layers.Dense(2))(made[0])))
+    model = keras.Model([x, h], made)
+    check_model(path, randomize(model, rng), masked, rng.standard_normal((len(masked), UNITS)).astype("float32"))
+
+
+def test_a_mask_that_is_made_at_each_step(rng, path):
+    x = keras.Input((2, TIME, FEATURES))
+    each = masking.TimeDistributed(layers.Masking())(x)
+    y = layers.SimpleRNN(2, return_sequences=True)(masking.TimeDistributed(layers.LSTM(UNITS))(each))
+    data = rng.standard_normal((BATCH, 2, TIME, FEATURES)).astype("float32")
+    data[0, 1, 1:] = data[1, 0] = 0.0
+    check_model(path, randomize(keras.Model(x, y), rng), data)
+
+
+@pytest.mark.parametrize(
+    ("make", "reason"),
+    [
+        (lambda x, h: recurrent.SimpleRNN(UNITS, masked_output="first_cell")(x, initial_state=h), "outputs a state"),
+        (lambda x, h: recurrent.RNN([GRUCell(2), GRUCell(2)], masked_output="first_cell")(x), "outputs a state"),
+        (
+            lambda x, h: recurrent.LSTM(2, unroll=True, go_backwards=True, zero_output_for_mask=True)(x),
+            "puts zeros where the mask has them in the other direction",
+        ),
+        (
+            lambda x, h: recurrent.LegacyMaskGRU(UNITS, stateful=True, prefers_kept_state=True)(x, initial_state=h),
+            "comes before the one that it is given",
+        ),
+    ],
+)
+def test_rules_that_no_operator_has(path, make, reason):
+    x, h = keras.Input(batch_shape=(BATCH, TIME, FEATURES)), keras.Input(batch_shape=(BATCH, UNITS))
+    with pytest.raises(ConfigError, match=reason):
+        written(path, keras.Model([x, h], [make(layers.Masking()(x), h), h]))
 
 
 @pytest.mark.parametrize("cls", [layers.LSTM, layers.SimpleRNN])

@@ -79,6 +79,15 @@ def test_softmax(adds_mask):
     assert np.allclose(keras.ops.convert_to_numpy(y)[1].sum(), 1.0, atol=1e-6)
 
 
+@pytest.mark.parametrize("shape", [(4, 3), (2, 6)])
+def test_no_mask_comes_behind_a_reshape(shape):
+    x = keras.Input((4, 3))
+    gru = keras.layers.SimpleRNN(2)
+    model = keras.Model(x, gru(masking.Reshape(shape)(keras.layers.Masking()(x))))
+    wanted = keras.ops.convert_to_numpy(gru(X.reshape(-1, *shape)))
+    assert np.allclose(model.predict(X, verbose=0), wanted, atol=1e-6)
+
+
 @pytest.mark.parametrize("axis", [1, [1], [1, 2], 2])
 def test_normalization_over_any_axes(axis):
     layer = masking.LayerNormalization(axis=axis, epsilon=0.01)

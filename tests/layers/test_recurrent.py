@@ -86,6 +86,20 @@ def test_the_state_of_a_stateful_layer_carries_over(make):
         assert np.allclose(one, again, atol=1e-6)
 
 
+@pytest.mark.parametrize("kind", LAYERS)
+def test_a_kept_state_may_come_before_one_that_is_given(kind):
+    layer = LAYERS[kind](stateful=True, prefers_kept_state=True)
+    plain = LAYERS[kind]()
+    starts = [STATE, 2 * STATE][: 2 if "two" in kind else 1]
+    given = [keras.ops.convert_to_tensor(one) for one in starts]
+    first = array(layer(X, initial_state=given))
+    second = array(layer(X, initial_state=given))
+    plain.build(X.shape)
+    plain.set_weights(layer.get_weights())
+    assert np.allclose(first, array(plain(X, initial_state=given)), atol=1e-6)
+    assert np.allclose(second, array(plain(np.concatenate([X, X], axis=1), initial_state=given)), atol=1e-6)
+
+
 @pytest.mark.parametrize("merge_mode", ["concat", "sum", "mul", "ave", None])
 def test_both_directions_see_the_mask_beside_initial_states(merge_mode):
     both = Bidirectional(GRU(UNITS, return_sequences=True, return_state=True), merge_mode=merge_mode)

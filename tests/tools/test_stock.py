@@ -167,6 +167,7 @@ def test_what_stock_layers_do_otherwise_under_masks_is_refused():
     states = keras.Input((2,))
     layers = {
         "a mask beside an initial state": recurrent.SimpleRNN(2)(masked, initial_state=states),
+        "its states and its outputs at masked steps": recurrent.LegacyMaskGRU(2)(masked, initial_state=states),
         "its masks have no stock equivalent": merging.Multiply()([masked, x]),
         "what it outputs at masked steps": recurrent.RNN([GRUCell(2), GRUCell(2)], masked_output="first_cell")(masked),
     }

@@ -11,7 +11,7 @@ import numpy as np
 
 from keras_gru_ext.errors import WeightsError
 from keras_gru_ext.legacy.build.arrays import Leaf, convert, distribute, not_finite
-from keras_gru_ext.legacy.build.live import Place, members, places
+from keras_gru_ext.legacy.build.live import Place, class_name, members, places
 from keras_gru_ext.legacy.build.objects import arrays_of, pair_layers, part_of
 from keras_gru_ext.legacy.dialect import Dialect
 from keras_gru_ext.legacy.record import LayerArrays, ObjectNode
@@ -160,7 +160,7 @@ def _of_model(
     order = {name: index for index, name in enumerate(entries)}
     weighted = [(name, layer) for name, layer in members(model) if layer.weights]
     weighted.sort(key=lambda pair: order.get(pair[0], 0))
-    wanted = [(name, type(layer).__name__) for name, layer in weighted]
+    wanted = [(name, class_name(layer)) for name, layer in weighted]
     for (name, layer), child in zip(weighted, pair_layers(node, wanted, everything, where), strict=True):
         yield from _of_layer(layer, child, f"{where}: {name}", entries.get(name))
 
@@ -178,7 +178,7 @@ def _of_layer(
         yield from _of_model(layer, node, where, nested)
         return
     inside = members(layer)
-    classes = [type(inner).__name__ for _, inner in inside]
+    classes = [class_name(inner) for _, inner in inside]
     for step, inner in inside:
         if inner.weights:
             yield from _of_layer(inner, part_of(node, step, where, classes), f"{where}, {step}", None)
@@ -196,8 +196,8 @@ def _of_layer(
 def _leaf(place: Place, path: str, per_gate: bool = False) -> Leaf:
     return Leaf(
         path=path,
-        class_name=type(place.layer).__name__,
+        class_name=class_name(place.layer),
         shapes=tuple(tuple(variable.shape) for variable in place.layer.weights),
         trainable=place.trainable,
-        per_gate=per_gate and type(place.layer).__name__ in ("GRU", "LSTM"),
+        per_gate=per_gate and class_name(place.layer) in ("GRU", "LSTM"),
     )

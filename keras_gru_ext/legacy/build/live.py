@@ -32,6 +32,11 @@ class Place:
         return " > ".join(self.names)
 
 
+def class_name(layer: keras.Layer) -> str:
+    """The name under which legacy files know the class of a layer; a variant of this package's GRU is a GRU there."""
+    return "GRU" if isinstance(layer, keras.layers.GRU) else type(layer).__name__
+
+
 def members(layer: keras.Layer) -> list[tuple[str, keras.Layer]]:
     """Lists the layers inside a model, a wrapper or an RNN over cells, in the order in which legacy files store them.
 

@@ -79,9 +79,25 @@ def _needed(class_name: str, config: Mapping[str, Any], shape: Sequence[int | No
         window = config.get("kernel_size")
         for size in window if isinstance(window, (list, tuple)) else [window]:
             filters *= max(1, _size(size))
-        yield features * filters if not class_name.startswith("Separable") else 0
+        places = _places(config, shape) if class_name.startswith("LocallyConnected") else 1
+        yield places * features * filters if not class_name.startswith("Separable") else 0
     if class_name == "Embedding":
         yield _size(config.get("input_dim")) * _size(config.get("output_dim"))
+
+
+def _places(config: Mapping[str, Any], shape: Sequence[int | None]) -> int:
+    """How many places a window without padding has."""
+    spatial = shape[2:] if config.get("data_format") == "channels_first" else shape[1:-1]
+    places = 1
+    for axis, size in enumerate(spatial):
+        window, stride = (_along(config.get(key), axis) for key in ("kernel_size", "strides"))
+        places *= max(0, (_size(size) - window) // stride + 1)
+    return places
+
+
+def _along(value: Any, axis: int) -> int:
+    value = value[axis] if isinstance(value, (list, tuple)) and axis < len(value) else value
+    return max(1, _size(value))
 
 
 def _size(value: Any) -> int:

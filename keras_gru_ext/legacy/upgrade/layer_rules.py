@@ -82,6 +82,12 @@ _UNUSED = {
 }
 _SEPARABLE_CONVOLUTION = Rule(_words(f"{_SEPARABLE} {_WINDOW} filters"), dropped=_UNUSED)
 _DEPTHWISE_CONVOLUTION = Rule(dropped={**_UNUSED, "filters": ANYTHING})
+_LOCALLY_CONNECTED = Rule(
+    _words(f"{_KERNEL} kernel_size strides padding data_format filters"),
+    dropped={"implementation": (1,)},
+    defaults={"data_format": "channels_last"},
+    reasons={"implementation": "this package's layer has kernels in the form of implementation 1 only"},
+)
 _CELL = Rule(
     _words(
         f"{_KERNEL} units recurrent_initializer recurrent_regularizer recurrent_constraint dropout recurrent_dropout"
@@ -173,6 +179,8 @@ RULES: Mapping[str, Rule] = MappingProxyType(
         ),
         "LayerNormalization": Rule(_words(_NORM)),
         "LeakyReLU": Rule(_words("negative_slope"), renamed={"alpha": "negative_slope"}),
+        "LocallyConnected1D": _LOCALLY_CONNECTED,
+        "LocallyConnected2D": _LOCALLY_CONNECTED,
         "Masking": Rule(_words("mask_value")),
         "MaxPooling1D": Rule(_words(_POOL)),
         "MaxPooling2D": Rule(_words(_POOL)),

@@ -17,6 +17,8 @@ from keras_gru_ext.legacy.upgrade.topology import name_of, references
 
 # Layers of this package with the names of the stock classes that they stand in for under masks.
 _MERGING = frozenset({"Add", "Average", "Concatenate", "Maximum", "Minimum", "Multiply", "Subtract"})
+_GONE = frozenset({"LocallyConnected1D", "LocallyConnected2D"})
+_CONVOLUTIONAL = frozenset({"ConvLSTM1D", "ConvLSTM2D", "ConvLSTM3D"})
 _RECURRENT = frozenset({"LSTM", "RNN", "SimpleRNN"})
 
 # What any version lets no mask through; all that is not known is taken to do so.
@@ -168,15 +170,22 @@ def substitute(
 
 def _choice(class_name: str, config: Mapping[str, Any], dialect: Dialect, call: Call) -> dict[str, Any] | None:
     own = {"class_name": class_name}
+    if class_name in _GONE:
+        return own
     if class_name == "LayerNormalization" and config.get("axis", -1) not in (-1, [-1]):
         return own
+    kept = {"prefers_kept_state": True} if dialect.prefers_kept_states and call.has_initial_state else {}
     if class_name in _RECURRENT and (call.masked or config.get("stateful")):
-        return {**own, **_masked_output(config, dialect)}
+        return {**own, **_masked_output(config, dialect), **(kept if config.get("stateful") else {})}
+    if class_name == "GRU" and config.get("stateful") and kept:
+        return {"class_name": "LegacyMaskGRU", **_masked_output(config, dialect), **kept}
+    if class_name in _CONVOLUTIONAL and config.get("stateful"):
+        return own
     if class_name == "TimeDistributed" and _hands_on(config.get("layer"), False, ()):
         return own
     if not call.masked:
         return None
-    if class_name in _MERGING or class_name == "TimeDistributed":
+    if class_name in _MERGING or class_name in ("Reshape", "TimeDistributed"):
         return own
     if class_name == "Softmax":
         return {**own, "adds_mask": dialect.library == BUNDLED and dialect.version >= (2, 4)}

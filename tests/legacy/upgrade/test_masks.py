@@ -3,7 +3,7 @@
 import pytest
 
 from keras_gru_ext.legacy.dialect import recognize
-from keras_gru_ext.legacy.upgrade.masks import reached
+from keras_gru_ext.legacy.upgrade.masks import Call, reached, substitute
 from keras_gru_ext.legacy.upgrade.model import upgrade_model
 from tests.legacy.upgrade.test_model import layer, node, sequential
 
@@ -102,6 +102,23 @@ def test_what_stands_at_masked_steps(producer, rule):
 )
 def test_a_gru_is_replaced_only_where_it_may_start_from_another_state_than_zeros(producer, settings, own):
     assert last([MASKING, rnn("GRU", **settings)], producer).get("own", {}).get("class_name") == own
+
+
+@pytest.mark.parametrize(
+    ("producer", "prefers"), [("keras 2.3.1", False), ("tf.keras 2.0", False), ("tf.keras 2.4", True)]
+)
+@pytest.mark.parametrize("class_name", ["GRU", "LSTM"])
+def test_a_kept_state_beside_an_initial_one(class_name, producer, prefers):
+    call = Call(has_initial_state=True)
+    for stateful in (True, False):
+        own, _ = substitute(class_name, {"stateful": stateful}, PRODUCERS[producer], call)
+        assert (own or {}).get("prefers_kept_state", False) == (prefers and stateful)
+
+
+@pytest.mark.parametrize("class_name", ["LocallyConnected1D", "ConvLSTM2D"])
+def test_layers_that_stock_keras_lacks_or_does_not_keep_states_of(class_name):
+    own, _ = substitute(class_name, {"stateful": True}, PRODUCERS["keras 2.2.4"], Call())
+    assert own == {"class_name": class_name}
 
 
 @pytest.mark.parametrize("others", [0, 1])
