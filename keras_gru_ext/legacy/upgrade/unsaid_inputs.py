@@ -36,7 +36,12 @@ def complete_input(record: LegacyModel) -> LegacyModel:
     entries = config.get("layers")
     if not isinstance(entries, list) or not entries or "build_input_shape" in config:
         return record
-    if entries[0].get("class_name") == "InputLayer" or input_of(entries[0]) is not None:
+    if not all(isinstance(entry, Mapping) and isinstance(entry.get("config"), Mapping) for entry in entries):
+        # Lists of layers, and what is wrong with the others, are for `upgrade_model`.
+        return record
+    if not isinstance(class_name := entries[0].get("class_name"), str) or class_name == "InputLayer":
+        return record
+    if input_of(entries[0]) is not None:
         return record
     shape = _shape_from_arrays(record, entries)
     if shape is None:
@@ -50,11 +55,11 @@ def _shape_from_arrays(record: LegacyModel, entries: list[Any]) -> list[int | No
     arrays = {group.layer: group.arrays for group in record.weights}
     for entry in entries:
         class_name = entry.get("class_name")
-        if class_name in _SHAPELESS:
+        if str(class_name) in _SHAPELESS:
             continue
         held = arrays.get(str(name_of(entry)), ())
         kernel = tuple(held[0].shape) if held else ()
-        if class_name in _RECURRENT and len(kernel) == 2:
+        if str(class_name) in _RECURRENT and len(kernel) == 2:
             return [None, None, kernel[0]]
         if class_name == "Conv1D" and len(kernel) == 3:
             return [None, None, kernel[1]]

@@ -9,7 +9,7 @@ from keras_gru_ext.legacy.upgrade.unsaid_inputs import complete_input
 
 
 def record(*entries, **arrays):
-    layers = [{"class_name": name, "config": {"name": name.lower(), **more}} for name, more in entries]
+    layers = [{"class_name": name, "config": {"name": str(name).lower(), **more}} for name, more in entries]
     groups = [LayerArrays(name, ("kernel:0",), (np.zeros(shape),)) for name, shape in arrays.items()]
     config = {"class_name": "Sequential", "config": {"name": "model", "layers": layers}}
     dialect = Dialect("keras", (2, 2, 4), "2.2.4", "tensorflow", True)
@@ -41,6 +41,7 @@ def test_the_first_arrays_tell_the_size(model, shape):
         record(("InputLayer", {"batch_input_shape": [None, 5, 3]}), ("GRU", {}), gru=(3, 12)),
         record(("Dense", {}), dense=(3, 4)),  # of an input of any rank
         record(("GRU", {})),
+        record((["GRU"], {})),
     ],
 )
 def test_what_is_said_or_cannot_be_told_stays(model):
