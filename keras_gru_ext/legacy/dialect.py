@@ -42,6 +42,7 @@ class Dialect:
     backend: str
     repeats_masked_outputs: bool
     only_fused_layers_repeat: bool = False
+    dtype: str | None = None
 
     def __str__(self) -> str:
         on = f" on {self.backend}" if self.backend and self.library == STANDALONE else ""

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import keras
 
 from keras_gru_ext.errors import ArgumentError, ConfigError, UnsafeContentError
 from keras_gru_ext.files import path_of
+from keras_gru_ext.legacy.build.arrays import are_float64
 from keras_gru_ext.legacy.build.assignment import (
     assign,
     assign_layers,
@@ -30,6 +32,7 @@ from keras_gru_ext.legacy.upgrade.model import advice_on_code, upgrade_model
 from keras_gru_ext.legacy.upgrade.names import accepted_name
 from keras_gru_ext.legacy.upgrade.topology import keep_outputs, name_of
 from keras_gru_ext.legacy.upgrade.training import upgrade_training
+from keras_gru_ext.legacy.upgrade.unsaid_inputs import complete_input
 
 
 def load_model(
@@ -140,7 +143,9 @@ def assemble(
     Raises:
         ConfigError, WeightsError, UnsafeContentError: As for `load_model`.
     """
-    record = complete_cells(record)
+    record = complete_input(complete_cells(record))
+    if record.dialect.records_input_dtype_in_layer and are_float64(record.weights):
+        record = replace(record, dialect=replace(record.dialect, dtype="float64"))
     known = _known(custom_objects)
     try:
         kept = keep_outputs(record.config, list(outputs)) if outputs is not None else record.config

@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from keras_gru_ext.errors import WeightsError
+from keras_gru_ext.legacy.record import LayerArrays
 
 Shape = tuple[int, ...]
 
@@ -280,3 +281,13 @@ def not_finite(named: Iterable[tuple[str, np.ndarray]]) -> list[str]:
     """
     counts = [(name, int(array.size - np.isfinite(np.asarray(array)).sum()), array.size) for name, array in named]
     return [f"{name} ({count} of {size})" for name, count, size in counts if count]
+
+
+def are_float64(groups: Iterable[LayerArrays]) -> bool:
+    """Tells whether a file holds arrays, and all of them are of float64.
+
+    Args:
+        groups: What it holds for each layer.
+    """
+    dtypes = [np.dtype(array.dtype) for group in groups for array in group.arrays]
+    return bool(dtypes) and all(dtype == np.float64 for dtype in dtypes)

@@ -78,6 +78,8 @@ def upgrade_dtype(config: Mapping[str, Any], dialect: Dialect) -> dict[str, Any]
     """
     rest = {key: value for key, value in config.items() if key != "dtype"}
     name = _policy_name(config.get("dtype"))
+    if dialect.dtype is not None:
+        return {**rest, "dtype": dialect.dtype}
     if name is None or dialect.records_input_dtype_in_layer or name.startswith(("int", "uint", "bool")):
         return rest
     return {**rest, "dtype": name}

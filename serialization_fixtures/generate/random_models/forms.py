@@ -166,7 +166,8 @@ def graph(chance, library):
         raise Nothing()
     if chance.maybe(0.1):
         outputs.append(growth.some())
-    options = chance.options(lists=(0.3, True), dicts=(0.05, True))
+    # Standalone Keras knows no dicts.
+    options = chance.options(lists=(0.3, True), dicts=(0.05 if library.is_tensorflow_2 else 0.0, True))
     return dict({"steps": growth.steps, "outputs": outputs}, **dict(options, **chance.name()))
 
 

@@ -99,14 +99,9 @@ def _without_step(model, at):
 def pruned(model: dict, keep_inputs: bool = True, drop: int | None = None) -> dict:
     """Leaves out the steps that no output needs, and numbers the others anew."""
     steps = model["steps"]
-    needed = {at for at, _ in model["outputs"]}
+    needed = needed_steps(model)
     if keep_inputs or drop is not None:
         needed |= {at for at, step in enumerate(steps) if "input" in step and at != drop}
-    for at in reversed(range(len(steps))):
-        if at in needed:
-            needed |= {one for one, _ in _taken(steps[at])}
-            if "again" in steps[at]:
-                needed.add(steps[at]["again"])
     new = {old: index for index, old in enumerate(sorted(needed))}
     kept = []
     for old in sorted(needed):
@@ -118,6 +113,25 @@ def pruned(model: dict, keep_inputs: bool = True, drop: int | None = None) -> di
             step["again"] = new[step["again"]]
         kept.append(step)
     return {**model, "steps": kept, "outputs": [[new[at], index] for at, index in model["outputs"]]}
+
+
+def needed_steps(model: dict) -> set[int]:
+    """The steps that the outputs of a graph need."""
+    needed = {at for at, _ in model["outputs"]}
+    for at in reversed(range(len(model["steps"]))):
+        if at in needed:
+            needed |= {one for one, _ in _taken(model["steps"][at])}
+            if "again" in model["steps"][at]:
+                needed.add(model["steps"][at]["again"])
+    return needed
+
+
+def needed_inputs(model: dict) -> list[bool]:
+    """Whether the outputs of a model need each of its inputs. Old versions leave out of a file what they do not."""
+    if "steps" not in model:
+        return [True]
+    needed = needed_steps(model)
+    return [at in needed for at, step in enumerate(model["steps"]) if "input" in step]
 
 
 def smaller_layers(layer: dict) -> Iterator[dict]:
