@@ -188,16 +188,15 @@ def convert_layer(
     convert = layers.converter_of(layer)
     plain = not args and not any(kwargs.values())
     if type(layer) in (keras.layers.TimeDistributed, masking.TimeDistributed):
-        results = [_time_distributed(graph, layer, x, carried)]
+        result = _time_distributed(graph, layer, x, carried)
         if type(layer) is masking.TimeDistributed:
-            return results
+            return [result]
     elif convert is None or not plain:
-        results = tracing.convert(graph, layer, [x, *args], {**kwargs, "mask": carried}, _call)
+        return tracing.convert(graph, layer, [x, *args], {**kwargs, "mask": carried}, carried, _call)
     else:
         made = convert(graph, layer, x, carried)
-        results = [made if isinstance(made, Value) else _result(layer, x, made)]
-    after = layers.mask_after(graph, layer, x, carried)
-    return [results[0].with_mask(after), *results[1:]]
+        result = made if isinstance(made, Value) else _result(layer, x, made)
+    return [result.with_mask(layers.mask_after(graph, layer, x, carried))]
 
 
 def _result(layer: keras.Layer, x: Any, name: str) -> Value:

@@ -22,19 +22,20 @@ _Convert = Callable[..., list[Value]]
 
 
 def convert(
-    graph: Graph, layer: keras.Layer, args: Sequence[Any], kwargs: dict[str, Any], convert_call: _Convert
+    graph: Graph, layer: keras.Layer, args: Sequence[Any], kwargs: dict[str, Any], masks: Any, convert_call: _Convert
 ) -> list[Value]:
-    """Adds the nodes of what a layer's `call` does.
+    """Adds the nodes of what a layer's `call` does, and of the masks of what it returns.
 
     Args:
         graph: Receives the nodes.
         layer: The layer.
         args: What it is called with: values and lists of them.
         kwargs: The same by name; those that its `call` does not take are left out.
+        masks: The mask, or the masks, of the first of `args`.
         convert_call: `(graph, member, *args, **kwargs) -> values`, for the layers and operations that it uses.
 
     Returns:
-        The values that it returns, flat.
+        The values that it returns, flat, with the masks that Keras would attach.
 
     Raises:
         ConfigError: if it does anything else, or something that cannot be written.
@@ -42,22 +43,32 @@ def convert(
     taken = inspect.signature(layer.call).parameters
     kwargs = {name: value for name, value in kwargs.items() if name in taken}
     weights = {name: value for name, value in vars(layer).items() if isinstance(value, keras.Variable)}
-    symbols = {name: keras.Input(batch_shape=tuple(value.shape), dtype="float32") for name, value in weights.items()}
-    constants = [
-        (symbols[name], Value(graph.constant(array_of(value), "float32"), tuple(value.shape)))
-        for name, value in weights.items()
-    ]
-    # A variable of Keras takes part in arithmetic as numbers, not as a symbol, so symbols stand in for them.
-    vars(layer).update(symbols)
-    try:
-        return _convert(graph, layer.call, args, kwargs, convert_call, described(layer), constants)
-    finally:
-        vars(layer).update(weights)
+    constants = {
+        name: Value(graph.constant(array_of(one), "float32"), tuple(one.shape)) for name, one in weights.items()
+    }
+
+    def call(args: Any, kwargs: Any, masks: Any, constants: Any) -> tuple[list[Any], list[Any]]:
+        # A variable of Keras takes part in arithmetic as numbers, not as a symbol, so symbols stand in for them.
+        vars(layer).update(constants)
+        try:
+            returned = keras.tree.flatten(layer.call(*args, **kwargs))
+        finally:
+            vars(layer).update(weights)
+        # As in Keras: the call may have set masks itself, and `compute_mask` fills in what is missing.
+        after = [getattr(one, "_keras_mask", None) for one in returned]
+        if not all(one is not None for one in after) and layer.supports_masking:
+            computed = keras.tree.flatten(layer.compute_mask(args[0], masks))
+            computed += [None] * (len(returned) - len(computed))
+            after = [one if one is not None else other for one, other in zip(after, computed, strict=False)]
+        return returned, after
+
+    given = (list(args), kwargs, masks, constants)
+    return _convert(graph, call, given, convert_call, described(layer))
 
 
 def convert_function(graph: Graph, function: Callable[..., Any], x: str, where: str) -> str:
     """Adds the nodes of a function of one tensor; `where` begins the message if it cannot be written."""
-    [value] = _convert(graph, function, [Value(x, (None, None))], {}, _convert_member, where)
+    [value] = _convert(graph, lambda x: ([function(x)], [None]), (Value(x, (None, None)),), _convert_member, where)
     return value.name
 
 
@@ -70,15 +81,18 @@ def _convert_member(graph: Graph, member: Any, *args: Any, **kwargs: Any) -> lis
 
 
 def _convert(
-    graph: Graph,
-    call: Callable[..., Any],
-    args: Sequence[Any],
-    kwargs: dict[str, Any],
-    convert_call: _Convert,
-    where: str,
-    constants: Sequence[tuple[Any, Value]] = (),
+    graph: Graph, call: Callable[..., Any], args: tuple[Any, ...], convert_call: _Convert, where: str
 ) -> list[Value]:
-    values = {id(one): one for one in keras.tree.flatten([args, kwargs]) if isinstance(one, Value)}
+    """Calls with symbols in place of values, and runs what that went through on the values.
+
+    Args:
+        graph: Receives the nodes.
+        call: Returns a flat list of what is to be computed, and a mask or `None` for each.
+        args: What it is called with: values in any structure.
+        convert_call: As for `convert`.
+        where: Begins the message if that fails.
+    """
+    values = {id(one): one for one in keras.tree.flatten(args) if isinstance(one, Value)}
     values |= {id(one.mask): one.mask for one in list(values.values()) if one.mask is not None}
     symbols = {key: keras.Input(batch_shape=one.shape, dtype=one.dtype) for key, one in values.items()}
     for key, one in values.items():  # some layers look for the masks of what they are called with there
@@ -87,10 +101,9 @@ def _convert(
     def symbolic(one: Any) -> Any:
         return symbols[id(one)] if isinstance(one, Value) else one
 
-    given, named = keras.tree.map_structure(symbolic, [list(args), kwargs])
-    taken = [*((symbols[key], one) for key, one in values.items()), *constants]
     try:
-        function = keras.Function([symbol for symbol, _ in taken], keras.tree.flatten(call(*given, **named)))
+        returned, masks = call(*keras.tree.map_structure(symbolic, args))
+        function = keras.Function(list(symbols.values()), [*returned, *(one for one in masks if one is not None)])
     except Exception as error:  # whatever may be raised where symbols come for tensors
         raise ConfigError(
             f"{where} cannot be written as ONNX here, since it is not made of operations of `keras.ops` on tensors of "
@@ -98,7 +111,12 @@ def _convert(
             "`keras.Model` up to the layer before it), express it by other layers, or use "
             '`model.export(path, format="onnx")`, which writes any layer but no GRU operator.'
         ) from error
-    return keras.tree.flatten(_run(function, [one for _, one in taken], functools.partial(convert_call, graph)))
+    made = keras.tree.flatten(_run(function, list(values.values()), functools.partial(convert_call, graph)))
+    after = iter(made[len(returned) :])
+    return [
+        one.with_mask(None if mask is None else next(after).with_mask(None))
+        for one, mask in zip(made[: len(returned)], masks, strict=True)
+    ]
 
 
 def _run(function: keras.Function, values: Sequence[Value], convert_call: Callable[..., Any]) -> Any:

@@ -71,7 +71,9 @@ def loop(layer, step, sequences, states):
         cell=step,
         return_sequences=layer.return_sequences,
         go_backwards=layer.go_backwards,
-        unroll=layer.unroll,
+        # PyTorch has no loop of its own, and Keras' loop for it counts the sequences of a batch as it begins, which a
+        # graph that is exported keeps as a number; laid out, the same steps leave the batch open.
+        unroll=layer.unroll or keras.backend.backend() == "torch",
         stateful=False,
         zero_output_for_mask=False,
     )

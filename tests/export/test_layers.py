@@ -146,6 +146,22 @@ class MaskedProduct(layers.Multiply):
     """A subclass, which looks for the masks itself, as its parent does."""
 
 
+class Every(layers.Concatenate):
+    """A subclass with a rule of its own for masks: what counts in all inputs."""
+
+    def compute_mask(self, inputs, mask=None):
+        return keras.ops.logical_and(mask[0], mask[1])
+
+
+def test_masks_of_somebody_else(rng, path):
+    x, y = keras.Input((None, FEATURES)), keras.Input((None, FEATURES))
+    both = Every()([layers.Masking()(x), layers.Masking()(y)])
+    values = sequences(rng), sequences(rng)
+    values[0][0, :2] = values[1][0, 4] = values[1][2] = 0
+    model = keras.Model([x, y], [both, GRU(UNITS, return_sequences=True)(both)])
+    check_model(path, randomize(model, rng), *values)
+
+
 @pytest.mark.filterwarnings("ignore:.*does not support masking")
 def test_layers_of_somebody_else(rng, path):
     x = keras.Input((None, FEATURES))

@@ -52,6 +52,7 @@ OF_FLOATS = {
         ops.logsumexp(x, axis=1),
         *([] if BACKEND == "torch" else [ops.count_nonzero(x > 0, axis=1)]),  # Keras transposes it on PyTorch
         ops.normalize(x, axis=-1),
+        *ops.moments(x, axes=(1, 2)),
         ops.sort(x, axis=1),
         *ops.top_k(x, 2),
     ],

@@ -10,26 +10,20 @@ import keras
 from keras_gru_ext.export.graph import Graph, Value
 from keras_gru_ext.export.layers.basic import differs
 
-_HAND_NONE_ON = (keras.layers.GlobalAveragePooling1D, keras.layers.Dot)
-_HAND_THE_FIRST_ON = (keras.layers.Attention, keras.layers.AdditiveAttention)
-
 
 def mask_after(graph: Graph, layer: keras.Layer, x: Any, masks: Any) -> Value | None:
-    """Returns the mask of what a layer returns, by the rules of its `compute_mask`."""
-    if isinstance(layer, keras.layers.Embedding):
+    """Returns the mask of what a layer of the table returns, by the rules of its `compute_mask`."""
+    kind = type(layer)
+    if kind is keras.layers.Embedding:
         zero = graph.constant(0, x.dtype)
         return Value(graph.add("Not", graph.add("Equal", x.name, zero)), x.shape, "bool") if layer.mask_zero else None
-    if isinstance(layer, keras.layers.Masking):
+    if kind is keras.layers.Masking:
         return Value(graph.any(differs(graph, x, layer.mask_value), -1), x.shape[:-1], "bool")
-    if isinstance(layer, keras.layers.Concatenate):
+    if kind is keras.layers.Concatenate:
         return _mask_of_concatenation(graph, layer, x, masks)
-    if isinstance(layer, _HAND_NONE_ON) or not layer.supports_masking:
+    if kind in (keras.layers.GlobalAveragePooling1D, keras.layers.Dot) or not layer.supports_masking:
         return None
-    if not isinstance(masks, (list, tuple)):
-        return masks
-    if isinstance(layer, _HAND_THE_FIRST_ON):
-        return masks[0]
-    return _either(graph, masks)
+    return _either(graph, masks) if isinstance(masks, (list, tuple)) else masks
 
 
 def _either(graph: Graph, masks: Sequence[Value | None]) -> Value | None:

@@ -47,6 +47,15 @@ def _variance(graph: Graph, operation: Any, x: Any) -> str:
     return variance if type(operation).__name__ == "Var" else graph.add("Sqrt", variance)
 
 
+@operation("Moments")
+def _moments(graph: Graph, operation: Any, x: Any) -> list[str]:
+    y, axes = name_of(graph, x, "float32"), graph.ints(*axes_of(operation.axes, rank_of(x)))
+    mean = graph.add("ReduceMean", y, axes, keepdims=1)
+    centred = graph.add("Sub", y, mean)
+    both = [mean, graph.add("ReduceMean", graph.add("Mul", centred, centred), axes, keepdims=1)]
+    return both if operation.keepdims else [graph.add("Squeeze", one, axes) for one in both]
+
+
 @operation("Any", "All")
 def _any(graph: Graph, operation: Any, x: Any) -> str:
     operator = "ReduceMax" if type(operation).__name__ == "Any" else "ReduceMin"
