@@ -85,3 +85,4 @@ def _prints_help_only() -> bool:
 
 if not _prints_help_only():
     from keras_gru_ext import layers as layers
+    from keras_gru_ext import optimizers as optimizers

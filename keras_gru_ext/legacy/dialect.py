@@ -93,9 +93,19 @@ class Dialect:
         """
         if self.library != STANDALONE:
             return False
-        if class_name in ("Bidirectional", "TimeDistributed"):
+        if class_name == "Bidirectional":
             return self.version < (2, 1, 4)
+        if class_name == "TimeDistributed":
+            return (2,) <= self.version < (2, 1, 4)
         return class_name in ("GRU", "LSTM", "RNN", "SimpleRNN") and (2, 0, 9) <= self.version < (2, 1)
+
+    @property
+    def penalizes_recurrent_kernels_as_kernels(self) -> bool:
+        """Whether a GRU or LSTM with arrays for each gate has the kernel's regularizer on the recurrent kernel, too.
+
+        Source: `layers/recurrent.py` of Keras 1.2.2: `U_regularizer` has no effect with `consume_less` "cpu" or "mem".
+        """
+        return (1, 2) <= self.version < (2,)
 
     def flips_convolutions(self, array_names: Iterable[str]) -> bool:
         """Whether the file's kernels are those of true convolutions, which Keras 3 never computes: Theano's.
