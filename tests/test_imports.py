@@ -41,6 +41,7 @@ THIRD_PARTY = {
     "legacy.sources.keras_3": {"h5py", "numpy"},
     "legacy.sources.saved_model": {"tensorflow"},
     "legacy.sources.tfjs": {"numpy"},
+    "losses": {"keras"},
     "optimizers": {"keras"},
     "tools": {"keras", "numpy"},
 }
@@ -53,6 +54,7 @@ FLOORS = {
     "kernels": "errors",
     "layers": "errors vocabulary activations kernels",
     "callbacks": "errors files",
+    "losses": "",
     "optimizers": "",
     "legacy.dialect": "errors",
     "legacy.record": "legacy.dialect",
@@ -69,7 +71,7 @@ FLOORS = {
     "tools": "errors files activations layers legacy comparison export",
     "cli": "errors legacy comparison tools",
     "__main__": "cli",
-    "_": "activations callbacks export layers legacy optimizers tools",
+    "_": "activations callbacks export layers legacy losses optimizers tools",
 }
 
 

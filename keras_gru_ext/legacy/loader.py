@@ -190,7 +190,9 @@ def _compile(
     """Compiles the model, and gives its optimizer the state in the file unless `fresh` says why not."""
     assert record.training is not None
     try:
-        training = upgrade_training(record.training, record.dialect, known, getattr(model, "output_names", ()))
+        sequences = config if any(len(output.shape) > 2 for output in model.outputs) else None
+        names = getattr(model, "output_names", ())
+        training = upgrade_training(record.training, record.dialect, known, names, sequences)
     except ConfigError as error:
         raise ConfigError(f"{record.path} (written by {record.dialect}): {error}") from error
     compile_model(model, training, known, record.path)

@@ -63,18 +63,18 @@ CASES = {}
 KEPT = {
     "keras-1.2.2": """adam_decay nadam nested rmsprop_decay several_outputs sgd_momentum""",
     "keras-2.2.4": """
-        adadelta adagrad adam_amsgrad adam_clipvalue adamax nadam nested rmsprop_decay sgd_nesterov
+        adadelta adagrad adam_amsgrad adam_clipvalue adamax nadam nested masked rmsprop_decay sgd_nesterov
     """,
-    "keras-2.3.1": """adagrad adam nadam rmsprop_decay""",
+    "keras-2.3.1": """adagrad adam masked nadam rmsprop_decay""",
     "tf.keras-1.15.5": """adam_clipnorm adam_decay ftrl rmsprop_centered""",
     "tf.keras-2.4.4": """
-        adadelta adagrad adam_amsgrad adam_exponential adamax ftrl nadam objects rmsprop rmsprop_momentum
-        several_outputs sgd_momentum
+        adadelta adagrad adam_amsgrad adam_exponential adamax ftrl masked nadam objects rmsprop
+        rmsprop_momentum several_outputs sgd_momentum
     """,
     "tf.keras-2.9.3": """adam_exponential adam_piecewise nested""",
     "tf.keras-2.15.1": """
         adadelta adagrad adam_amsgrad adam_average adam_global_clipnorm adamax adamw ftrl legacy_adam_decay
-        nadam objects rmsprop_momentum sgd_nesterov sgd_polynomial
+        masked nadam objects rmsprop_momentum sgd_nesterov sgd_polynomial
     """,
     "tf_keras-2.21.0": """adamw nested objects""",
 }
@@ -254,6 +254,17 @@ def several_outputs():
     return model, ["left", "rights"], ["number", "chance?"]
 
 
+@case
+def masked():
+    """A sequence for a sequence, some steps masked."""
+    model = models.Sequential()
+    model.add(layers.Masking(0.0, input_shape=(TIME, FEATURES), name="mask"))
+    model.add(gru(UNITS, return_sequences=True, name="first"))
+    model.add(layers.TimeDistributed(layers.Dense(1, name="inner"), name="each"))
+    model.compile(optimizer=make("SGD", 0.1, momentum=0.5), loss="mse", metrics=["mae"])
+    return model, ["x0"], ["yy*"]
+
+
 if IS_TF_KERAS and VERSION >= (2, 4):
 
     @case
@@ -272,10 +283,16 @@ if IS_TF_KERAS and VERSION >= (2, 4):
 
 
 def steps(model, inputs, outputs, weights=(), start=0):
-    """Yields what each step returns. A target whose name ends in "?" is 0 or 1; weights are positive."""
+    """Yields what each step returns.
+
+    An input whose name ends in "0" has steps of zeros, a target whose name ends in "?" is 0 or 1, in "*" a sequence.
+    """
     total = BEFORE + AFTER
     xs = [batches(name, total, TIME, FEATURES) for name in inputs]
-    ys = [batches(name, total, 1) for name in outputs]
+    for name, x in zip(inputs, xs):
+        if name.endswith("0"):
+            x[:, 1, 3:] = x[:, 2, 1:] = 0
+    ys = [batches(name, total, *((TIME, 1) if name.endswith("*") else (1,))) for name in outputs]
     ys = [(y > 0).astype("float32") if name.endswith("?") else y for name, y in zip(outputs, ys)]
     ws = [numpy.abs(batches(name, total)) + 0.5 for name in weights]
     for step in range(start, total):

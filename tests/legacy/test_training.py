@@ -19,6 +19,7 @@ from keras_gru_ext.legacy.build.assignment import assign_layers, by_name_or_orde
 from keras_gru_ext.legacy.loader import assemble
 from keras_gru_ext.legacy.record import LayerArrays, OptimizerState
 from keras_gru_ext.legacy.sources import containers, hdf5
+from tests.helpers import BACKEND
 from tests.legacy.test_fixtures import named as whole_model
 
 ROOT = pathlib.Path(__file__).parents[2] / "serialization_fixtures"
@@ -33,6 +34,7 @@ SHORT = (
     "keras-2.2.4/rmsprop_decay",
     "keras-2.2.4/sgd_nesterov",
     "keras-2.3.1/adagrad",
+    "keras-2.3.1/masked",
     "tf.keras-1.15.5/adam_decay",
     "tf.keras-2.4.4/adam_exponential",
     "tf.keras-2.4.4/objects",
@@ -81,7 +83,10 @@ class Fixture:
             return numbers.astype("float32")[BEFORE + step]
 
         xs = [drawn(name, TIME, FEATURES) for name in self.inputs]
-        ys = [drawn(name, 1) for name in self.outputs]
+        for name, x in zip(self.inputs, xs, strict=True):
+            if name.endswith("0"):
+                x[1, 3:] = x[2, 1:] = 0
+        ys = [drawn(name, *((TIME, 1) if name.endswith("*") else (1,))) for name in self.outputs]
         ys = [(y > 0).astype("float32") if name.endswith("?") else y for name, y in zip(self.outputs, ys, strict=True)]
         ws = [np.abs(drawn(name)) + 0.5 for name in self.sample_weights]
         return [(arrays if len(arrays) > 1 else arrays[0]) if arrays else None for arrays in (xs, ys, ws)]
@@ -162,7 +167,8 @@ def check(fixture, folder, steps):
         for step, found in enumerate(train(model, fixture, steps)):
             # The sum of losses, and each metric: `loss` comes first in every version, in Keras 3 it has a name.
             assert found.pop("loss") == pytest.approx(after["logs"][step][0], rel=1e-5), f"{path}, step {step}"
-            for value in found.values():
+            # On JAX, Keras 3 computes metrics without the mask of the outputs.
+            for value in [] if fixture.case == "masked" and BACKEND == "jax" else found.values():
                 assert np.isclose(value, after["logs"][step], rtol=1e-5, atol=1e-6).any(), f"{path}, step {step}"
         wanted = reference_weights(load_model(path), fixture, path, after, steps - 1)
         assert distance(model, wanted, fixture) <= TOLERANCE, f"{fixture.generator} makes {path}"
@@ -283,14 +289,16 @@ def test_an_optimizer_that_is_none(tmp_path):
 
 
 @pytest.mark.in_turn
-@pytest.mark.parametrize("name", ["keras-2.2.4/nadam", "tf.keras-2.4.4/rmsprop", "tf.keras-2.15.1/adam_average"])
+@pytest.mark.parametrize("name", ["keras-2.2.4/nadam", "tf.keras-2.4.4/masked", "tf.keras-2.15.1/adam_average"])
 def test_a_converted_file_goes_on(name, tmp_path):
     fixture = FIXTURES[name]
     [path, *_], after = fixture.files(tmp_path)
     target = str(tmp_path / "new.keras")
     assert convert(path, target).training.endswith(" after 6 steps")
-    model = keras.saving.load_model(target)
-    model.run_eagerly = True
+    state = [one.numpy() for one in keras.saving.load_model(target).optimizer.variables]
+    model = load(target)
+    for here, there in zip(model.optimizer.variables, state, strict=True):
+        np.testing.assert_array_equal(here.numpy(), there)
     list(train(model, fixture, 2))
     wanted = reference_weights(load_model(path), fixture, path, after, 1)
     assert distance(model, wanted, fixture) <= TOLERANCE

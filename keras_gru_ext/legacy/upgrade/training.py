@@ -155,7 +155,11 @@ class Training:
 
 
 def upgrade_training(
-    training: Mapping[str, Any], dialect: Dialect, custom: Collection[str] = (), outputs: Sequence[str] = ()
+    training: Mapping[str, Any],
+    dialect: Dialect,
+    custom: Collection[str] = (),
+    outputs: Sequence[str] = (),
+    sequences: Mapping[str, Any] | None = None,
 ) -> Training:
     """Spells a training config in the terms of Keras 3.
 
@@ -165,6 +169,7 @@ def upgrade_training(
         custom: Names of losses, metrics and schedules that the caller supplies.
         outputs: The names of the model's outputs, where it has several: tf.keras wrote them in front of the names of
             metrics, and so does Keras 3.
+        sequences: The model's config, if any of its outputs is a sequence.
 
     Returns:
         What `Model.compile` needs.
@@ -175,14 +180,32 @@ def upgrade_training(
     Source: `save_model` of Keras 1.2.2, 2.2.4 and 2.3.1, and `saving_utils.model_metadata` of tf.keras 2.4 to 2.15.
     """
     optimizer = upgrade_optimizer(training.get("optimizer_config"), dialect, custom)
+    counts_masked = dialect.averages_losses_over_masked_steps and _makes_masks(sequences)
     return Training(
         optimizer=optimizer,
-        loss=_each(training.get("loss"), lambda one: _loss(one, custom)),
+        loss=_each(training.get("loss"), lambda one: _counting(_loss(one, custom), counts_masked)),
         loss_weights=training.get("loss_weights"),
         metrics=_metrics(training.get("metrics"), custom, outputs),
         weighted_metrics=_metrics(training.get("weighted_metrics"), custom, outputs),
         notes=optimizer.notes,
     )
+
+
+def _makes_masks(value: Any) -> bool:
+    """Whether any layer in a config makes a mask."""
+    if isinstance(value, Mapping):
+        settings = value.get("config")
+        makes = value.get("class_name") == "Masking" or (isinstance(settings, Mapping) and settings.get("mask_zero"))
+        return bool(makes) or any(_makes_masks(item) for item in value.values())
+    return isinstance(value, list) and any(_makes_masks(item) for item in value)
+
+
+def _counting(loss: Any, masked_steps: bool) -> Any:
+    """Keras 3's losses are means over the steps that are not masked."""
+    if not masked_steps or loss["config"].get("reduction") != _REDUCTIONS["auto"]:
+        return loss
+    own = _object("keras_gru_ext.losses", "LegacyMaskedLoss", {"loss": loss})
+    return {**own, "registered_name": "keras_gru_ext>LegacyMaskedLoss"}
 
 
 def _metrics(value: Any, custom: Collection[str], outputs: Sequence[str]) -> Any:
