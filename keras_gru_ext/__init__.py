@@ -1,7 +1,7 @@
 """The GRU of every legacy Keras, on Keras 3.
 
-Importing the package registers its layers with Keras, so that saved models find them. The tools around them (loading,
-converting, exporting) are imported when they are first used.
+Importing the package registers its layers, losses and optimizers with Keras, so that saved models find them. The
+tools around them (loading, converting, exporting) are imported when they are first used.
 
 The floors, from the bottom; each uses only what is below it, and `tests/test_imports.py` holds them to it:
 
@@ -10,6 +10,7 @@ The floors, from the bottom; each uses only what is below it, and `tests/test_im
     vocabulary, activations    legacy spellings of settings; the legacy hard sigmoid
     kernels                    the recurrence and its gradient, by hand, for each framework
     layers, callbacks          GRU, GRUCell, Bidirectional
+    losses, optimizers         the arithmetic of legacy training that Keras 3 lacks
     legacy                     sources -> upgrade -> build: files of old versions to live models
     comparison                 random inputs, predictions, the largest difference
     tools, export              convert, inspect, verify; ONNX
@@ -90,3 +91,5 @@ def _prints_help_only() -> bool:
 # Without a backend there is no Keras to register anything with; the first use says so, and what to type.
 if not _prints_help_only() and missing_backend() is None:
     from keras_gru_ext import layers as layers
+    from keras_gru_ext import losses as losses
+    from keras_gru_ext import optimizers as optimizers

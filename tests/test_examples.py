@@ -42,6 +42,13 @@ def test_legacy_model(run, capsys):
     assert f"after training:  loss {after[0]:.3f}" in capsys.readouterr().out
 
 
+def test_training_goes_on(run, capsys):
+    differences = run("training_goes_on")
+    assert max(differences["goes on"], differences["converted"]) < 5e-6
+    assert differences["starts afresh"] > 1e-2
+    assert "kept by convert: Nadam after 6 steps" in capsys.readouterr().out
+
+
 def test_hard_sigmoid(run, capsys):
     apart, differences = run("hard_sigmoid")
     assert apart == pytest.approx(1 / 12, abs=1e-3)  # at x = 2.5, where one is 1 and the other is not yet

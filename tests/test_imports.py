@@ -41,6 +41,8 @@ THIRD_PARTY = {
     "legacy.sources.keras_3": {"h5py", "numpy"},
     "legacy.sources.saved_model": {"tensorflow"},
     "legacy.sources.tfjs": {"numpy"},
+    "losses": {"keras"},
+    "optimizers": {"keras"},
     "tools": {"keras", "numpy"},
 }
 # The floors, from the bottom: what each may use of this package besides itself. `_` is the package's own module.
@@ -53,6 +55,8 @@ FLOORS = {
     "kernels": "errors",
     "layers": "errors vocabulary activations kernels",
     "callbacks": "errors files",
+    "losses": "",
+    "optimizers": "",
     "legacy.dialect": "errors",
     "legacy.record": "legacy.dialect",
     "legacy.sources": "errors files legacy.dialect legacy.record",
@@ -68,7 +72,7 @@ FLOORS = {
     "tools": "errors files activations layers legacy comparison export",
     "cli": "errors requirements legacy comparison tools",
     "__main__": "cli",
-    "_": "activations callbacks export layers legacy requirements tools",
+    "_": "activations callbacks export layers legacy losses optimizers requirements tools",
 }
 
 

@@ -141,6 +141,7 @@ def _add_convert(commands: Any) -> None:
         "--force", action="store_true", help="replace files that exist, and links, not what they point to"
     )
     parser.add_argument("--stock", action="store_true", help="write stock Keras 3 layers only")
+    parser.add_argument("--no-training", action="store_true", help="leave out loss, metrics and the optimizer's state")
     parser.add_argument("--to", choices=_NEW_SUFFIXES, default=".keras", help="what to write into a folder")
     parser.add_argument("--backends", metavar="NAMES", help="compare on these, one process each: tensorflow,jax,torch")
     parser.add_argument("--against", metavar="REF.npz", help="compare the result's predictions with these, too")
@@ -242,8 +243,9 @@ def _convert_one(options: argparse.Namespace, old: str, new: str, quiet: bool) -
     from keras_gru_ext.tools.conversion import convert
 
     compared = {"against": options.against, "tolerance": options.tolerance, "backends": _words(options.backends)}
+    kept = {"stock": options.stock, "training": not options.no_training}
     with _notes(old):
-        made = convert(old, new, force=options.force, stock=options.stock, **compared, **_loading(options))
+        made = convert(old, new, force=options.force, **kept, **compared, **_loading(options))
     if quiet:
         return
     from keras_gru_ext.cli.terminal import print_backends, say
@@ -251,6 +253,9 @@ def _convert_one(options: argparse.Namespace, old: str, new: str, quiet: bool) -
     kind = ", stock layers only" if options.stock else ""
     checked = "run by ONNX Runtime" if new.endswith(".onnx") else "read again: same weights"
     say(f"{new}: written{kind}, {checked}, same predictions")
+    if new.endswith(".keras"):
+        left_out = ": --no-training" if options.no_training else ""
+        say(f"{new}: training state: {made.training or f'none{left_out}'}")
     if made.backends:
         print_backends(made.backends)
     if made.difference is not None:

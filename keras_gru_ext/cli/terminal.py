@@ -40,7 +40,17 @@ def print_inspection(found: Mapping[str, Any]) -> None:
     console.print(_layers(found["layers"]))
     if found["grus"]:
         console.print(_grus(found["grus"]))
+    if found["training"]:
+        say(f"training: {_training(found['training'])}")
     say(f"Keras 3 alone: {_stock(found['stock'])}")
+
+
+def _training(found: Mapping[str, Any]) -> str:
+    steps = "" if found["steps"] is None else f" after {found['steps']:,} steps"
+    if not found["continues"]:
+        return f"{found['optimizer']}{steps}, whose state cannot be taken over: {found['problem']}"
+    notes = "".join(f"; but {note}" for note in found["notes"])
+    return f"{found['optimizer']}{steps}; goes on where it stopped{notes}"
 
 
 def _layers(rows: Sequence[Mapping[str, Any]]) -> Table:

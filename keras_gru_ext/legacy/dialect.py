@@ -102,9 +102,28 @@ class Dialect:
         """
         if self.library != STANDALONE:
             return False
-        if class_name in ("Bidirectional", "TimeDistributed"):
+        if class_name == "Bidirectional":
             return self.version < (2, 1, 4)
+        if class_name == "TimeDistributed":
+            return (2,) <= self.version < (2, 1, 4)
         return class_name in ("GRU", "LSTM", "RNN", "SimpleRNN") and (2, 0, 9) <= self.version < (2, 1)
+
+    @property
+    def averages_losses_over_masked_steps(self) -> bool:
+        """Whether a loss is the mean over all steps of a sequence, though masked ones contribute nothing to it.
+
+        Source: losses of one model, masked, in Keras 2.2.4 and 2.3.1 and tf.keras 1.15, 2.4, 2.6, 2.9, 2.12 and 2.15,
+        and `losses_utils.py` of Keras 2.10, which counts the others only.
+        """
+        return (2, 3) <= self.version < (2, 10) or (self.library == BUNDLED and self.version < (2, 3))
+
+    @property
+    def penalizes_recurrent_kernels_as_kernels(self) -> bool:
+        """Whether a GRU or LSTM with arrays for each gate has the kernel's regularizer on the recurrent kernel, too.
+
+        Source: `layers/recurrent.py` of Keras 1.2.2: `U_regularizer` has no effect with `consume_less` "cpu" or "mem".
+        """
+        return (1, 2) <= self.version < (2,)
 
     def flips_convolutions(self, array_names: Iterable[str]) -> bool:
         """Whether the file's kernels are those of true convolutions, which Keras 3 never computes: Theano's.

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, Literal
 
 import keras
 
@@ -13,6 +14,7 @@ from keras_gru_ext.errors import ArgumentError, ConfigError, UnsafeContentError
 from keras_gru_ext.files import path_of
 from keras_gru_ext.legacy.build.arrays import are_float64
 from keras_gru_ext.legacy.build.assignment import (
+    Leaves,
     assign,
     assign_layers,
     by_name_or_order,
@@ -23,6 +25,7 @@ from keras_gru_ext.legacy.build.assignment import (
 )
 from keras_gru_ext.legacy.build.builder import Builder
 from keras_gru_ext.legacy.build.sizes import numbers_in
+from keras_gru_ext.legacy.build.training import compile_model, restore_optimizer
 from keras_gru_ext.legacy.newer import load_keras_3, load_keras_3_weights
 from keras_gru_ext.legacy.record import LegacyModel
 from keras_gru_ext.legacy.sources import containers
@@ -40,7 +43,7 @@ def load_model(
     weights: str | os.PathLike | None = None,
     outputs: Sequence[str] | None = None,
     custom_objects: Mapping[str, Any] | None = None,
-    compile: bool = False,
+    compile: bool | Literal["fresh"] = False,
     safe_mode: bool = True,
 ) -> keras.Model:
     """Loads a model that a legacy Keras saved, so that it computes the same numbers as it did there.
@@ -52,7 +55,9 @@ def load_model(
         outputs: Names of layers. Only the part of the model that they need is loaded, and their
             outputs are the model's, in this order.
         custom_objects: Classes and functions of your own that the model uses, by name.
-        compile: Whether to restore loss, metrics and optimizer settings, too.
+        compile: Whether to restore loss, metrics and optimizer, too, so that training goes on where it stopped: the
+            next step is the one that the old library would have taken. With "fresh" the optimizer has its settings,
+            but starts anew.
         safe_mode: Whether code in the file (Lambda layers) is refused.
 
     Returns:
@@ -62,7 +67,7 @@ def load_model(
         ArgumentError: if `path` is no path.
         FileFormatError: if the file is missing, damaged or of another kind.
         ConfigError: if the architecture cannot be understood; the message names the layer.
-        WeightsError: if the weights do not fit the architecture.
+        WeightsError: if the weights do not fit the architecture, or the optimizer's state does not.
         UnsafeContentError: if the file holds code or refers to other files.
         MissingDependencyError: for what needs TensorFlow or PyYAML, if that is not installed.
 
@@ -74,7 +79,7 @@ def load_model(
         if container.is_keras_3:
             if weights is not None and container.text is None:
                 raise ArgumentError(f"{path}: weights= is for legacy files; load the weights into the model instead.")
-            return _cut(load_keras_3(container, weights, custom_objects, compile, safe_mode), outputs)
+            return _cut(load_keras_3(container, weights, custom_objects, bool(compile), safe_mode), outputs)
         if safe_mode and container.is_of_unknown_version:
             check_code(container.config(), _known(custom_objects), path, only_known=False)
         record = containers.read_container(container, weights)
@@ -125,7 +130,7 @@ def assemble(
     record: LegacyModel,
     outputs: Sequence[str] | None,
     custom_objects: Mapping[str, Any],
-    compile: bool,
+    compile: bool | Literal["fresh"],
     safe_mode: bool,
 ) -> keras.Model:
     """Makes a live model of what a source read.
@@ -157,15 +162,15 @@ def assemble(
     builder = Builder(known, record.path, numbers_in(record))
     model = builder.model(config)
     partial = outputs is not None
+    wanted = {path: leaves for path, leaves in builder.weighted_layers(config) if leaves}
     if record.objects is None:
-        wanted = {path: leaves for path, leaves in builder.weighted_layers(config) if leaves}
         pairing = part_by_name if partial else by_name_or_order
         assign_layers(wanted, record.weights, record.dialect, record.path, pairing)
     else:
         everything = _named_classes(record.config) if partial else None
         assign(from_objects(model, record.objects, record.path, config, everything), record.path)
     if compile and record.training:
-        model.compile(**upgrade_training(record.training))
+        _compile(model, record, known, config, wanted, fresh=_why_fresh(record, partial, compile))
     return model
 
 
@@ -179,6 +184,44 @@ def _check_code(config: Mapping[str, Any], record: LegacyModel, known: Mapping[s
         check_code(config, known, "", only_known=False)
     except UnsafeContentError as error:
         raise UnsafeContentError(f"{error}{advice_on_code(config, record.dialect, known)}") from None
+
+
+def _compile(
+    model: keras.Model,
+    record: LegacyModel,
+    known: Mapping[str, Any],
+    config: Mapping[str, Any],
+    wanted: Mapping[str, Leaves],
+    fresh: str,
+) -> None:
+    """Compiles the model, and gives its optimizer the state in the file unless `fresh` says why not."""
+    assert record.training is not None
+    try:
+        sequences = config if any(len(output.shape) > 2 for output in model.outputs) else None
+        names = getattr(model, "output_names", ())
+        training = upgrade_training(record.training, record.dialect, known, names, sequences)
+    except ConfigError as error:
+        raise ConfigError(f"{record.path} (written by {record.dialect}): {error}") from error
+    compile_model(model, training, known, record.path)
+    notes = list(training.notes)
+    if fresh:
+        notes.append(f"the optimizer ({training.optimizer.name}) starts afresh: {fresh}")
+    elif record.optimizer is not None:
+        restore_optimizer(
+            model, training.optimizer, record.optimizer, wanted, record.weights, record.dialect, record.path, config
+        )
+    if notes:
+        warnings.warn(
+            f"{record.path}: training does not go on exactly as it stopped: {'; '.join(notes)}.", stacklevel=4
+        )
+
+
+def _why_fresh(record: LegacyModel, partial: bool, compile: bool | str) -> str:
+    if compile == "fresh":
+        return "its momenta and step count are left in the file"
+    if partial:
+        return "its state is that of the whole model, of which a part was asked for"
+    return "" if record.optimizer is not None else "the file holds no momenta and no step count of it"
 
 
 def _named_classes(config: Mapping) -> list[tuple[str, str]]:

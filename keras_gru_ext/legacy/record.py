@@ -87,6 +87,22 @@ class ObjectNode:
 
 
 @dataclass(frozen=True)
+class OptimizerState:
+    """What a file stores of an optimizer: step count, momenta, second moments.
+
+    Attributes:
+        names: The names of its arrays, as stored.
+        arrays: The arrays (NumPy), in the same order.
+        slots: The arrays that belong to a weight each, by slot and by the object of the weight, for checkpoints that
+            keep them so (`names` and `arrays` are the rest then). A weight without a slot has NaN there.
+    """
+
+    names: tuple[str, ...] = ()
+    arrays: tuple[Any, ...] = ()
+    slots: Mapping[str, ObjectNode] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class LegacyModel:
     """A legacy model as a file holds it.
 
@@ -97,6 +113,7 @@ class LegacyModel:
         training: The training config as written, or `None` for a model saved without one.
         weights: The arrays of each top-level layer that has any, in the file's order.
         objects: The arrays by object instead, for containers that keep them so (`weights` is empty then).
+        optimizer: The state of the optimizer: empty if the model was never trained, `None` where no file tells.
     """
 
     path: str
@@ -105,3 +122,4 @@ class LegacyModel:
     training: Mapping[str, Any] | None
     weights: Sequence[LayerArrays]
     objects: ObjectNode | None = None
+    optimizer: OptimizerState | None = None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -13,7 +14,7 @@ import keras
 import numpy as np
 
 from keras_gru_ext.comparison import TOLERANCE, check_tolerance, difference_of, predict, random_inputs
-from keras_gru_ext.errors import ArgumentError, VerificationError
+from keras_gru_ext.errors import ArgumentError, ConfigError, FileFormatError, VerificationError, WeightsError
 from keras_gru_ext.export import runtime, to_onnx
 from keras_gru_ext.files import check_target, path_of, replacing
 from keras_gru_ext.legacy.loader import load_model
@@ -39,11 +40,13 @@ class Conversion:
         model: The model, as read again from the new file; what an ONNX file was written from.
         difference: The largest difference from the reference, or `None` if there was none to compare with.
         backends: What each of the backends asked for computed.
+        training: What of the training state is in the new file, in words; "" where the old one had none.
     """
 
     model: keras.Model
     difference: float | None
     backends: tuple[BackendResult, ...] = ()
+    training: str = ""
 
 
 def convert(
@@ -58,8 +61,12 @@ def convert(
     tolerance: float = TOLERANCE,
     stock: bool = False,
     backends: Sequence[str] = (),
+    training: bool = True,
 ) -> Conversion:
     """Converts a legacy model into a file of Keras 3, or into an ONNX file.
+
+    Loss, metrics and the optimizer with its state go along into a `.keras` file, so that whoever loads it with
+    `compile=True` trains on where the old one stopped. What cannot go along is left out with a warning.
 
     The file is written under another name beside the target, read again, compared with the model (weights, and
     predictions on random input), and only then renamed; when anything fails, nothing is left behind. An ONNX file is
@@ -81,6 +88,8 @@ def convert(
             `keras_gru_ext.tools.stock.to_stock`.
         backends: Names of backends ("tensorflow", "jax", "torch") that each load the new file in a process of its own,
             and must predict the same; for an ONNX file they load the old one.
+        training: Whether the training state goes along. It never does with `outputs` or `stock`, nor into
+            another format than `.keras`.
 
     Returns:
         The model as read again, how far it is from the reference, and what the backends computed.
@@ -101,7 +110,8 @@ def convert(
     if suffix == ".onnx" and stock:
         raise ArgumentError(f"{target}: an ONNX file holds no layers of Keras, stock or others. Leave `stock` out.")
     loading: dict[str, Any] = {"weights": weights, "outputs": outputs, "safe_mode": safe_mode}
-    model = load_model(source, custom_objects=custom_objects, compile=False, **loading)
+    keeps_training = training and not stock and outputs is None and suffix == ".keras"
+    model = _loaded(source, custom_objects, keeps_training, loading)
     with replacing(target) as temporary, keras.saving.custom_object_scope(dict(custom_objects or {})):
         if suffix == ".onnx":
             to_onnx(model, temporary)
@@ -112,7 +122,29 @@ def convert(
         if backends:
             recipe = {"name": target, **_recipe(source, temporary, suffix, stock, loading)}
             results = compare_backends(recipe, inputs, predict(again, inputs), backends, tolerance)
-    return Conversion(again, difference, tuple(results))
+    return Conversion(again, difference, tuple(results), _training_of(again))
+
+
+def _loaded(
+    source: str | os.PathLike, custom_objects: Mapping[str, Any] | None, training: bool, loading: Mapping[str, Any]
+) -> keras.Model:
+    """Loads the model with its training state if it has one that can be taken over, else without."""
+    if training:
+        try:
+            return load_model(source, custom_objects=custom_objects, compile=True, **loading)
+        except (ConfigError, FileFormatError, WeightsError) as error:
+            model = load_model(source, custom_objects=custom_objects, compile=False, **loading)
+            warnings.warn(f"The training state is left out: {error}", stacklevel=3)
+            return model
+    return load_model(source, custom_objects=custom_objects, compile=False, **loading)
+
+
+def _training_of(model: keras.Model) -> str:
+    optimizer = model.optimizer if model.compiled else None
+    if optimizer is None:
+        return ""
+    name = type(optimizer).__name__.removeprefix("Legacy")
+    return f"{name} after {int(optimizer.iterations.numpy())} steps"
 
 
 def _compared_onnx(
@@ -167,11 +199,14 @@ def _written(
     """Writes the model, reads it again, and compares; returns what was read, and random input for it."""
     inputs = random_inputs(model)
     made = to_stock(model) if stock else model
+    keeps_training = made.compiled and suffix == ".keras"
     if stock:
         _check_predictions(model, made, inputs, f"{target}: with stock layers", _STOCK_TOLERANCE)
     _save(made, temporary, suffix)
-    again = _read_again(made, temporary, target, suffix, safe_mode)
-    _check_weights(made, again, target)
+    again = _read_again(made, temporary, target, suffix, safe_mode, keeps_training)
+    _check_weights(made.get_weights(), again.get_weights(), target)
+    if keeps_training:
+        _check_weights(_state_of(made), _state_of(again), f"{target}: the optimizer")
     _check_predictions(made, again, inputs, f"{target}: read again", _REREAD_TOLERANCE)
     return again, inputs
 
@@ -184,10 +219,14 @@ def _save(model: keras.Model, path: str, suffix: str) -> None:
             model.save(path)
 
 
-def _read_again(model: keras.Model, path: str, target: str, suffix: str, safe_mode: bool) -> keras.Model:
+def _state_of(model: keras.Model) -> list[np.ndarray]:
+    return [keras.ops.convert_to_numpy(variable) for variable in model.optimizer.variables]
+
+
+def _read_again(model: keras.Model, path: str, target: str, suffix: str, safe_mode: bool, compile: bool) -> keras.Model:
     try:
         if suffix != ".weights.h5":
-            return keras.saving.load_model(path, compile=False, safe_mode=safe_mode)
+            return keras.saving.load_model(path, compile=compile, safe_mode=safe_mode)
         again = keras.saving.deserialize_keras_object(keras.saving.serialize_keras_object(model), safe_mode=safe_mode)
         again.load_weights(path)
     except (TypeError, ValueError, KeyError, AttributeError) as error:
@@ -220,8 +259,7 @@ def _recipe(
     return {"path": os.fspath(source), "loading": plain, "weights": written, "stock": stock}
 
 
-def _check_weights(model: keras.Model, again: keras.Model, target: str) -> None:
-    before, after = model.get_weights(), again.get_weights()
+def _check_weights(before: Sequence[np.ndarray], after: Sequence[np.ndarray], target: str) -> None:
     if len(before) != len(after):
         raise VerificationError(f"{target}: holds {len(after)} arrays after writing, expected {len(before)}.")
     for index, (old, new) in enumerate(zip(before, after, strict=True)):

@@ -26,6 +26,7 @@ from keras_gru_ext.legacy.upgrade.layer_rules import CONTAINERS
 from keras_gru_ext.legacy.upgrade.model import upgrade_model
 from keras_gru_ext.legacy.upgrade.topology import name_of
 from keras_gru_ext.legacy.upgrade.topology import opened as opened_entry
+from keras_gru_ext.legacy.upgrade.training import upgrade_training
 from keras_gru_ext.tools.summary import activation_name, summarize
 
 _GRU_CLASSES = ("GRU", "GRUCell", "CuDNNGRU")
@@ -51,7 +52,9 @@ def inspect(
         Plain JSON values: `file`, `producer`, `version`, `backend`, `class`, `parameters`; `layers`, each with `path`,
         `class`, `shape` (of its output, where known), `parameters` and `notes`; `grus`, each with `path`, `class`,
         `units`, `convention`, `activation`, `recurrent_activation` and `stock`; `stock`, what Keras 3 alone does
-        with the whole file; and `problem`, why this package cannot load it, or `None`. Each `stock` has an `outcome`
+        with the whole file; `training`, `None` or what the file holds of it: `optimizer`, its `steps` (where the file
+        counts them), whether it goes on where it `continues`, or why not (`problem`), and `notes` on what then differs;
+        and `problem`, why this package cannot load it, or `None`. Each `stock` has an `outcome`
         ("fails", "differs", "same" or "unknown"), an `error` and a `difference`.
 
     Raises:
@@ -67,7 +70,7 @@ def _inspected(container: Container, record: LegacyModel, safe_mode: bool) -> di
     with warnings.catch_warnings():
         # What loading warns of is for those who load.
         warnings.simplefilter("ignore")
-        model, problem = _assembled(record, safe_mode)
+        model, problem, training = _assembled(record, safe_mode)
         code = _code_in(record)
         upgraded, live = dict(_grus(config)), _live(model)
         grus = [_described(names, entry, upgraded[names], live, code) for names, entry in _grus(record.config)]
@@ -93,6 +96,7 @@ def _inspected(container: Container, record: LegacyModel, safe_mode: bool) -> di
         ],
         "grus": grus,
         "stock": stock,
+        "training": training,
         "problem": problem,
     }
 
@@ -117,11 +121,36 @@ def _sizes(record: LegacyModel, model: keras.Model | None) -> dict[str, int]:
     return {} if model is None else {layer.name: layer.count_params() for layer in model.layers}
 
 
-def _assembled(record: LegacyModel, safe_mode: bool) -> tuple[keras.Model | None, str | None]:
+def _assembled(record: LegacyModel, safe_mode: bool) -> tuple[keras.Model | None, str | None, dict[str, Any] | None]:
+    """The model, why there is none, and what there is to say of its training."""
+    refused = None
+    if record.training is not None:
+        try:
+            model = assemble(record, None, {}, compile=True, safe_mode=safe_mode)
+            return model, None, _training(record, model, None)
+        except KerasGruExtError as error:
+            refused = str(error)
     try:
-        return assemble(record, None, {}, compile=False, safe_mode=safe_mode), None
+        model = assemble(record, None, {}, compile=False, safe_mode=safe_mode)
     except KerasGruExtError as error:
-        return None, str(error)
+        return None, str(error), None
+    return model, None, None if refused is None else _training(record, model, refused)
+
+
+def _training(record: LegacyModel, model: keras.Model, problem: str | None) -> dict[str, Any]:
+    written = (record.training or {}).get("optimizer_config")
+    found = {"optimizer": written.get("class_name") if isinstance(written, Mapping) else None, "steps": None}
+    if problem is not None or record.training is None:
+        return {**found, "continues": False, "problem": problem, "notes": []}
+    upgraded = upgrade_training(record.training, record.dialect, (), getattr(model, "output_names", ()))
+    counts = record.optimizer is not None and "iterations" in upgraded.optimizer.layout.scalars
+    return {
+        "optimizer": upgraded.optimizer.name,
+        "steps": int(model.optimizer.iterations.numpy()) if counts else None,
+        "continues": record.optimizer is not None,
+        "problem": None if record.optimizer is not None else "the file holds no momenta and no step count",
+        "notes": list(upgraded.notes),
+    }
 
 
 def _shapes(model: keras.Model, around: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], list]]:

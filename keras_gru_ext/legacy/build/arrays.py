@@ -11,6 +11,7 @@ import functools
 import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
@@ -102,6 +103,19 @@ def distribute(
     return [convert(parts, leaf, where, flip) for parts, leaf in zip(given, leaves, strict=True)]
 
 
+def names_of_leaves(names: Sequence[str], leaves: Sequence[Leaf]) -> list[list[str]]:
+    """Tells which of the stored arrays belong to which simple layer, as `distribute` gives them out.
+
+    Args:
+        names: The names of what the file stores for one top-level layer, in the file's order.
+        leaves: The simple layers in it, in the order of the model.
+
+    Returns:
+        For each leaf, the names of its arrays.
+    """
+    return _two_passes(list(names), _as_stored(len(names), leaves))
+
+
 def _as_stored(count: int, leaves: Sequence[Leaf]) -> Sequence[Leaf]:
     """Weights of Keras 2 fit a Keras 1 architecture, too: then no gate has arrays of its own."""
     joined = [replace(leaf, per_gate=False) for leaf in leaves]
@@ -109,7 +123,7 @@ def _as_stored(count: int, leaves: Sequence[Leaf]) -> Sequence[Leaf]:
     return joined if not fits and sum(leaf.stored for leaf in joined) == count else leaves
 
 
-def _two_passes(arrays: list[np.ndarray], leaves: Sequence[Leaf]) -> list[list[np.ndarray]]:
+def _two_passes(arrays: list[Any], leaves: Sequence[Leaf]) -> list[list[Any]]:
     first = [leaf.stored - leaf.statistics if leaf.trainable else 0 for leaf in leaves]
     given: list[list[np.ndarray]] = []
     for count in first:

@@ -14,6 +14,7 @@ from keras_gru_ext.errors import ConfigError
 from keras_gru_ext.layers import GRU, GRUCell
 from keras_gru_ext.legacy.build.arrays import Leaf
 from keras_gru_ext.legacy.build.graph import Graph, single
+from keras_gru_ext.legacy.build.live import members
 from keras_gru_ext.legacy.build.sizes import check_fits
 from keras_gru_ext.legacy.upgrade.lambdas import function_of
 from keras_gru_ext.legacy.upgrade.layer_rules import FUNCTIONAL, SEQUENTIAL
@@ -108,6 +109,8 @@ class Builder:
             built = self._lambda(config, path)
         else:
             built = self._layer(entry, path)
+        if config.get("trainable") is False:
+            _freeze(built)
         self._live[path] = built
         return built
 
@@ -219,6 +222,13 @@ def _reserve_names(entry: Mapping) -> None:
         # Keras counts up from the last number that it gave out; no model has that many layers of a kind.
         while len(number) < _LONGEST_NUMBER and keras.backend.get_uid(stem) <= int(number):
             pass
+
+
+def _freeze(layer: keras.Layer) -> None:
+    """Freezes a layer and what it holds, which neither the argument nor, on TensorFlow, the attribute reaches."""
+    layer.trainable = False
+    for _, inner in members(layer):
+        _freeze(inner)
 
 
 def _layers_of(entry: Mapping, path: str) -> Iterator[tuple[str, Mapping]]:

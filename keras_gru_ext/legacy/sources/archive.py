@@ -18,7 +18,7 @@ from typing import IO, Any
 
 from keras_gru_ext.errors import FileFormatError, UnsafeContentError
 from keras_gru_ext.legacy.dialect import recognize
-from keras_gru_ext.legacy.record import LegacyModel
+from keras_gru_ext.legacy.record import LegacyModel, ObjectNode, OptimizerState
 from keras_gru_ext.legacy.sources import hdf5
 from keras_gru_ext.legacy.sources.architecture import LARGEST_TEXT, parse_json
 from keras_gru_ext.legacy.sources.hdf5_tree import Group, read_tree
@@ -220,18 +220,28 @@ def read_archive(archive: Archive) -> LegacyModel:
     except FileFormatError as error:
         raise FileFormatError(f"{path}: {error}") from error
     compiled = config.get("compile_config")
+    objects = hdf5.read_objects(archive.weights(), f"{path}, {WEIGHTS}")
     return LegacyModel(
         path=path,
         dialect=dialect,
         config={key: config.get(key) for key in ("class_name", "config")},
         training=_training(compiled) if isinstance(compiled, Mapping) else None,
         weights=(),
-        objects=hdf5.read_objects(archive.weights(), f"{path}, {WEIGHTS}"),
+        objects=objects,
+        optimizer=_optimizer(objects.children.get("optimizer")),
     )
+
+
+def _optimizer(node: ObjectNode | None) -> OptimizerState | None:
+    """Its arrays are numbered; those of `optimizers.legacy` are not in such a file."""
+    if node is None or not node.arrays or not all(name.isdecimal() for name in node.arrays):
+        return None
+    names = sorted(node.arrays, key=int)
+    return OptimizerState(tuple(names), tuple(node.arrays[name] for name in names))
 
 
 def _training(compiled: Mapping[str, Any]) -> dict[str, Any]:
     return {
-        **{key: compiled.get(key) for key in ("loss", "metrics", "loss_weights")},
+        **{key: compiled.get(key) for key in ("loss", "metrics", "loss_weights", "weighted_metrics")},
         "optimizer_config": compiled.get("optimizer"),
     }

@@ -14,7 +14,7 @@ from typing import Any
 
 from keras_gru_ext.errors import FileFormatError, WeightsError
 from keras_gru_ext.legacy.dialect import Dialect
-from keras_gru_ext.legacy.record import LayerArrays, LegacyModel, ObjectNode
+from keras_gru_ext.legacy.record import LayerArrays, LegacyModel, ObjectNode, OptimizerState
 from keras_gru_ext.legacy.sources import hdf5, tfjs
 from keras_gru_ext.legacy.sources.architecture import parse_architecture, read_architecture, stated_version
 from keras_gru_ext.legacy.sources.archive import CONFIG, Archive, read_archive
@@ -41,6 +41,7 @@ class StoredWeights:
         layers: The arrays of each layer, or
         objects: the arrays by object.
         keras_3: What the HDF5 file holds, if Keras 3 wrote it: only Keras knows then whose arrays they are.
+        optimizer: The state of an optimizer, where the file holds one.
     """
 
     path: str
@@ -48,6 +49,7 @@ class StoredWeights:
     layers: Sequence[LayerArrays]
     objects: ObjectNode | None
     keras_3: Group | None = None
+    optimizer: OptimizerState | None = None
 
 
 @dataclass(frozen=True)
@@ -196,7 +198,7 @@ def read_weights(path: str | os.PathLike) -> StoredWeights:
                 if _is_keras_3(archive.version()):
                     return StoredWeights(path, None, (), None, archive.weights())
                 record = read_archive(archive)
-            return StoredWeights(path, record.dialect, (), record.objects)
+            return StoredWeights(path, record.dialect, (), record.objects, optimizer=record.optimizer)
         file = read_tree(path)
         if hdf5.keeps_objects(file):
             objects = hdf5.read_objects(file, path)
@@ -209,7 +211,8 @@ def read_weights(path: str | os.PathLike) -> StoredWeights:
     prefix = checkpoint_prefix(path)
     if prefix is None:
         raise FileFormatError(f"{path}: no such file, nor is it the prefix of a TensorFlow checkpoint.")
-    return StoredWeights(path, None, (), read_checkpoint(prefix))
+    objects, optimizer = read_checkpoint(prefix)
+    return StoredWeights(path, None, (), objects, optimizer=optimizer)
 
 
 def _is_keras_3(version: str | None) -> bool:
@@ -230,7 +233,9 @@ def _with_weights(record: LegacyModel, stored: StoredWeights) -> LegacyModel:
             )
         # The layout of the arrays, convolution kernels above all, is that of the backend that wrote them.
         dialect = dataclasses.replace(dialect, backend=stored.dialect.backend or dialect.backend)
-    return dataclasses.replace(record, dialect=dialect, weights=stored.layers, objects=stored.objects)
+    return dataclasses.replace(
+        record, dialect=dialect, weights=stored.layers, objects=stored.objects, optimizer=stored.optimizer
+    )
 
 
 def _suffix(path: str) -> str:

@@ -12,7 +12,7 @@ from typing import Any
 
 from keras_gru_ext.errors import FileFormatError
 from keras_gru_ext.legacy.dialect import Dialect, recognize
-from keras_gru_ext.legacy.record import LayerArrays, LegacyModel, ObjectNode, StoredArray
+from keras_gru_ext.legacy.record import LayerArrays, LegacyModel, ObjectNode, OptimizerState, StoredArray
 from keras_gru_ext.legacy.sources.architecture import parse_json
 from keras_gru_ext.legacy.sources.hdf5_tree import Array, Group, read_tree
 
@@ -51,6 +51,7 @@ def read_model(path: str | os.PathLike, file: Group | None = None) -> LegacyMode
         config=config,
         training=json_attribute(path, file, "training_config"),
         weights=tuple(_layers(path, group)),
+        optimizer=_optimizer(path, file),
     )
 
 
@@ -195,6 +196,17 @@ def _layers(path: str, group: Group) -> Iterator[LayerArrays]:
             )
         arrays = tuple(_numbers(path, member(path, stored, name, Array)) for name in names)
         yield LayerArrays(layer, tuple(names), arrays)
+
+
+def _optimizer(path: str, file: Group) -> OptimizerState:
+    """The state of the optimizer; a model that was never trained has an empty one."""
+    if "optimizer_weights" not in file.children:
+        return OptimizerState()
+    group = member(path, file, "optimizer_weights", Group)
+    if not any(name.startswith("weight_names") for name in group.attributes):
+        return OptimizerState()
+    names = _names(path, group, "weight_names")
+    return OptimizerState(tuple(names), tuple(_numbers(path, member(path, group, name, Array)) for name in names))
 
 
 def member(path: str, group: Group, name: str, kind: type) -> Any:

@@ -14,7 +14,7 @@ from typing import Any
 
 from keras_gru_ext.errors import FileFormatError, MissingDependencyError
 from keras_gru_ext.legacy.dialect import recognize
-from keras_gru_ext.legacy.record import LegacyModel, ObjectNode
+from keras_gru_ext.legacy.record import LegacyModel, ObjectNode, OptimizerState
 from keras_gru_ext.legacy.sources.architecture import parse_json
 from keras_gru_ext.legacy.sources.protobuf import embedded, integer, text
 
@@ -30,6 +30,9 @@ _META_GRAPHS, _OBJECT_GRAPH, _NODES, _USER_OBJECT, _USER_METADATA = 2, 7, 1, 4, 
 _METADATA_NODES, _METADATA_NODE_ID, _METADATA_TEXT = 1, 2, 5
 _CHILDREN, _ATTRIBUTES, _CHILD_ID, _CHILD_NAME = 1, 2, 1, 2
 _FULL_NAME, _CHECKPOINT_KEY = 2, 3
+_SLOTS, _SLOT_OF, _SLOT_NAME, _SLOT_ID = 3, 1, 2, 3
+# What an optimizer has one of: the step count, and Nadam's product of momenta.
+_SCALARS = ("iter", "momentum_cache")
 
 
 def is_saved_model(path: str) -> bool:
@@ -73,13 +76,15 @@ def read_saved_model(path: str) -> LegacyModel:
     except FileFormatError as error:
         raise FileFormatError(f"{path}: {error}") from error
     training = described.get("training_config")
+    objects, optimizer = read_checkpoint(os.path.join(path, _VARIABLES))
     return LegacyModel(
         path=path,
         dialect=dialect,
         config=config,
         training=training if isinstance(training, Mapping) else None,
         weights=(),
-        objects=read_checkpoint(os.path.join(path, _VARIABLES)),
+        objects=objects,
+        optimizer=optimizer,
     )
 
 
@@ -119,14 +124,14 @@ def _bytes(path: str) -> bytes:
         return file.read()
 
 
-def read_checkpoint(prefix: str) -> ObjectNode:
+def read_checkpoint(prefix: str) -> tuple[ObjectNode, OptimizerState | None]:
     """Reads the objects of a TensorFlow checkpoint.
 
     Args:
         prefix: The checkpoint's prefix: the path of its `.index` file without that suffix.
 
     Returns:
-        The tree of its objects; a `tf.train.Checkpoint(model=...)` is entered.
+        The tree of its objects, where a `tf.train.Checkpoint(model=...)` is entered; and the state of the optimizer.
 
     Raises:
         FileFormatError: if it is missing or damaged, or was not written by object (TensorFlow 1).
@@ -143,12 +148,28 @@ def read_checkpoint(prefix: str) -> ObjectNode:
             raise FileFormatError(f"{prefix}: the checkpoint does not say which layer each of its arrays belongs to.")
         _check_sizes(prefix, shapes, types)
         graph = reader.get_tensor(_GRAPH_KEY)
-        root = _Graph(embedded(graph, _NODES), reader, shapes).node(0)
+        objects = _Graph(embedded(graph, _NODES), reader, shapes)
+        root = objects.node(0)
+        model = root.children.get("model", root)
+        optimizer = _optimizer(objects, model.children.get("optimizer") or root.children.get("optimizer"), model)
     except (tensorflow.errors.OpError, ValueError, RuntimeError, IndexError, UnicodeDecodeError) as error:
         if isinstance(error, FileFormatError) and prefix in str(error):
             raise
         raise FileFormatError(f"{prefix}: not a readable TensorFlow checkpoint: {error}") from error
-    return root.children.get("model", root)
+    return model, optimizer
+
+
+def _optimizer(objects: _Graph, node: ObjectNode | None, model: ObjectNode) -> OptimizerState | None:
+    """tf.keras up to 2.10 ties slots to weights, 2.11 and later number all arrays of an optimizer."""
+    if node is None:
+        return None
+    numbered = node.children.get("_variables", ObjectNode()).arrays
+    if numbered:
+        names = sorted(numbered, key=int)
+        return OptimizerState(tuple(names), tuple(numbered[name] for name in names))
+    found = [name for name in _SCALARS if name in node.arrays]
+    slots = {name: objects.of_slot(name) for name in objects.slot_names()}
+    return OptimizerState(tuple(found), tuple(node.arrays[name] for name in found), slots) if found else None
 
 
 def _tensorflow(path: str) -> ModuleType:
@@ -186,6 +207,8 @@ class _Graph:
         self._reader = reader
         self._shapes = shapes
         self._known: dict[int, ObjectNode] = {}
+        # For each array the object to read in its place; `None`: the arrays themselves.
+        self._instead: Mapping[int, int] | None = None
 
     def node(self, number: int, depth: int = 0) -> ObjectNode:
         if number in self._known:
@@ -212,6 +235,14 @@ class _Graph:
             yield text(child, _CHILD_NAME), integer(child, _CHILD_ID)
 
     def _array(self, number: int) -> tuple[Any, str] | None:
+        found = self._stored(number)
+        if found is None or self._instead is None:
+            return found
+        array, label = found
+        slot = self._stored(self._instead[number]) if number in self._instead else None
+        return (array * float("nan") if slot is None else slot[0]), label
+
+    def _stored(self, number: int) -> tuple[Any, str] | None:
         if number >= len(self._nodes):
             raise FileFormatError(f"its object graph is broken at object {number}.")
         for attribute in embedded(self._nodes[number], _ATTRIBUTES):
@@ -220,3 +251,20 @@ class _Graph:
                 raise FileFormatError(f"it lacks the array {key!r}, which its object graph refers to.")
             return self._reader.get_tensor(key), text(attribute, _FULL_NAME).partition("/")[0]
         return None
+
+    def slot_names(self) -> list[str]:
+        """The kinds of slots that the optimizers in the checkpoint have."""
+        return sorted({name for name, _, _ in self._slots()})
+
+    def of_slot(self, name: str) -> ObjectNode:
+        """The tree of objects with the slot of each array in its place, and NaN where there is none."""
+        holders = {of: slot for kind, of, slot in self._slots() if kind == name}
+        tree = _Graph(self._nodes, self._reader, self._shapes)
+        tree._instead = holders
+        root = tree.node(0)
+        return root.children.get("model", root)
+
+    def _slots(self) -> Iterator[tuple[str, int, int]]:
+        for node in self._nodes:
+            for slot in embedded(node, _SLOTS):
+                yield text(slot, _SLOT_NAME), integer(slot, _SLOT_OF), integer(slot, _SLOT_ID)

@@ -152,6 +152,21 @@ def translate(class_name: str, config: Mapping[str, Any], where: str) -> Transla
     return Translated(now, config, {key: True for key, value in stored.items() if value})
 
 
+def as_built(class_name: str, config: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Spells a layer of Keras 1.2 as it was built, where that differs from what its config says.
+
+    Args:
+        class_name: The Keras 1 class.
+        config: Its config. It is not changed.
+
+    Returns:
+        The config with the regularizer that the recurrent kernel really had.
+    """
+    if class_name not in ("GRU", "LSTM") or config.get("consume_less") == "gpu" or "W_regularizer" not in config:
+        return config
+    return {**config, "U_regularizer": config["W_regularizer"]}
+
+
 def _without(config: Mapping, *keys: str) -> dict[str, Any]:
     return {key: value for key, value in config.items() if key not in keys}
 

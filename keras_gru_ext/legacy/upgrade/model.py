@@ -176,6 +176,8 @@ class _Upgrade:
             return upgrade_operation(class_name, config, where)
         stored: Mapping[str, Any] = {}
         if self.dialect.is_keras_1:
+            if self.dialect.penalizes_recurrent_kernels_as_kernels:
+                config = keras_1.as_built(class_name, config)
             translated = keras_1.translate(class_name, config, where)
             class_name, config, stored = translated.class_name, translated.config, translated.stored
         if self.dialect.library == JAVASCRIPT:
