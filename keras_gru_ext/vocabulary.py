@@ -190,7 +190,7 @@ def _rename_keras_1_keys(config, where):
                 f"The {where} config has both {key!r} and its other spelling {new_key!r}; keep one of them."
             )
         if key == "consume_less":
-            if value not in _CONSUME_LESS:
+            if not isinstance(value, str) or value not in _CONSUME_LESS:
                 raise ConfigError(
                     f"The {where} config has consume_less={value!r}. Expected one of {sorted(_CONSUME_LESS)}."
                 )

@@ -193,7 +193,7 @@ def _kernel_size(config: Mapping) -> dict[str, Any]:
 def _values(config: Mapping, class_name: str, where: str) -> dict[str, Any]:
     new = dict(config)
     if "data_format" in new:
-        if new["data_format"] not in _DATA_FORMATS:
+        if not isinstance(new["data_format"], str) or new["data_format"] not in _DATA_FORMATS:
             raise ConfigError(f"{where}: dim_ordering={new['data_format']!r}. Expected one of {sorted(_DATA_FORMATS)}.")
         new["data_format"] = _DATA_FORMATS[new["data_format"]]
     if "unit_forget_bias" in new:
@@ -220,7 +220,7 @@ def _merge(config: Mapping, where: str) -> Translated:
     mode = config.get("mode", "sum")
     if config.get("mode_type", "raw") != "raw":
         return Translated("Lambda", {**name, "function": mode, "function_type": config["mode_type"]})
-    if mode not in _MERGES:
+    if not isinstance(mode, str) or mode not in _MERGES:
         raise ConfigError(f"{where}: Merge with mode={mode!r}. Expected one of {sorted([*_MERGES, 'cos'])}.")
     arguments: dict[str, Any] = {}
     if mode == "concat":
