@@ -14,9 +14,9 @@ def test_masked_steps_count(rng):
     x[1, 2:] = x[2, 4:] = 0
     model = keras.Sequential([keras.Input((5, 2)), keras.layers.Masking(), keras.layers.Dense(2)])
     model.compile("sgd", LegacyMaskedLoss(keras.losses.MeanSquaredError()))
-    weights = np.array([1.0, 2.0, 0.5], "float32")
-    steps = np.square(keras.ops.convert_to_numpy(model(x)) - y).mean(-1) * (x != 0).any(-1) * weights[:, None]
-    assert model.evaluate(x, y, sample_weight=weights[:, None], verbose=0) == pytest.approx(steps.sum() / 15, rel=1e-5)
+    weights = rng.uniform(0.5, 2.0, (3, 5)).astype("float32")
+    steps = np.square(keras.ops.convert_to_numpy(model(x)) - y).mean(-1) * (x != 0).any(-1) * weights
+    assert model.evaluate(x, y, sample_weight=weights, verbose=0) == pytest.approx(steps.sum() / 15, rel=1e-5)
 
 
 def test_config_round_trip():
