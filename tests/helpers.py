@@ -21,6 +21,12 @@ def only_on(backend):
     return pytest.mark.skipif(backend != BACKEND, reason=f"{NEEDS_BACKEND}{backend}")
 
 
+def skip_before(version, reason):
+    """Skips the test on a Keras that lacks what it needs."""
+    if version > KERAS_VERSION:
+        pytest.skip(reason)
+
+
 def short(cases, *chosen):
     """The cases of a grid: those at the chosen places for the short run, the others for the complete one."""
     return [

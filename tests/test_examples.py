@@ -95,7 +95,7 @@ def test_decoding_step_by_step_is_what_the_decoder_computes(rng):
 
 
 def test_character_model(run, capsys):
-    bits, written = run("character_model", "--epochs", 6)
+    bits, written = run("character_model", "--epochs", 10)
     assert bits["GRU that remembers"] < bits["GRU that forgets between pieces"]
     assert bits["GRU that remembers"] < 0.8 * bits["frequencies of characters"]
     assert written.startswith((ROOT / "README.md").read_text(encoding="utf-8")[:20])

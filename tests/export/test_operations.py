@@ -7,7 +7,7 @@ import pytest
 import keras_gru_ext
 from keras_gru_ext.errors import ConfigError
 from tests.export.helpers import check_model
-from tests.helpers import BACKEND
+from tests.helpers import BACKEND, skip_before
 
 pytest.importorskip("onnx")
 pytest.importorskip("onnxruntime")
@@ -134,6 +134,8 @@ def check(path, function, x):
 @pytest.mark.filterwarnings("ignore:.*divide:RuntimeWarning", "ignore:Exception encountered:RuntimeWarning")
 @pytest.mark.parametrize("case", OF_FLOATS)
 def test_of_floats(rng, path, case):
+    if case in ("reductions", "shapes"):
+        skip_before((3, 15), "older versions keep the arguments of some of these operations otherwise")
     check(path, OF_FLOATS[case], rng.uniform(-2, 2, (2, 5, 4)).astype("float32"))
 
 
@@ -159,6 +161,8 @@ def test_shapes_that_are_known(rng, path):
     ],
 )
 def test_what_cannot_be_written(path, function, message):
+    if "Sinc" in message:
+        skip_before((3, 15), "there is no sinc")
     x = keras.Input((None, 4))
     with pytest.raises(ConfigError, match=message):
         keras_gru_ext.to_onnx(keras.Model(x, function(x)), path)

@@ -15,6 +15,9 @@ from keras_gru_ext.legacy.upgrade.layer_rules import RULES
 from keras_gru_ext.legacy.upgrade.operations import CONSTANT
 from keras_gru_ext.legacy.upgrade.topology import is_reference
 
+# Keras 3.9 drops a mask that is given as an array beside an initial state, and 3.15 does not; none between was tried.
+_KEEPS_CONSTANT_MASKS = (3, 15)
+
 
 class Graph:
     """The calls of a Functional model: done as soon as their inputs are there.
@@ -125,6 +128,12 @@ class Graph:
         """An argument beside the input. tf.keras wrote constants as nested lists, and states as a list of states."""
         if key == "initial_state" and isinstance(value, list) and not is_reference(value, self._names):
             return [self.given(state) for state in value]
+        drops = tuple(map(int, keras.__version__.split(".")[:2])) < _KEEPS_CONSTANT_MASKS
+        if drops and key == "mask" and isinstance(value, list) and not is_reference(value, self._names):
+            raise ConfigError(
+                f"{self._source}: {self._path}: a layer is called with a mask that is a constant, and Keras "
+                f"{keras.__version__} drops it. Install Keras 3.15 or later."
+            )
         return self.given(value)
 
 
