@@ -434,10 +434,10 @@ def test_values_and_gradients_are_the_references(case, poisoned):
 
 
 WAYS_OF_LARGE_SIZES = {
-    "blocks": {"_ROWS": 12},
-    "packed": {"_LARGE": 1, "_PACKED": (1, 1)},
-    "fused": {"_LARGE": 1, "_FUSES": 1},
-    "divided": {"_DIVIDED": (1, 1)},
+    "blocks": {"products._ROWS": 12},
+    "packed": {"products._LARGE": 1, "products._PACKED": (1, 1)},
+    "fused": {"products._LARGE": 1, "prediction._FUSES": 1},
+    "divided": {"products._DIVIDED": (1, 1)},
 }
 
 
@@ -456,12 +456,13 @@ WAYS_OF_LARGE_SIZES = {
     ids=str,
 )
 def test_torch_ways_of_large_sizes(case, way, poisoned, monkeypatch):
-    from keras_gru_ext.kernels import on_torch
+    from keras_gru_ext.kernels.on_torch import backward, forward, operators, prediction, products
 
     if way in ("packed", "fused") and not torch.backends.mkldnn.is_available():
         pytest.skip("needs oneDNN")
     for name, threshold in WAYS_OF_LARGE_SIZES[way].items():
-        monkeypatch.setattr(on_torch, name, threshold)
+        module, _, name = name.partition(".")
+        monkeypatch.setattr({"products": products, "prediction": prediction}[module], name, threshold)
     monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
     taken = set()
 
@@ -475,10 +476,11 @@ def test_torch_ways_of_large_sizes(case, way, poisoned, monkeypatch):
 
         monkeypatch.setattr(owner, name, noted)
 
-    note(on_torch, "_packs", lambda _, packs: ["packed"] if packs else [])
-    note(on_torch, "_parts", lambda _, parts: ["divided"] if parts > 1 else [])
-    note(on_torch, "_predict", lambda *_: ["fused"])
-    note(on_torch, "_block_length", lambda sizes, length: ["blocks"] if length < sizes[0] else [])
+    note(products, "packs", lambda _, packs: ["packed"] if packs else [])
+    note(products, "_parts", lambda _, parts: ["divided"] if parts > 1 else [])
+    note(operators, "predict", lambda *_: ["fused"])
+    for loop in (forward, backward):
+        note(loop, "block_length", lambda sizes, length: ["blocks"] if length < sizes[0] else [])
     compare(case)
     compare_inference(case)
     assert (way in taken) == can_take(way, case)
@@ -608,8 +610,9 @@ def test_a_broken_term_is_noticed(maths, table, monkeypatch):
     module = __import__(f"keras_gru_ext.kernels.on_{BACKEND}", fromlist=["gru"])
     broken = case(5, 4, 3, maths, recurrent_activation="sigmoid", training=maths == "after")
     if table == "SLOPE":
-        slope = module.SLOPE["sigmoid"]
-        monkeypatch.setitem(module.SLOPE, "sigmoid", lambda x, *args, **into: slope(-x, *args, **into))
+        slopes = module.activations.SLOPE if on["torch"] else module.SLOPE
+        slope = slopes["sigmoid"]
+        monkeypatch.setitem(slopes, "sigmoid", lambda x, *args, **into: slope(-x, *args, **into))
     elif on["torch"]:
         monkeypatch.setattr(torch, "lerp", lambda g, h, z, out: torch.add(g, h * z, out=out))
     else:
@@ -1050,7 +1053,8 @@ def test_activation_rows_are_the_references(name):
     x = np.array([-30.0, -3.7, -2.6, -2.4, -1.1, -0.3, 0.2, 0.9, 2.4, 2.6, 3.1, 30.0])
     y = reference.ACTIVATION[name](x)
     if on["torch"]:
-        scaled = torch.tensor(x) * module._SCALE.get(name, 1)
+        module = module.activations
+        scaled = torch.tensor(x) * module.SCALE.get(name, 1)
         mine = module.ACTIVATION_[name](scaled)
     elif on["tensorflow"]:
         scale, shift = module.SCALE_AND_SHIFT.get(name, (1, 0))
