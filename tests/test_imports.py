@@ -24,6 +24,8 @@ THIRD_PARTY = {
     "cli.terminal": {"rich"},
     "comparison": {"keras", "numpy"},
     "export": {"keras", "numpy", "onnx"},
+    "kernels.compiled": {"numba", "numpy"},
+    "kernels.compiled.loops": {"llvmlite", "numba", "numpy"},
     "kernels.on_jax": {"jax"},
     "kernels.on_tensorflow": {"tensorflow"},
     "kernels.on_torch": {"torch"},

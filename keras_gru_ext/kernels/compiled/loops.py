@@ -1,0 +1,746 @@
+"""The recurrence of `kernels/README.md` as machine code: what Numba compiles, and nothing else.
+
+All of it stands in this one file because Numba's cache watches the file of the function that it keeps, and no other.
+
+A call works on rows `first` to `last` of the batch and on nothing that another row reads, so rows can be shared out
+among threads. At a step, `_product` multiplies all these rows with the recurrent kernel; then each row's gates are
+computed where they stay. A number of a product is a chain of fused multiply-adds in the order of the weight's rows,
+whichever rows and columns a tile takes together. So a row's result depends neither on the threads nor on the batch.
+
+No floating-point flag is set: NaN and infinities are what IEEE 754 makes of them. Loops over a row have few arrays
+each; with more, LLVM would not check that they do not overlap, and would not vectorise.
+"""
+
+import math
+from functools import cache
+
+import numba
+import numpy as np
+from llvmlite import binding, ir
+from numba import types
+from numba.core import cgutils
+from numba.extending import intrinsic
+
+from keras_gru_ext.kernels.spec import ACTIVATIONS
+
+_CODES = {name: code for code, name in enumerate(ACTIVATIONS)}
+_TANH, _SIGMOID, _LEGACY, _HARD, _RELU, _LINEAR, _SOFTSIGN, _SOFTPLUS, _ELU = (
+    _CODES[name]
+    for name in (
+        "tanh",
+        "sigmoid",
+        "legacy_hard_sigmoid",
+        "hard_sigmoid",
+        "relu",
+        "linear",
+        "softsign",
+        "softplus",
+        "elu",
+    )
+)
+
+# A division by zero is an infinity, as in every framework; asking for an error would keep loops from being vectorised.
+_compiled = numba.njit(error_model="numpy")
+
+
+def _vector_bytes():
+    """The width of the processor's vector registers."""
+    named = numba.config.CPU_FEATURES
+    features = (
+        named.split(",") if named else [f"+{name}" for name, has in binding.get_host_cpu_features().items() if has]
+    )
+    return 64 if "+avx512f" in features else 32 if "+avx" in features else 16
+
+
+_BYTES = _vector_bytes()
+_PANEL = 2 if _BYTES == 32 else 4
+"""How many vectors of columns a tile has at most: four rows of it fit into the registers (16 with AVX, else 32)."""
+
+_IN_PLACE = 3
+"""Up to how many steps the weights are read where they are: to put them in order costs more than to read them twice."""
+
+
+def padded(units, dtype):
+    """`units`, rounded up to whole vectors."""
+    lanes = _BYTES // dtype.itemsize
+    return -(-units // lanes) * lanes
+
+
+def reads_in_place(recurrent_kernel, steps):
+    """Whether `forward` reads a recurrent kernel where it is: for a few steps, and where a gate has whole vectors."""
+    units = len(recurrent_kernel)
+    return steps is not None and steps <= _IN_PLACE and padded(units, recurrent_kernel.dtype) == units
+
+
+@intrinsic
+def _on_its_own(typingctx):
+    """Keeps LLVM from putting the function that calls this into its callers: code once, and compiled once."""
+
+    def generate(context, builder, signature, args):
+        builder.function.attributes.add("noinline")
+        return context.get_dummy_value()
+
+    return types.void(), generate
+
+
+@intrinsic
+def _constant(typingctx, like, single, double):
+    """`single` for float32 and `double` for float64, as a number of the type of `like`."""
+
+    def generate(context, builder, signature, args):
+        if signature.return_type == types.float32:
+            return builder.fptrunc(args[1], ir.FloatType())
+        return args[2]
+
+    return like(like, types.float64, types.float64), generate
+
+
+@intrinsic
+def _fma(typingctx, x, y, z):
+    """Returns x y + z, in one rounding where the processor can."""
+
+    def generate(context, builder, signature, args):
+        return _fused(builder, *args)
+
+    return x(x, x, x), generate
+
+
+def _fused(builder, x, y, z):
+    name = f"llvm.fmuladd.{_mangled(x.type)}"
+    function = ir.FunctionType(x.type, [x.type] * 3)
+    return builder.call(cgutils.get_or_insert_function(builder.module, function, name), [x, y, z])
+
+
+def _mangled(of):
+    scalar = of.element if isinstance(of, ir.VectorType) else of
+    return (f"v{of.count}" if scalar is not of else "") + ("f32" if isinstance(scalar, ir.FloatType) else "f64")
+
+
+@intrinsic
+def _power_of_two(typingctx, x):
+    """The integer n nearest to x, as a number like x, and 2^n; infinite, or 0, where the exponent is just too large."""
+
+    def generate(context, builder, signature, args):
+        integer, digits, bias = (
+            (ir.IntType(32), 23, 127) if signature.args[0] == types.float32 else (ir.IntType(64), 52, 1023)
+        )
+        real = args[0].type
+        shift = ir.Constant(real, 1.5 * 2.0**digits)  # Added to x, it leaves n in the last digits.
+        shifted = builder.fadd(args[0], shift)
+        bits = builder.add(builder.bitcast(shifted, integer), ir.Constant(integer, bias))
+        power = builder.bitcast(builder.shl(bits, ir.Constant(integer, digits)), real)
+        return context.make_tuple(builder, signature.return_type, [builder.fsub(shifted, shift), power])
+
+    return types.UniTuple(x, 2)(x), generate
+
+
+@intrinsic
+def _expm1_near_zero(typingctx, x):
+    """exp(x) - 1 for abs x < 0.35, by its series: x + x^2 (1/2! + x/3! + ...)."""
+
+    def generate(context, builder, signature, args):
+        terms = 7 if signature.return_type == types.float32 else 13
+        [x] = args
+        series = ir.Constant(x.type, 1 / math.factorial(terms))
+        for n in range(terms - 1, 1, -1):
+            series = _fused(builder, series, x, ir.Constant(x.type, 1 / math.factorial(n)))
+        return _fused(builder, builder.fmul(x, x), series, x)
+
+    return x(x), generate
+
+
+@intrinsic
+def _with_sign(typingctx, x, sign):
+    """The size of x with the sign of `sign`."""
+
+    def generate(context, builder, signature, args):
+        [x, _] = args
+        function = ir.FunctionType(x.type, [x.type] * 2)
+        name = f"llvm.copysign.{_mangled(x.type)}"
+        return builder.call(cgutils.get_or_insert_function(builder.module, function, name), args)
+
+    return x(x, x), generate
+
+
+def _tile(rows, vectors):
+    """A function that makes one tile of a product: `rows` rows, and `vectors` vectors of columns.
+
+    It computes out[i] = start[i] + sum over k of x[i, k] w[k], and keeps the sums in registers. Arrays are given by
+    their addresses and by the distances of their rows, in bytes; `depth` is the number of k.
+    """
+
+    @intrinsic
+    def tile(typingctx, like, x, x_row, w, w_row, depth, start, start_row, out, out_row):
+        def generate(context, builder, signature, args):
+            real = args[0].type
+            size = 4 if signature.args[0] == types.float32 else 8
+            vector = ir.VectorType(real, _BYTES // size)
+            _, x, x_row, w, w_row, depth, start, start_row, out, out_row = args
+
+            def at(address, offset, of):
+                return builder.inttoptr(builder.add(address, offset), of.as_pointer())
+
+            def number(value):
+                return ir.Constant(x.type, value)
+
+            def load(address, offset, of):
+                return builder.load(at(address, offset, of), align=size)
+
+            every = [(i, j) for i in range(rows) for j in range(vectors)]
+            sums = {place: cgutils.alloca_once(builder, vector) for place in every}
+            for i, j in every:
+                offset = builder.add(builder.mul(start_row, number(i)), number(j * _BYTES))
+                builder.store(load(start, offset, vector), sums[i, j])
+            with cgutils.for_range(builder, depth) as loop:
+                k = loop.index
+                w_k = builder.add(w, builder.mul(w_row, k))
+                weights = [load(w_k, number(j * _BYTES), vector) for j in range(vectors)]
+                for i in range(rows):
+                    offset = builder.add(builder.mul(x_row, number(i)), builder.mul(k, number(size)))
+                    one = builder.insert_element(
+                        ir.Constant(vector, ir.Undefined), load(x, offset, real), ir.Constant(ir.IntType(32), 0)
+                    )
+                    everywhere = ir.Constant(ir.VectorType(ir.IntType(32), vector.count), None)
+                    spread = builder.shuffle_vector(one, ir.Constant(vector, ir.Undefined), everywhere)
+                    for j in range(vectors):
+                        total = _fused(builder, spread, weights[j], builder.load(sums[i, j]))
+                        builder.store(total, sums[i, j])
+            for i, j in every:
+                offset = builder.add(builder.mul(out_row, number(i)), number(j * _BYTES))
+                builder.store(builder.load(sums[i, j]), at(out, offset, vector), align=size)
+            return context.get_dummy_value()
+
+        return types.void(like, *[types.intp] * 9), generate
+
+    return tile
+
+
+_tile_1_1, _tile_1_2, _tile_1_4, _tile_2_1, _tile_2_2, _tile_2_4, _tile_4_1, _tile_4_2, _tile_4_4 = (
+    _tile(rows, vectors) for rows in (1, 2, 4) for vectors in (1, 2, 4)
+)
+
+
+@_compiled
+def _product(like, rows, x, x_row, w, w_row, depth, start, start_row, out, out_row, vectors):
+    """Makes start + x w for some rows: tile by tile, a panel of the weights after the other.
+
+    `w_row` is 0 where the weights stand panel after panel, see `in_order`.
+    """
+    _on_its_own()
+    done = 0
+    while done < vectors:
+        panel = min(_PANEL, vectors - done)
+        row = w_row if w_row else panel * _BYTES
+        here = w + done * (_BYTES if w_row else depth * _BYTES)
+        while panel:
+            width = 4 if panel >= 4 else 2 if panel >= 2 else 1
+            i = 0
+            while i < rows:
+                xi, si, oi = x + i * x_row, start + i * start_row + done * _BYTES, out + i * out_row + done * _BYTES
+                if rows - i >= 4:
+                    if width == 4:
+                        _tile_4_4(like, xi, x_row, here, row, depth, si, start_row, oi, out_row)
+                    elif width == 2:
+                        _tile_4_2(like, xi, x_row, here, row, depth, si, start_row, oi, out_row)
+                    else:
+                        _tile_4_1(like, xi, x_row, here, row, depth, si, start_row, oi, out_row)
+                    i += 4
+                elif rows - i >= 2:
+                    if width == 4:
+                        _tile_2_4(like, xi, x_row, here, row, depth, si, start_row, oi, out_row)
+                    elif width == 2:
+                        _tile_2_2(like, xi, x_row, here, row, depth, si, start_row, oi, out_row)
+                    else:
+                        _tile_2_1(like, xi, x_row, here, row, depth, si, start_row, oi, out_row)
+                    i += 2
+                else:
+                    if width == 4:
+                        _tile_1_4(like, xi, x_row, here, row, depth, si, start_row, oi, out_row)
+                    elif width == 2:
+                        _tile_1_2(like, xi, x_row, here, row, depth, si, start_row, oi, out_row)
+                    else:
+                        _tile_1_1(like, xi, x_row, here, row, depth, si, start_row, oi, out_row)
+                    i += 1
+            here += width * _BYTES
+            done += width
+            panel -= width
+
+
+@_compiled
+def _exp(x):
+    """(exp(x) - 1 of the remainder, power of two) for x between -87 and 89 (float64: -708 and 710)."""
+    n, power = _power_of_two(x * _constant(x, 1.4426950408889634, 1.4426950408889634))
+    # log 2 in two parts, of which n times the first is exact.
+    x = _fma(n, _constant(x, -0.693359375, -0.693147182464599609375), x)
+    x = _fma(n, _constant(x, 2.12194440054690583e-4, 1.904654299957767878541823432e-9), x)
+    return _expm1_near_zero(x), power
+
+
+@_compiled
+def _tanh(x):
+    """By exp(2 abs x) - 1, which keeps its digits near zero."""
+    one = _constant(x, 1.0, 1.0)
+    twice, most = abs(x) + abs(x), _constant(x, 20.0, 40.0)
+    part, power = _exp(most if twice > most else twice)
+    e = _fma(power, part, power - one)
+    return _with_sign(e / (e + _constant(x, 2.0, 2.0)), x)
+
+
+@_compiled
+def _sigmoid(x):
+    one, least, most = _constant(x, 1.0, 1.0), _constant(x, -87.0, -708.0), _constant(x, 89.0, 710.0)
+    x = least if -x < least else -x
+    part, power = _exp(most if x > most else x)
+    return one / (one + _fma(power, part, power))
+
+
+@_compiled
+def _clip(x, scale):
+    zero, one = _constant(x, 0.0, 0.0), _constant(x, 1.0, 1.0)
+    x = _fma(x, scale, _constant(x, 0.5, 0.5))
+    x = zero if x < zero else x
+    return one if x > one else x
+
+
+@_compiled
+def _activate(code, y, x):
+    """Replaces a row y by activation(y + x)."""
+    _on_its_own()
+    n = len(y)
+    if code == _TANH:
+        for i in range(n):
+            y[i] = _tanh(y[i] + x[i])
+    elif code == _SIGMOID:
+        for i in range(n):
+            y[i] = _sigmoid(y[i] + x[i])
+    elif code == _LEGACY:
+        for i in range(n):
+            y[i] = _clip(y[i] + x[i], _constant(y[i], 0.2, 0.2))
+    elif code == _HARD:
+        for i in range(n):
+            y[i] = _clip(y[i] + x[i], _constant(y[i], 1 / 6, 1 / 6))
+    elif code == _RELU:
+        for i in range(n):
+            v = y[i] + x[i]
+            y[i] = _constant(v, 0.0, 0.0) if v < 0 else v
+    elif code == _LINEAR:
+        for i in range(n):
+            y[i] = y[i] + x[i]
+    elif code == _SOFTSIGN:
+        for i in range(n):
+            v = y[i] + x[i]
+            y[i] = v / (_constant(v, 1.0, 1.0) + abs(v))
+    elif code == _SOFTPLUS:
+        for i in range(n):
+            v = y[i] + x[i]
+            y[i] = (_constant(v, 0.0, 0.0) if v < 0 else v) + math.log1p(math.exp(-abs(v)))
+    else:
+        for i in range(n):
+            v = y[i] + x[i]
+            y[i] = math.expm1(v) if v < 0 else v
+
+
+@_compiled
+def _slope(code, y):
+    """Replaces outputs of an activation by its derivative there."""
+    _on_its_own()
+    n = len(y)
+    if code == _TANH:
+        for i in range(n):
+            y[i] = _fma(-y[i], y[i], _constant(y[i], 1.0, 1.0))
+    elif code == _SIGMOID:
+        for i in range(n):
+            y[i] = y[i] * (_constant(y[i], 1.0, 1.0) - y[i])
+    elif code in (_LEGACY, _HARD):
+        scale = _constant(y[0], 0.2, 0.2) if code == _LEGACY else _constant(y[0], 1 / 6, 1 / 6)
+        for i in range(n):
+            y[i] = scale if 0 < y[i] < 1 else _constant(y[i], 0.0, 0.0)
+    elif code == _RELU:
+        for i in range(n):
+            y[i] = _constant(y[i], 1.0, 1.0) if y[i] > 0 else _constant(y[i], 0.0, 0.0)
+    elif code == _LINEAR:
+        _fill(y, 1)
+    elif code == _SOFTSIGN:
+        for i in range(n):
+            v = _constant(y[i], 1.0, 1.0) - abs(y[i])
+            y[i] = v * v
+    elif code == _SOFTPLUS:
+        for i in range(n):
+            y[i] = -math.expm1(-y[i])
+    else:
+        for i in range(n):
+            y[i] = y[i] + _constant(y[i], 1.0, 1.0) if y[i] < 0 else _constant(y[i], 1.0, 1.0)
+
+
+@_compiled
+def _fill(y, value):
+    for i in range(len(y)):
+        y[i] = value
+
+
+@_compiled
+def _copy(y, x):
+    for i in range(len(y)):
+        y[i] = x[i]
+
+
+@_compiled
+def _add(y, x):
+    for i in range(len(y)):
+        y[i] += x[i]
+
+
+@_compiled
+def _times(y, x):
+    for i in range(len(y)):
+        y[i] *= x[i]
+
+
+@_compiled
+def _product_of(y, a, b):
+    for i in range(len(y)):
+        y[i] = a[i] * b[i]
+
+
+@_compiled
+def _padded(n, like):
+    """n, rounded up to whole vectors."""
+    lanes = _BYTES // like.itemsize
+    return (n + lanes - 1) // lanes * lanes
+
+
+@_compiled
+def _in_order(weights, transposed):
+    """The three gates of the weights (U, 3U), or of their transpose, with panel after panel of columns; flat.
+
+    A panel has all its rows one after the other, and zeros where the last vector has more columns than there are.
+    """
+    units = len(weights)
+    lanes = _BYTES // weights.itemsize
+    padded = _padded(units, weights)
+    ordered = np.zeros(3 * units * padded, weights.dtype)
+    position = 0
+    for gate in range(3):
+        for column in range(0, padded, _PANEL * lanes):
+            width = min(_PANEL * lanes, padded - column)
+            used = min(width, units - column)
+            for k in range(units):
+                row = ordered[position : position + used]
+                if transposed:
+                    for j in range(used):
+                        row[j] = weights[column + j, gate * units + k]
+                else:
+                    first = gate * units + column
+                    for j in range(used):
+                        row[j] = weights[k, first + j]
+                position += width
+    return ordered
+
+
+@_compiled
+def _forward(
+    after, activation, recurrent_activation, gates, weights, w_row, bias, state, mask, masks, states, q, first, last
+):
+    """F1 to F4 for rows `first` to `last` - 1; what is of no size is absent, or not wanted.
+
+    Args:
+        after: Whether the reset gate acts after the product.
+        activation: Code of the candidate's activation.
+        recurrent_activation: Code of the gates' activation.
+        gates: (T, B, 3U). P; then z | r | g.
+        weights: Recurrent kernel, flat: (U, 3U) as it is, or `in_order`.
+        w_row: Bytes of a row of `weights` as they are, 0 for `in_order`.
+        bias: (3, U padded to whole vectors). c.
+        state: (B, U). The state before; then the last one.
+        mask: (T, B).
+        masks: (3, B, U), or (1, B, U) for one that all gates share. m.
+        states: (T, B, U), written.
+        q: (T, B, U), written with `after`.
+        first: The first row.
+        last: One more than the last row.
+    """
+    steps, _, wide = gates.shape
+    units, rows = wide // 3, last - first
+    padded = _padded(units, gates)
+    size = gates.itemsize
+    vectors = padded * size // _BYTES
+    like = bias[0, 0]
+    products = np.empty((rows, 3, padded), gates.dtype)
+    seen = np.empty((rows, units), gates.dtype)
+    per_gate = len(masks) == 3
+    w_gate = units * (size if w_row else padded * size)
+
+    for t in range(steps):
+        for gate in range(3 if after else 2):
+            x = state[first:]
+            if len(masks):
+                if per_gate or gate == 0:
+                    for i in range(rows):
+                        _product_of(seen[i], state[first + i], masks[gate, first + i])
+                x = seen
+            _product(
+                like,
+                rows,
+                x.ctypes.data,
+                units * size,
+                weights.ctypes.data + gate * w_gate,
+                w_row,
+                units,
+                bias[gate].ctypes.data,
+                0,
+                products[0, gate].ctypes.data,
+                3 * padded * size,
+                vectors,
+            )
+        for i in range(rows):
+            b = first + i
+            if len(mask) and not mask[t, b]:
+                _fill(seen[i], 0)
+                continue
+            p, h = gates[t, b], state[b]
+            z, r, g = p[:units], p[units : 2 * units], p[2 * units :]
+            _activate(recurrent_activation, z, products[i, 0])  # F1
+            _activate(recurrent_activation, r, products[i, 1])  # F1
+            if after:
+                if len(q):
+                    _copy(q[t, b], products[i, 2])
+                _times(products[i, 2, :units], r)
+                _activate(activation, g, products[i, 2])  # F2
+                _mixed(h, g, z)  # F3
+            else:
+                _product_of(seen[i], r, h)
+                if len(masks):
+                    _times(seen[i], masks[-1, b])
+        if not after:
+            _product(
+                like,
+                rows,
+                seen.ctypes.data,
+                units * size,
+                weights.ctypes.data + 2 * w_gate,
+                w_row,
+                units,
+                bias[2].ctypes.data,
+                0,
+                products[0, 2].ctypes.data,
+                3 * padded * size,
+                vectors,
+            )
+            for i in range(rows):
+                b = first + i
+                if not len(mask) or mask[t, b]:
+                    p = gates[t, b]
+                    _activate(activation, p[2 * units :], products[i, 2])  # F2
+                    _mixed(state[b], p[2 * units :], p[:units])  # F3
+        if len(states):
+            for b in range(first, last):
+                _copy(states[t, b], state[b])
+
+
+@_compiled
+def _mixed(h, g, z):
+    for i in range(len(h)):
+        h[i] = _fma(z[i], h[i] - g[i], g[i])
+
+
+@_compiled
+def _backward(
+    after,
+    activation,
+    recurrent_activation,
+    gates,
+    products,
+    states,
+    weights,
+    state,
+    mask,
+    masks,
+    d_states,
+    carry,
+    first,
+    last,
+):
+    """B1 to B5 for rows `first` to `last` - 1; what is of no size is absent.
+
+    Args:
+        after: As in `_forward`, and so the next two.
+        activation: Code.
+        recurrent_activation: Code.
+        gates: (T, B, 3U). z | r | g; then da_z | da_r | da_h.
+        products: (T, B, U). After: q; then dq. Before: written, r h m_h.
+        states: (T, B, U). The state after each step.
+        weights: Recurrent kernel's transpose, `in_order`.
+        state: (B, U). The state before the first step.
+        mask: (T, B).
+        masks: (3, B, U) or (1, B, U).
+        d_states: (T, B, U), any strides.
+        carry: (B, U). The gradient of the last state; then that of the state before the first step.
+        first: The first row.
+        last: One more than the last row.
+    """
+    steps, _, wide = gates.shape
+    units, rows = wide // 3, last - first
+    padded = _padded(units, gates)
+    size = gates.itemsize
+    vectors = padded * size // _BYTES
+    like = weights[0]
+    nothing = np.zeros(padded, gates.dtype)
+    e = np.empty((rows, padded), gates.dtype)
+    one, other = np.empty(units, gates.dtype), np.empty(units, gates.dtype)
+    w_gate = units * padded * size
+
+    for t in range(steps - 1, -1, -1):
+        for i in range(rows):
+            b = first + i
+            p, d = gates[t, b], carry[b]
+            if len(d_states):
+                _add(d, d_states[t, b])
+            if len(mask) and not mask[t, b]:
+                _fill(p, 0)
+                _fill(products[t, b], 0)
+                continue
+            z, r, g = p[:units], p[units : 2 * units], p[2 * units :]
+            _through_gates(one, other, d, state[b] if t == 0 else states[t - 1, b], g, z)
+            _times(d, z)  # B5
+            _slope(recurrent_activation, z)
+            _times(z, one)  # B2
+            _slope(activation, g)
+            _times(g, other)  # B3
+            if after:
+                q = products[t, b]
+                _product_of(one, g, q)
+                _product_of(q, g, r)  # B4
+                _slope(recurrent_activation, r)
+                _times(r, one)  # B4
+        p_row = gates[t, first:].ctypes.data
+        if not after:
+            _product(
+                like,
+                rows,
+                p_row + 2 * units * size,
+                3 * units * size,
+                weights.ctypes.data + 2 * w_gate,
+                0,
+                units,
+                nothing.ctypes.data,
+                0,
+                e.ctypes.data,
+                padded * size,
+                vectors,
+            )  # B4
+            for i in range(rows):
+                b = first + i
+                if len(mask) and not mask[t, b]:
+                    continue
+                h, through, seen = state[b] if t == 0 else states[t - 1, b], e[i, :units], products[t, b]
+                r = gates[t, b, units : 2 * units]
+                _product_of(seen, r, h)
+                if len(masks):
+                    _times(through, masks[-1, b])
+                    _times(seen, masks[-1, b])
+                _product_of(one, through, h)
+                _add_product(carry[b], through, r)  # B5
+                _slope(recurrent_activation, r)
+                _times(r, one)  # B4
+        for gate in range(3 if after else 2):
+            x, x_row = p_row + gate * units * size, 3 * units * size
+            if gate == 2:
+                x, x_row = products[t, first:].ctypes.data, units * size
+            fresh = gate == 0 or len(masks) == 3
+            _product(
+                like,
+                rows,
+                x,
+                x_row,
+                weights.ctypes.data + gate * w_gate,
+                0,
+                units,
+                nothing.ctypes.data if fresh else e.ctypes.data,
+                0 if fresh else padded * size,
+                e.ctypes.data,
+                padded * size,
+                vectors,
+            )
+            if len(masks) == 3 or gate == (2 if after else 1):
+                for i in range(rows):
+                    b = first + i
+                    if len(mask) and not mask[t, b]:
+                        continue
+                    if len(masks):
+                        _add_product(carry[b], e[i], masks[min(gate, len(masks) - 1), b])  # B5
+                    else:
+                        _add(carry[b], e[i])  # B5
+
+
+@_compiled
+def _through_gates(to_z, to_g, d, h, g, z):
+    for i in range(len(d)):
+        to_z[i] = d[i] * (h[i] - g[i])
+    for i in range(len(d)):
+        to_g[i] = d[i] * (_constant(z[i], 1.0, 1.0) - z[i])
+
+
+@_compiled
+def _add_product(y, a, b):
+    for i in range(len(y)):
+        y[i] = _fma(a[i], b[i], y[i])
+
+
+@cache
+def compiled(name, dtype):
+    """`"forward"`, `"backward"` or `"in_order"` for float32 or float64, compiled or read from Numba's cache.
+
+    Its arguments have one type each, whatever arrays come: no call compiles anything more.
+    """
+    real = numba.from_dtype(np.dtype(dtype))
+
+    def array(dimensions, of=real, layout="C"):
+        return types.Array(of, dimensions, layout)
+
+    def given(dimensions, of=real, layout="C"):
+        return types.Array(of, dimensions, layout, readonly=True)
+
+    codes, mask, rows = [types.boolean, types.intp, types.intp], given(2, types.boolean), [types.intp] * 2
+    function, signature = {
+        "forward": (
+            _forward,
+            types.void(
+                *codes,
+                array(3),
+                given(1),
+                types.intp,
+                given(2),
+                array(2),
+                mask,
+                given(3),
+                array(3),
+                array(3),
+                *rows,
+            ),
+        ),
+        "backward": (
+            _backward,
+            types.void(
+                *codes,
+                array(3),
+                array(3),
+                given(3),
+                given(1),
+                given(2),
+                mask,
+                given(3),
+                given(3, layout="A"),
+                array(2),
+                *rows,
+            ),
+        ),
+        "in_order": (_in_order, array(1)(given(2), types.boolean)),
+    }[name]
+    options = {"nogil": True, "error_model": "numpy"}
+    try:
+        return numba.njit(signature, cache=True, **options)(function.py_func)
+    except RuntimeError as error:
+        # Numba has no folder for its cache: neither beside this file, nor the user's own.
+        if "cache" not in str(error):
+            raise
+        return numba.njit(signature, **options)(function.py_func)
