@@ -2,7 +2,8 @@
 
 A file stores one flat list of arrays per top-level layer. Inside it, the arrays of every simple layer (of a wrapper, of
 stacked cells, of a nested model) follow each other in two passes: first what is trainable, in the order of the layers,
-then what is not - the statistics of BatchNormalization, and everything of a frozen layer.
+then what is not - the statistics of BatchNormalization, and everything of a frozen layer. What is inside a frozen layer
+stands together in the second pass, and follows the same rule among itself.
 """
 
 from __future__ import annotations
@@ -49,7 +50,7 @@ class Leaf:
         path: Where it is in the model, for messages.
         class_name: The Keras 3 class.
         shapes: The shapes of the arrays that the Keras 3 layer has, trainable ones first.
-        trainable: Whether it and everything around it was trainable when the file was written.
+        frozen: The paths of the frozen layers around it, outermost first, and its own if it was frozen itself.
         per_gate: Whether the file stores one kernel, recurrent kernel and bias for each gate (Keras 1).
         filters_first: Whether the file stores convolution kernels as (filters, channels, *window) (Keras 1).
     """
@@ -57,7 +58,7 @@ class Leaf:
     path: str
     class_name: str
     shapes: tuple[Shape, ...]
-    trainable: bool = True
+    frozen: tuple[str, ...] = ()
     per_gate: bool = False
     filters_first: bool = False
 
@@ -124,16 +125,25 @@ def _as_stored(count: int, leaves: Sequence[Leaf]) -> Sequence[Leaf]:
 
 
 def _two_passes(arrays: list[Any], leaves: Sequence[Leaf]) -> list[list[Any]]:
-    first = [leaf.stored - leaf.statistics if leaf.trainable else 0 for leaf in leaves]
-    given: list[list[np.ndarray]] = []
-    for count in first:
-        given.append(arrays[:count])
+    given: list[list[Any]] = [[] for _ in leaves]
+    for index, count in _pieces(leaves):
+        given[index] += arrays[:count]
         arrays = arrays[count:]
-    for index, leaf in enumerate(leaves):
-        rest = leaf.stored - first[index]
-        given[index] = given[index] + arrays[:rest]
-        arrays = arrays[rest:]
     return given
+
+
+def _pieces(leaves: Sequence[Leaf]) -> list[tuple[int, int]]:
+    """The file's order: which leaf is next, and how many arrays of it, first its trainable ones, then its statistics.
+
+    Source: `trainable_weights` and `non_trainable_weights` of `engine/network.py` and `engine/base_layer.py`, Keras 2.2.4.
+    """
+    begins: dict[str, int] = {}
+    placed = []
+    for index, leaf in enumerate(leaves):
+        around = [number for path in leaf.frozen for number in (1, begins.setdefault(path, index))]
+        placed.append(([*around, 0, index], index, leaf.stored - leaf.statistics))
+        placed.append(([*around, 1, index], index, leaf.statistics))
+    return [(index, count) for _, index, count in sorted(placed)]
 
 
 def convert(arrays: Sequence[np.ndarray], leaf: Leaf, where: str, flip: bool = False) -> tuple[np.ndarray, ...]:

@@ -184,7 +184,7 @@ def _of_layer(
             yield from _of_layer(inner, part_of(node, step, where, classes), f"{where}, {step}", None)
     if not inside:
         arrays = arrays_of(node, [variable.name for variable in layer.weights], where)
-        leaf = _leaf(Place((), layer, True), where)
+        leaf = _leaf(Place((), layer), where)
         if len(arrays) != len(leaf.shapes):
             raise WeightsError(
                 f"{where}: the file holds {len(arrays)} arrays of shapes {[one.shape for one in arrays]}, the layer "
@@ -198,6 +198,6 @@ def _leaf(place: Place, path: str, per_gate: bool = False) -> Leaf:
         path=path,
         class_name=class_name(place.layer),
         shapes=tuple(tuple(variable.shape) for variable in place.layer.weights),
-        trainable=place.trainable,
+        frozen=tuple(" > ".join(names) for names in place.frozen),
         per_gate=per_gate and class_name(place.layer) in ("GRU", "LSTM"),
     )

@@ -70,31 +70,33 @@ class Builder:
         for path, entry in _layers_of(config, _ROOT):
             if entry["class_name"] not in ("InputLayer", OPERATION):
                 name = path.removeprefix(f"{_ROOT} > ")
-                yield name, list(self._leaves(entry, self._live[path], path, True))
+                yield name, list(self._leaves(entry, self._live[path], path, ()))
 
     def _leaves(
-        self, entry: Mapping, layer: keras.Layer, path: str, trainable: bool
+        self, entry: Mapping, layer: keras.Layer, path: str, frozen: tuple[str, ...]
     ) -> Iterator[tuple[Leaf, keras.Layer]]:
-        config = entry["config"]
+        config, stored = entry["config"], entry.get("stored", {})
+        if config.get("trainable") is False and not stored.get("trainable"):
+            frozen = (*frozen, path)
         if entry["class_name"] in (SEQUENTIAL, FUNCTIONAL):
-            # A frozen model lists its arrays by what each layer in it says of itself.
             for inner_path, inner in _layers_of(entry, path):
                 if inner["class_name"] not in ("InputLayer", OPERATION):
-                    yield from self._leaves(inner, self._live[inner_path], inner_path, True)
+                    yield from self._leaves(inner, self._live[inner_path], inner_path, frozen)
             return
-        trainable = trainable and (config.get("trainable") is not False or entry.get("stored", {}).get("trainable"))
         parts = _parts(layer, config)
         for name, part_entry, part in parts:
-            yield from self._leaves(part_entry, part, f"{path}, {name}", trainable)
+            yield from self._leaves(part_entry, part, f"{path}, {name}", frozen)
         if not parts and layer.weights:
-            yield self._leaf(entry, layer, path, trainable), layer
+            yield self._leaf(entry, layer, path, frozen), layer
 
-    def _leaf(self, entry: Mapping, layer: keras.Layer, path: str, trainable: bool) -> Leaf:
+    def _leaf(self, entry: Mapping, layer: keras.Layer, path: str, frozen: tuple[str, ...]) -> Leaf:
+        stored = {key: value for key, value in entry.get("stored", {}).items() if key != "trainable"}
         return Leaf(
             path=path,
             class_name=entry["class_name"],
             shapes=tuple(tuple(variable.shape) for variable in layer.weights),
-            **{"trainable": bool(trainable), **entry.get("stored", {})},
+            frozen=frozen,
+            **stored,
         )
 
     def _build(self, entry: Mapping, path: str) -> Any:

@@ -19,12 +19,12 @@ class Place:
         names: The names of the layers around it and its own; what a wrapper holds is named by the attribute that
             holds it, such as `("encoder", "bidirectional_1", "forward_layer")`.
         layer: The layer.
-        trainable: Whether it and everything around it is trainable.
+        frozen: The names that lead to each frozen layer around it, outermost first, and to itself if it is frozen.
     """
 
     names: tuple[str, ...]
     layer: keras.Layer
-    trainable: bool
+    frozen: tuple[tuple[str, ...], ...] = ()
 
     @property
     def path(self) -> str:
@@ -66,20 +66,22 @@ def members(layer: keras.Layer) -> list[tuple[str, keras.Layer]]:
     return []
 
 
-def places(layer: keras.Layer, names: tuple[str, ...] = (), trainable: bool = True) -> Iterator[Place]:
+def places(
+    layer: keras.Layer, names: tuple[str, ...] = (), frozen: tuple[tuple[str, ...], ...] = ()
+) -> Iterator[Place]:
     """Yields every layer inside another that has no members of its own, weights or not.
 
     Args:
         layer: A model or a layer.
         names: The names of the layers around its members, and its own.
-        trainable: Whether everything around it is trainable.
+        frozen: The names that lead to each frozen layer around it.
 
     Yields:
         The places in the order of `members`.
     """
     inside = members(layer)
-    trainable = trainable and layer.trainable
+    frozen = frozen if layer.trainable else (*frozen, names)
     if not inside and not isinstance(layer, keras.Model):
-        yield Place(names, layer, trainable)
+        yield Place(names, layer, frozen)
     for name, inner in inside:
-        yield from places(inner, (*names, name), trainable)
+        yield from places(inner, (*names, name), frozen)

@@ -88,12 +88,26 @@ def test_trainable_arrays_come_first_and_frozen_layers_last():
     """The order that every Keras 2 wrote: BatchNormalization's statistics and frozen layers after all the rest."""
     leaves = [
         Leaf("norm", "BatchNormalization", ((2,), (2,), (2,), (2,))),
-        Leaf("frozen", "Dense", ((2, 2), (2,)), trainable=False),
+        Leaf("frozen", "Dense", ((2, 2), (2,)), frozen=("frozen",)),
         Leaf("dense", "Dense", ((2, 3), (3,))),
     ]
     arrays = numbered((2,), (2,), (2, 3), (3,), (2,), (2,), (2, 2), (2,))
     got = distribute(arrays, leaves, "file")
     assert [[int(array.flat[0]) for array in part] for part in got] == [[0, 1, 4, 5], [6, 7], [2, 3]]
+
+
+def test_what_a_frozen_layer_holds_stands_together():
+    """A frozen model between two layers: its kernels, then its statistics, all among what is not trained."""
+    leaves = [
+        Leaf("norm", "BatchNormalization", ((2,), (2,), (2,), (2,))),
+        Leaf("model > norm", "BatchNormalization", ((2,), (2,), (2,), (2,)), frozen=("model",)),
+        Leaf("model > dense", "Dense", ((2, 2),), frozen=("model",)),
+        Leaf("last", "BatchNormalization", ((2,), (2,), (2,), (2,))),
+    ]
+    arrays = numbered(*[(2,)] * 8, (2, 2), *[(2,)] * 4)
+    got = distribute(arrays, leaves, "file")
+    numbers = [[int(array.flat[0]) for array in part] for part in got]
+    assert numbers == [[0, 1, 4, 5], [6, 7, 9, 10], [8], [2, 3, 11, 12]]
 
 
 def test_a_normalization_without_scale_has_fewer_trainable_arrays():
