@@ -109,6 +109,14 @@ class Dialect:
         return class_name in ("GRU", "LSTM", "RNN", "SimpleRNN") and (2, 0, 9) <= self.version < (2, 1)
 
     @property
+    def bidirectional_says_what_is_trained(self) -> bool:
+        """Whether the layers in a `Bidirectional` are frozen if that is, whatever they say of themselves.
+
+        Source: `Bidirectional.trainable` in `layers/wrappers.py` of Keras 2.1.4 to 2.3.1, which its constructor sets.
+        """
+        return self.library == STANDALONE and self.version >= (2, 1, 4)
+
+    @property
     def averages_losses_over_masked_steps(self) -> bool:
         """Whether a loss is the mean over all steps of a sequence, though masked ones contribute nothing to it.
 

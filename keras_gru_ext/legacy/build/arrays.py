@@ -9,6 +9,7 @@ stands together in the second pass, and follows the same rule among itself.
 from __future__ import annotations
 
 import functools
+import itertools
 import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -26,6 +27,9 @@ STATISTICS = {"BatchNormalization": 2}
 
 # The gates of a layer in the order in which Keras 1 stored their arrays, and where each stands in Keras 2.
 _GATES_OF_KERAS_1 = {"GRU": (0, 1, 2), "LSTM": (0, 2, 1, 3)}
+
+# So many models in one layer, each of them frozen or not, are told apart by the names of the arrays.
+_MOST_MODELS = 8
 
 # How many of a layer's first arrays are kernels that slide over the input.
 _SLIDING = {
@@ -51,6 +55,8 @@ class Leaf:
         class_name: The Keras 3 class.
         shapes: The shapes of the arrays that the Keras 3 layer has, trainable ones first.
         frozen: The paths of the frozen layers around it, outermost first, and its own if it was frozen itself.
+        models: The paths of the models around it, below the top-level layer. Standalone Keras did not write down which
+            of them were frozen; the names of the arrays tell.
         per_gate: Whether the file stores one kernel, recurrent kernel and bias for each gate (Keras 1).
         filters_first: Whether the file stores convolution kernels as (filters, channels, *window) (Keras 1).
     """
@@ -59,6 +65,7 @@ class Leaf:
     class_name: str
     shapes: tuple[Shape, ...]
     frozen: tuple[str, ...] = ()
+    models: tuple[str, ...] = ()
     per_gate: bool = False
     filters_first: bool = False
 
@@ -68,6 +75,11 @@ class Leaf:
         return STATISTICS.get(self.class_name, 0)
 
     @property
+    def scope(self) -> str:
+        """What the names of its arrays begin with: its own name, or that of what wraps it."""
+        return self.path.split(" > ")[-1].split(", ")[0]
+
+    @property
     def stored(self) -> int:
         """How many arrays the file holds for this layer."""
         gates = len(_GATES_OF_KERAS_1.get(self.class_name, ())) if self.per_gate else 1
@@ -75,7 +87,7 @@ class Leaf:
 
 
 def distribute(
-    arrays: Sequence[np.ndarray], leaves: Sequence[Leaf], where: str, flip: bool = False
+    arrays: Sequence[np.ndarray], leaves: Sequence[Leaf], where: str, flip: bool = False, names: Sequence[str] = ()
 ) -> list[tuple[np.ndarray, ...]]:
     """Gives every simple layer its arrays, in the layout of its Keras 3 class.
 
@@ -84,6 +96,7 @@ def distribute(
         leaves: The simple layers in it, in the order of the model.
         where: The file and the layer, for messages.
         flip: Whether the file's convolutions are true ones, whose kernels run backwards (Theano).
+        names: The names that the file has for the arrays, where it has any.
 
     Returns:
         For each leaf, arrays that fit its `shapes`; always new arrays.
@@ -100,7 +113,7 @@ def distribute(
             f"{[tuple(array.shape) for array in arrays]}, the model needs {expected} ({wanted}). "
             "The weights are those of another architecture."
         )
-    given = _two_passes(list(arrays), leaves)
+    given = _two_passes(list(arrays), _as_named(names, leaves))
     return [convert(parts, leaf, where, flip) for parts, leaf in zip(given, leaves, strict=True)]
 
 
@@ -114,7 +127,7 @@ def names_of_leaves(names: Sequence[str], leaves: Sequence[Leaf]) -> list[list[s
     Returns:
         For each leaf, the names of its arrays.
     """
-    return _two_passes(list(names), _as_stored(len(names), leaves))
+    return _two_passes(list(names), _as_named(names, _as_stored(len(names), leaves)))
 
 
 def _as_stored(count: int, leaves: Sequence[Leaf]) -> Sequence[Leaf]:
@@ -122,6 +135,22 @@ def _as_stored(count: int, leaves: Sequence[Leaf]) -> Sequence[Leaf]:
     joined = [replace(leaf, per_gate=False) for leaf in leaves]
     fits = sum(leaf.stored for leaf in leaves) == count
     return joined if not fits and sum(leaf.stored for leaf in joined) == count else leaves
+
+
+def _as_named(names: Sequence[str], leaves: Sequence[Leaf]) -> Sequence[Leaf]:
+    """The leaves with those models frozen that the names of the arrays say were, where the config does not say it."""
+    models = sorted({path for leaf in leaves for path in leaf.models})
+    if not names or not models or len(models) > _MOST_MODELS:
+        return leaves
+    for count in range(len(models) + 1):
+        for chosen in itertools.combinations(models, count):
+            ways = [{*leaf.frozen, *(path for path in leaf.models if path in chosen)} for leaf in leaves]
+            # What is around has the shorter path.
+            tried = [replace(leaf, frozen=tuple(sorted(way, key=len))) for leaf, way in zip(leaves, ways, strict=True)]
+            given = _two_passes(list(names), tried)
+            if all(name.startswith(leaf.scope) for leaf, own in zip(leaves, given, strict=True) for name in own):
+                return tried
+    return leaves
 
 
 def _two_passes(arrays: list[Any], leaves: Sequence[Leaf]) -> list[list[Any]]:
@@ -135,7 +164,8 @@ def _two_passes(arrays: list[Any], leaves: Sequence[Leaf]) -> list[list[Any]]:
 def _pieces(leaves: Sequence[Leaf]) -> list[tuple[int, int]]:
     """The file's order: which leaf is next, and how many arrays of it, first its trainable ones, then its statistics.
 
-    Source: `trainable_weights` and `non_trainable_weights` of `engine/network.py` and `engine/base_layer.py`, Keras 2.2.4.
+    Source: `trainable_weights` and `non_trainable_weights` in `engine/network.py` and `engine/base_layer.py` of
+    Keras 2.2.4.
     """
     begins: dict[str, int] = {}
     placed = []

@@ -60,7 +60,7 @@ def assign_layers(
         named += zip(group.names, group.arrays, strict=True)
         leaves = wanted[name]
         where = f"{path}: {group.layer!r} (written by {dialect})"
-        arrays = distribute(group.arrays, [leaf for leaf, _ in leaves], where, flip)
+        arrays = distribute(group.arrays, [leaf for leaf, _ in leaves], where, flip, group.names)
         ready += [(layer, given) for (_, layer), given in zip(leaves, arrays, strict=True)]
     assign(ready, path, named)
 

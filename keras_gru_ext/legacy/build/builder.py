@@ -70,10 +70,10 @@ class Builder:
         for path, entry in _layers_of(config, _ROOT):
             if entry["class_name"] not in ("InputLayer", OPERATION):
                 name = path.removeprefix(f"{_ROOT} > ")
-                yield name, list(self._leaves(entry, self._live[path], path, ()))
+                yield name, list(self._leaves(entry, self._live[path], path, (), ()))
 
     def _leaves(
-        self, entry: Mapping, layer: keras.Layer, path: str, frozen: tuple[str, ...]
+        self, entry: Mapping, layer: keras.Layer, path: str, frozen: tuple[str, ...], models: tuple[str, ...]
     ) -> Iterator[tuple[Leaf, keras.Layer]]:
         config, stored = entry["config"], entry.get("stored", {})
         if config.get("trainable") is False and not stored.get("trainable"):
@@ -81,21 +81,25 @@ class Builder:
         if entry["class_name"] in (SEQUENTIAL, FUNCTIONAL):
             for inner_path, inner in _layers_of(entry, path):
                 if inner["class_name"] not in ("InputLayer", OPERATION):
-                    yield from self._leaves(inner, self._live[inner_path], inner_path, frozen)
+                    around = (*models, inner_path) if inner["class_name"] in (SEQUENTIAL, FUNCTIONAL) else models
+                    yield from self._leaves(inner, self._live[inner_path], inner_path, frozen, around)
             return
         parts = _parts(layer, config)
         for name, part_entry, part in parts:
-            yield from self._leaves(part_entry, part, f"{path}, {name}", frozen)
+            yield from self._leaves(part_entry, part, f"{path}, {name}", frozen, models)
         if not parts and layer.weights:
-            yield self._leaf(entry, layer, path, frozen), layer
+            yield self._leaf(entry, layer, path, frozen, models), layer
 
-    def _leaf(self, entry: Mapping, layer: keras.Layer, path: str, frozen: tuple[str, ...]) -> Leaf:
+    def _leaf(
+        self, entry: Mapping, layer: keras.Layer, path: str, frozen: tuple[str, ...], models: tuple[str, ...]
+    ) -> Leaf:
         stored = {key: value for key, value in entry.get("stored", {}).items() if key != "trainable"}
         return Leaf(
             path=path,
             class_name=entry["class_name"],
             shapes=tuple(tuple(variable.shape) for variable in layer.weights),
             frozen=frozen,
+            models=models,
             **stored,
         )
 

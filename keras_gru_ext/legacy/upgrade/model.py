@@ -215,6 +215,8 @@ class _Upgrade:
             new[key] = self._nested(new[key], f"{where}, {key}", depth, call)
         if class_name == "Bidirectional" and not all(_is_layer(new.get(key)) for key in ("layer", "backward_layer")):
             raise ConfigError(f"{where}: a Bidirectional wraps one layer, or two. Received: {config!r:.200}.")
+        if class_name == "Bidirectional" and self.dialect.bidirectional_says_what_is_trained:
+            new["layer"] = _trained_if(new.get("trainable") is not False, new["layer"])
         own, new = substitute(class_name, new, self.dialect, call)
         return {"class_name": class_name, "config": new, **({"own": own} if own else {})}
 
@@ -284,6 +286,10 @@ class _Upgrade:
 
 def _is_layer(value: Any) -> bool:
     return value is None or (isinstance(value, Mapping) and isinstance(value.get("config"), Mapping))
+
+
+def _trained_if(trainable: bool, layer: Mapping[str, Any]) -> dict[str, Any]:
+    return {**layer, "config": {**layer["config"], "trainable": trainable}}
 
 
 def _without(config: Mapping, keys: Collection[str]) -> dict[str, Any]:

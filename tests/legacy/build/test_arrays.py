@@ -10,6 +10,7 @@ from keras_gru_ext.legacy.build.arrays import (
     gather_gates,
     gru_from_cudnn,
     lstm_from_cudnn,
+    names_of_leaves,
     not_finite,
 )
 
@@ -187,3 +188,21 @@ def test_only_convolutions_are_flipped(rng):
 def test_not_finite():
     named = [("good", np.ones(3)), ("bad", np.array([[1, np.nan], [np.inf, 0]])), ("integers", np.arange(3))]
     assert not_finite(named) == ["bad (2 of 4)"]
+
+
+def test_names_of_arrays_say_which_models_were_frozen():
+    """Standalone Keras writes no such thing into a config, and all shapes fit either way."""
+    shapes = ((2, 2), (2,))
+    inner = ("model > inner",)
+    leaves = [
+        Leaf("model > dense_1", "Dense", shapes),
+        Leaf("model > inner > dense_2", "Dense", shapes, models=inner),
+        Leaf("model > dense_3", "Dense", shapes),
+    ]
+    arrays = numbered(*shapes * 3)
+    for order in ((1, 2, 3), (1, 3, 2)):
+        names = [f"dense_{number}/{name}:0" for number in order for name in ("kernel", "bias")]
+        got = distribute(arrays, leaves, "file", names=names)
+        given = dict(zip((1, 2, 3), got, strict=True))
+        assert [int(array.flat[0]) for number in order for array in given[number]] == [0, 1, 2, 3, 4, 5]
+        assert names_of_leaves(names, leaves)[1] == ["dense_2/kernel:0", "dense_2/bias:0"]
