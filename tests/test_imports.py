@@ -27,6 +27,7 @@ THIRD_PARTY = {
     "kernels.compiled": {"numba", "numpy"},
     "kernels.compiled.loops": {"llvmlite", "numba", "numpy"},
     "kernels.on_jax": {"jax"},
+    "kernels.on_numpy": {"numpy"},
     "kernels.on_tensorflow": {"tensorflow"},
     "kernels.on_torch": {"torch"},
     "kernels.reference": {"numpy"},

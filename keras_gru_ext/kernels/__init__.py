@@ -11,7 +11,7 @@ from keras_gru_ext.kernels.spec import ACTIVATIONS, GRUSpec
 
 __all__ = ["GRUSpec", "kernel_for", "load", "why_not", "why_not_now"]
 
-_MODULES = {"jax": "on_jax", "tensorflow": "on_tensorflow", "torch": "on_torch"}
+_MODULES = {"jax": "on_jax", "numpy": "on_numpy", "tensorflow": "on_tensorflow", "torch": "on_torch"}
 """Keras backend -> module of this package with its kernel."""
 
 _LOADED: dict = {}
@@ -35,7 +35,8 @@ def why_not(spec, backend):
 def why_not_now(backend):
     """Returns why the kernel of `backend` cannot be used in what is going on right now, or `None`.
 
-    To be asked at every call: exporting a model is the case that rules a kernel out (on PyTorch).
+    To be asked at every call: exporting a model rules a kernel out (on PyTorch), and so does the lack of Numba (on
+    NumPy).
     """
     return _module(backend).why_not_now()
 

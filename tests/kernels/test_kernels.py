@@ -20,7 +20,8 @@ from keras_gru_ext.kernels.spec import ACTIVATIONS, GRUSpec
 from tests.helpers import BACKEND, only_on, short
 
 on = {name: name == BACKEND for name in ("jax", "tensorflow", "torch")}
-needs_kernel = pytest.mark.skipif(not any(on.values()), reason=f"no kernel for {BACKEND}")
+needs_kernel = pytest.mark.skipif(not any(on.values()), reason=f"no kernel with gradients for {BACKEND}")
+needs_inference = pytest.mark.skipif(bool(why_not_now(BACKEND)), reason=str(why_not_now(BACKEND)))
 only_jax, only_tensorflow, only_torch = map(only_on, on)
 
 if on["jax"]:
@@ -189,6 +190,8 @@ def problem(case):
 def to_tensor(x, dtype):
     if x is None:
         return None
+    if BACKEND == "numpy":
+        return x if x.dtype == bool else x.astype(dtype)
     if on["torch"]:
         return torch.tensor(x) if x.dtype == bool else torch.tensor(x).to(getattr(torch, dtype))
     if on["jax"]:
@@ -529,13 +532,14 @@ def compare_inference(case):
     assert_as_accurate(RESULTS, results, plain_gru(spec, *tensors), exact, case.dtype)
 
 
-@needs_kernel
-@pytest.mark.parametrize("case", VARIANTS, ids=str)
+@needs_inference
+@pytest.mark.filterwarnings("ignore:overflow encountered in exp:RuntimeWarning")  # Keras' own sigmoid, in NumPy.
+@pytest.mark.parametrize("case", [*VARIANTS, *(SIZES if BACKEND == "numpy" else [])], ids=str)
 def test_results_are_the_same_when_no_gradient_is_needed(case, poisoned):
     compare_inference(case)
 
 
-@needs_kernel
+@needs_inference
 @pytest.mark.parametrize("maths", ["before", "after"])
 def test_where_nothing_counts_the_state_passes_unchanged(maths):
     arguments, _ = problem(case(5, 4, 3, maths, mask="nothing"))
@@ -1075,7 +1079,7 @@ def test_activation_rows_are_the_references(name):
 @pytest.mark.parametrize(
     ("spec", "backend", "reason"),
     [
-        (GRUSpec(), "numpy", "the 'numpy' backend has no kernel; there is one for 'jax'"),
+        (GRUSpec(), "openvino", "the 'openvino' backend has no kernel; there is one for 'jax', 'numpy'"),
         (
             GRUSpec(activation="gelu"),
             "torch",
@@ -1095,7 +1099,7 @@ def test_why_not_says_what_rules_the_kernel_out(spec, backend, reason):
         kernel_for(spec, backend)
 
 
-@pytest.mark.parametrize("backend", ["jax", "tensorflow", "torch"])
+@pytest.mark.parametrize("backend", ["jax", "numpy", "tensorflow", "torch"])
 def test_why_not_has_no_objection_to_the_table(backend):
     for name in ACTIVATIONS:
         assert why_not(GRUSpec(activation=name, recurrent_activation=name), backend) is None

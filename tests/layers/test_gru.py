@@ -32,8 +32,8 @@ FUSED = "auto"
 @pytest.fixture(autouse=True, params=["auto", False], ids=["kernel", "cell"])
 def _both_paths(request, monkeypatch):
     """Runs every test by the kernel, where there is one, and by the cell."""
-    if BACKEND == "numpy" and request.param == "auto":
-        pytest.skip("there is no kernel for NumPy")
+    if request.param == "auto" and (reason := kernels.why_not_now(BACKEND)):
+        pytest.skip(reason)
     monkeypatch.setattr(sys.modules[__name__], "FUSED", request.param)
 
 
@@ -493,9 +493,7 @@ class TestWhichPath:
         layer(sequences(rng))
         assert taken == []
         layer = GRU(UNITS, name="mine", fused=True, **arguments)
-        with pytest.raises(
-            ValueError, match=told if BACKEND != "numpy" or told == "unroll=True" else "numpy"
-        ) as caught:
+        with pytest.raises(ValueError, match=told) as caught:
             layer(sequences(rng))
         assert "mine" in str(caught.value)
         assert "fused=True" in str(caught.value)

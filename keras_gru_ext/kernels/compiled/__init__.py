@@ -8,14 +8,14 @@ gradients of the weights (B6, B7, B9) stay matrix products of the framework.
 import importlib.util
 import os
 from concurrent.futures import ThreadPoolExecutor
-from functools import lru_cache
+from functools import cache, lru_cache
 from typing import NamedTuple
 
 import numpy as np
 
 from keras_gru_ext.kernels.spec import ACTIVATIONS
 
-__all__ = ["Weights", "backward", "forward", "in_order", "why_not"]
+__all__ = ["Weights", "available_threads", "backward", "forward", "in_order", "why_not"]
 
 DTYPES = ("float32", "float64")
 
@@ -43,7 +43,7 @@ def why_not(dtype):
     return _why_no_numba()
 
 
-@lru_cache(maxsize=1)
+@cache
 def _why_no_numba():
     if importlib.util.find_spec("numba") is None:
         return "the compiled kernel needs Numba: pip install 'keras-gru-ext[compiled]'"
@@ -52,6 +52,13 @@ def _why_no_numba():
     except ImportError as error:  # An installed Numba refuses versions of NumPy that it does not know.
         return f"Numba cannot be imported: {error}"
     return None
+
+
+def available_threads():
+    """Returns how many threads there are cores for, and no more than OMP_NUM_THREADS says: where no framework tells."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    wished = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0]
+    return max(1, min(cores, int(wished))) if wished.isdecimal() else cores
 
 
 def in_order(recurrent_kernel, steps=None, transposed=False):
@@ -72,7 +79,7 @@ def in_order(recurrent_kernel, steps=None, transposed=False):
     loops = _loops()
     if loops.reads_in_place(recurrent_kernel, steps) and not transposed:
         return Weights(units, recurrent_kernel.reshape(-1), recurrent_kernel.strides[0])
-    return Weights(units, loops.compiled("in_order", recurrent_kernel.dtype.name)(recurrent_kernel, transposed), 0)
+    return Weights(units, loops.compiled("in_order", recurrent_kernel.dtype)(recurrent_kernel, transposed), 0)
 
 
 def forward(
@@ -115,8 +122,9 @@ def forward(
     units, dtype = wide // 3, projected.dtype
     loops = _loops()
     weights = recurrent_kernel if isinstance(recurrent_kernel, Weights) else in_order(recurrent_kernel, steps)
-    bias = np.zeros((3, loops.padded(units, dtype)), dtype)
+    bias = _no_bias(loops.padded(units, dtype), dtype)
     if recurrent_bias is not None:
+        bias = bias.copy()
         bias[:, :units] = recurrent_bias.reshape(3, units)
     final_state = np.array(initial_state, dtype, order="C")
     if states is None and (keep or spec.return_sequences):
@@ -135,7 +143,7 @@ def forward(
         _absent(3, dtype) if states is None else states,
         _absent(3, dtype) if q is None else q,
     )
-    _share_out(loops.compiled("forward", dtype.name), arguments, batch, threads, steps * units * wide)
+    _share_out(loops.compiled("forward", dtype), arguments, batch, threads, steps * units * wide)
     return states, final_state, q
 
 
@@ -191,10 +199,11 @@ def backward(
         _absent(3, dtype) if d_states is None else d_states,
         carry,
     )
-    _share_out(_loops().compiled("backward", dtype.name), arguments, batch, threads, steps * units * wide)
+    _share_out(_loops().compiled("backward", dtype), arguments, batch, threads, steps * units * wide)
     return carry
 
 
+@cache
 def _loops():
     from keras_gru_ext.kernels.compiled import loops
 
@@ -205,6 +214,12 @@ def _codes(spec):
     return spec.reset_after, ACTIVATIONS.index(spec.activation), ACTIVATIONS.index(spec.recurrent_activation)
 
 
+@lru_cache(maxsize=8)
+def _no_bias(padded, dtype):
+    return np.zeros((3, padded), dtype)
+
+
+@lru_cache(maxsize=8)
 def _absent(dimensions, dtype):
     return np.empty((0,) * dimensions, dtype)
 

@@ -23,21 +23,8 @@ from numba.extending import intrinsic
 
 from keras_gru_ext.kernels.spec import ACTIVATIONS
 
-_CODES = {name: code for code, name in enumerate(ACTIVATIONS)}
-_TANH, _SIGMOID, _LEGACY, _HARD, _RELU, _LINEAR, _SOFTSIGN, _SOFTPLUS, _ELU = (
-    _CODES[name]
-    for name in (
-        "tanh",
-        "sigmoid",
-        "legacy_hard_sigmoid",
-        "hard_sigmoid",
-        "relu",
-        "linear",
-        "softsign",
-        "softplus",
-        "elu",
-    )
-)
+_TANH, _SIGMOID, _LEGACY, _HARD, _RELU, _LINEAR, _SOFTSIGN, _SOFTPLUS, _ELU = range(len(ACTIVATIONS))
+"""The place of each name in `ACTIVATIONS`."""
 
 # A division by zero is an infinity, as in every framework; asking for an error would keep loops from being vectorised.
 _compiled = numba.njit(error_model="numpy")
@@ -162,69 +149,59 @@ def _with_sign(typingctx, x, sign):
     return x(x, x), generate
 
 
-def _tile(rows, vectors):
-    """A function that makes one tile of a product: `rows` rows, and `vectors` vectors of columns.
+@intrinsic
+def _tile(typingctx, like, rows, vectors, x, x_row, w, w_row, depth, start, start_row, out, out_row):
+    """Makes one tile of a product, of 1, 2 or 4 rows and 1, 2 or 4 vectors of columns, whose sums stay in registers.
 
-    It computes out[i] = start[i] + sum over k of x[i, k] w[k], and keeps the sums in registers. Arrays are given by
-    their addresses and by the distances of their rows, in bytes; `depth` is the number of k.
+    It is out[i] = start[i] + sum over k of x[i, k] w[k]. Arrays are given by their addresses and by the distances of
+    their rows, in bytes; `depth` is the number of k.
     """
 
-    @intrinsic
-    def tile(typingctx, like, x, x_row, w, w_row, depth, start, start_row, out, out_row):
-        def generate(context, builder, signature, args):
-            real = args[0].type
-            size = 4 if signature.args[0] == types.float32 else 8
-            vector = ir.VectorType(real, _BYTES // size)
-            _, x, x_row, w, w_row, depth, start, start_row, out, out_row = args
+    def generate(context, builder, signature, args):
+        for height in (1, 2, 4):
+            for width in (1, 2, 4):
+                of_this_size = builder.and_(
+                    builder.icmp_signed("==", args[1], args[1].type(height)),
+                    builder.icmp_signed("==", args[2], args[2].type(width)),
+                )
+                with builder.if_then(of_this_size):
+                    _generate_tile(builder, height, width, args[0].type, *args[3:])
+        return context.get_dummy_value()
 
-            def at(address, offset, of):
-                return builder.inttoptr(builder.add(address, offset), of.as_pointer())
-
-            def number(value):
-                return ir.Constant(x.type, value)
-
-            def load(address, offset, of):
-                return builder.load(at(address, offset, of), align=size)
-
-            every = [(i, j) for i in range(rows) for j in range(vectors)]
-            sums = {place: cgutils.alloca_once(builder, vector) for place in every}
-            for i, j in every:
-                offset = builder.add(builder.mul(start_row, number(i)), number(j * _BYTES))
-                builder.store(load(start, offset, vector), sums[i, j])
-            with cgutils.for_range(builder, depth) as loop:
-                k = loop.index
-                w_k = builder.add(w, builder.mul(w_row, k))
-                weights = [load(w_k, number(j * _BYTES), vector) for j in range(vectors)]
-                for i in range(rows):
-                    offset = builder.add(builder.mul(x_row, number(i)), builder.mul(k, number(size)))
-                    one = builder.insert_element(
-                        ir.Constant(vector, ir.Undefined), load(x, offset, real), ir.Constant(ir.IntType(32), 0)
-                    )
-                    everywhere = ir.Constant(ir.VectorType(ir.IntType(32), vector.count), None)
-                    spread = builder.shuffle_vector(one, ir.Constant(vector, ir.Undefined), everywhere)
-                    for j in range(vectors):
-                        total = _fused(builder, spread, weights[j], builder.load(sums[i, j]))
-                        builder.store(total, sums[i, j])
-            for i, j in every:
-                offset = builder.add(builder.mul(out_row, number(i)), number(j * _BYTES))
-                builder.store(builder.load(sums[i, j]), at(out, offset, vector), align=size)
-            return context.get_dummy_value()
-
-        return types.void(like, *[types.intp] * 9), generate
-
-    return tile
+    return types.void(like, *[types.intp] * 11), generate
 
 
-_tile_1_1, _tile_1_2, _tile_1_4, _tile_2_1, _tile_2_2, _tile_2_4, _tile_4_1, _tile_4_2, _tile_4_4 = (
-    _tile(rows, vectors) for rows in (1, 2, 4) for vectors in (1, 2, 4)
-)
+def _generate_tile(builder, height, width, real, x, x_row, w, w_row, depth, start, start_row, out, out_row):
+    size = 4 if isinstance(real, ir.FloatType) else 8
+    vector, integer, undefined = ir.VectorType(real, _BYTES // size), x.type, ir.Undefined
+    everywhere = ir.Constant(ir.VectorType(ir.IntType(32), vector.count), None)  # Element 0, for each.
+
+    def at(address, row, i, offset, of):
+        address = builder.add(address, builder.add(builder.mul(row, integer(i)), offset))
+        return builder.inttoptr(address, of.as_pointer())
+
+    places = [(i, j) for i in range(height) for j in range(width)]
+    sums = {place: cgutils.alloca_once(builder, vector) for place in places}
+    for i, j in places:
+        builder.store(builder.load(at(start, start_row, i, integer(j * _BYTES), vector), align=size), sums[i, j])
+    with cgutils.for_range(builder, depth) as loop:
+        w_k = builder.add(w, builder.mul(w_row, loop.index))
+        weights = [builder.load(at(w_k, w_row, 0, integer(j * _BYTES), vector), align=size) for j in range(width)]
+        for i in range(height):
+            number = builder.load(at(x, x_row, i, builder.mul(loop.index, integer(size)), real), align=size)
+            number = builder.insert_element(ir.Constant(vector, undefined), number, ir.IntType(32)(0))
+            numbers = builder.shuffle_vector(number, ir.Constant(vector, undefined), everywhere)
+            for j in range(width):
+                builder.store(_fused(builder, numbers, weights[j], builder.load(sums[i, j])), sums[i, j])
+    for i, j in places:
+        builder.store(builder.load(sums[i, j]), at(out, out_row, i, integer(j * _BYTES), vector), align=size)
 
 
 @_compiled
 def _product(like, rows, x, x_row, w, w_row, depth, start, start_row, out, out_row, vectors):
-    """Makes start + x w for some rows: tile by tile, a panel of the weights after the other.
+    """Makes start + x w for some rows: a panel of the weights after the other, tile by tile.
 
-    `w_row` is 0 where the weights stand panel after panel, see `in_order`.
+    `w_row` is 0 where the weights stand panel after panel, see `_in_order`.
     """
     _on_its_own()
     done = 0
@@ -233,37 +210,22 @@ def _product(like, rows, x, x_row, w, w_row, depth, start, start_row, out, out_r
         row = w_row if w_row else panel * _BYTES
         here = w + done * (_BYTES if w_row else depth * _BYTES)
         while panel:
-            width = 4 if panel >= 4 else 2 if panel >= 2 else 1
-            i = 0
+            width = _power_at_most(panel)
+            at, i = done * _BYTES, 0
             while i < rows:
-                xi, si, oi = x + i * x_row, start + i * start_row + done * _BYTES, out + i * out_row + done * _BYTES
-                if rows - i >= 4:
-                    if width == 4:
-                        _tile_4_4(like, xi, x_row, here, row, depth, si, start_row, oi, out_row)
-                    elif width == 2:
-                        _tile_4_2(like, xi, x_row, here, row, depth, si, start_row, oi, out_row)
-                    else:
-                        _tile_4_1(like, xi, x_row, here, row, depth, si, start_row, oi, out_row)
-                    i += 4
-                elif rows - i >= 2:
-                    if width == 4:
-                        _tile_2_4(like, xi, x_row, here, row, depth, si, start_row, oi, out_row)
-                    elif width == 2:
-                        _tile_2_2(like, xi, x_row, here, row, depth, si, start_row, oi, out_row)
-                    else:
-                        _tile_2_1(like, xi, x_row, here, row, depth, si, start_row, oi, out_row)
-                    i += 2
-                else:
-                    if width == 4:
-                        _tile_1_4(like, xi, x_row, here, row, depth, si, start_row, oi, out_row)
-                    elif width == 2:
-                        _tile_1_2(like, xi, x_row, here, row, depth, si, start_row, oi, out_row)
-                    else:
-                        _tile_1_1(like, xi, x_row, here, row, depth, si, start_row, oi, out_row)
-                    i += 1
+                height = _power_at_most(rows - i)
+                x_i, start_i, out_i = x + i * x_row, start + at + i * start_row, out + at + i * out_row
+                _tile(like, height, width, x_i, x_row, here, row, depth, start_i, start_row, out_i, out_row)
+                i += height
             here += width * _BYTES
             done += width
             panel -= width
+
+
+@_compiled
+def _power_at_most(n):
+    """The largest of 1, 2 and 4 that is not larger than n."""
+    return 4 if n >= 4 else 2 if n >= 2 else 1
 
 
 @_compiled
@@ -469,6 +431,7 @@ def _forward(
     seen = np.empty((rows, units), gates.dtype)
     per_gate = len(masks) == 3
     w_gate = units * (size if w_row else padded * size)
+    out_row = 3 * padded * size
 
     for t in range(steps):
         for gate in range(3 if after else 2):
@@ -478,20 +441,9 @@ def _forward(
                     for i in range(rows):
                         _product_of(seen[i], state[first + i], masks[gate, first + i])
                 x = seen
-            _product(
-                like,
-                rows,
-                x.ctypes.data,
-                units * size,
-                weights.ctypes.data + gate * w_gate,
-                w_row,
-                units,
-                bias[gate].ctypes.data,
-                0,
-                products[0, gate].ctypes.data,
-                3 * padded * size,
-                vectors,
-            )
+            w, out = weights.ctypes.data + gate * w_gate, products[0, gate].ctypes.data
+            c = bias[gate].ctypes.data
+            _product(like, rows, x.ctypes.data, units * size, w, w_row, units, c, 0, out, out_row, vectors)
         for i in range(rows):
             b = first + i
             if len(mask) and not mask[t, b]:
@@ -512,20 +464,9 @@ def _forward(
                 if len(masks):
                     _times(seen[i], masks[-1, b])
         if not after:
-            _product(
-                like,
-                rows,
-                seen.ctypes.data,
-                units * size,
-                weights.ctypes.data + 2 * w_gate,
-                w_row,
-                units,
-                bias[2].ctypes.data,
-                0,
-                products[0, 2].ctypes.data,
-                3 * padded * size,
-                vectors,
-            )
+            w, out = weights.ctypes.data + 2 * w_gate, products[0, 2].ctypes.data
+            c = bias[2].ctypes.data
+            _product(like, rows, seen.ctypes.data, units * size, w, w_row, units, c, 0, out, out_row, vectors)
             for i in range(rows):
                 b = first + i
                 if not len(mask) or mask[t, b]:
@@ -588,18 +529,19 @@ def _backward(
     e = np.empty((rows, padded), gates.dtype)
     one, other = np.empty(units, gates.dtype), np.empty(units, gates.dtype)
     w_gate = units * padded * size
+    out, out_row = e.ctypes.data, padded * size
 
     for t in range(steps - 1, -1, -1):
         for i in range(rows):
             b = first + i
-            p, d = gates[t, b], carry[b]
+            d, of_row = carry[b], gates[t, b]
             if len(d_states):
                 _add(d, d_states[t, b])
-            if len(mask) and not mask[t, b]:
-                _fill(p, 0)
+            if len(mask) and not mask[t, b]:  # B1
+                _fill(of_row, 0)
                 _fill(products[t, b], 0)
                 continue
-            z, r, g = p[:units], p[units : 2 * units], p[2 * units :]
+            z, r, g = of_row[:units], of_row[units : 2 * units], of_row[2 * units :]
             _through_gates(one, other, d, state[b] if t == 0 else states[t - 1, b], g, z)
             _times(d, z)  # B5
             _slope(recurrent_activation, z)
@@ -612,22 +554,10 @@ def _backward(
                 _product_of(q, g, r)  # B4
                 _slope(recurrent_activation, r)
                 _times(r, one)  # B4
-        p_row = gates[t, first:].ctypes.data
+        p = gates[t, first:].ctypes.data
         if not after:
-            _product(
-                like,
-                rows,
-                p_row + 2 * units * size,
-                3 * units * size,
-                weights.ctypes.data + 2 * w_gate,
-                0,
-                units,
-                nothing.ctypes.data,
-                0,
-                e.ctypes.data,
-                padded * size,
-                vectors,
-            )  # B4
+            x, w = p + 2 * units * size, weights.ctypes.data + 2 * w_gate
+            _product(like, rows, x, 3 * units * size, w, 0, units, nothing.ctypes.data, 0, out, out_row, vectors)  # B4
             for i in range(rows):
                 b = first + i
                 if len(mask) and not mask[t, b]:
@@ -643,24 +573,13 @@ def _backward(
                 _slope(recurrent_activation, r)
                 _times(r, one)  # B4
         for gate in range(3 if after else 2):
-            x, x_row = p_row + gate * units * size, 3 * units * size
+            x, x_row = p + gate * units * size, 3 * units * size
             if gate == 2:
                 x, x_row = products[t, first:].ctypes.data, units * size
-            fresh = gate == 0 or len(masks) == 3
-            _product(
-                like,
-                rows,
-                x,
-                x_row,
-                weights.ctypes.data + gate * w_gate,
-                0,
-                units,
-                nothing.ctypes.data if fresh else e.ctypes.data,
-                0 if fresh else padded * size,
-                e.ctypes.data,
-                padded * size,
-                vectors,
-            )
+            w, start, start_row = weights.ctypes.data + gate * w_gate, nothing.ctypes.data, 0
+            if gate > 0 and len(masks) != 3:
+                start, start_row = out, out_row
+            _product(like, rows, x, x_row, w, 0, units, start, start_row, out, out_row, vectors)
             if len(masks) == 3 or gate == (2 if after else 1):
                 for i in range(rows):
                     b = first + i
@@ -688,53 +607,21 @@ def _add_product(y, a, b):
 
 @cache
 def compiled(name, dtype):
-    """`"forward"`, `"backward"` or `"in_order"` for float32 or float64, compiled or read from Numba's cache.
+    """`"forward"`, `"backward"` or `"in_order"` for a NumPy dtype, compiled or read from Numba's cache.
 
     Its arguments have one type each, whatever arrays come: no call compiles anything more.
     """
-    real = numba.from_dtype(np.dtype(dtype))
-
-    def array(dimensions, of=real, layout="C"):
-        return types.Array(of, dimensions, layout)
-
-    def given(dimensions, of=real, layout="C"):
-        return types.Array(of, dimensions, layout, readonly=True)
-
-    codes, mask, rows = [types.boolean, types.intp, types.intp], given(2, types.boolean), [types.intp] * 2
+    real = numba.from_dtype(dtype)
+    flat, matrix, sequences = (types.Array(real, n, "C") for n in (1, 2, 3))
+    given = {n: types.Array(real, n, "C", readonly=True) for n in (1, 2, 3)}
+    mask, strided = types.Array(types.boolean, 2, "C", readonly=True), types.Array(real, 3, "A", readonly=True)
+    codes, rows = [types.boolean, types.intp, types.intp], [types.intp, types.intp]
+    forward = [sequences, given[1], types.intp, given[2], matrix, mask, given[3], sequences, sequences]
+    backward = [sequences, sequences, given[3], given[1], given[2], mask, given[3], strided, matrix]
     function, signature = {
-        "forward": (
-            _forward,
-            types.void(
-                *codes,
-                array(3),
-                given(1),
-                types.intp,
-                given(2),
-                array(2),
-                mask,
-                given(3),
-                array(3),
-                array(3),
-                *rows,
-            ),
-        ),
-        "backward": (
-            _backward,
-            types.void(
-                *codes,
-                array(3),
-                array(3),
-                given(3),
-                given(1),
-                given(2),
-                mask,
-                given(3),
-                given(3, layout="A"),
-                array(2),
-                *rows,
-            ),
-        ),
-        "in_order": (_in_order, array(1)(given(2), types.boolean)),
+        "forward": (_forward, types.void(*codes, *forward, *rows)),
+        "backward": (_backward, types.void(*codes, *backward, *rows)),
+        "in_order": (_in_order, flat(given[2], types.boolean)),
     }[name]
     options = {"nogil": True, "error_model": "numpy"}
     try:

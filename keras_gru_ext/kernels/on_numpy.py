@@ -1,0 +1,85 @@
+"""The GRU of `kernels/README.md` in NumPy: its products, around the compiled loop. There are no gradients."""
+
+import numpy as np
+
+from keras_gru_ext.kernels import compiled
+
+_BLOCK = 2**19
+"""How many numbers of P are made at a time at most: as many as stay in the processor's caches."""
+
+
+def gru(
+    spec,
+    inputs,
+    kernel,
+    bias,
+    recurrent_kernel,
+    recurrent_bias,
+    initial_state,
+    mask,
+    input_masks,
+    recurrent_masks,
+):
+    """Runs the recurrence of `spec`.
+
+    Letters: T time, B batch, F features, U units; gate order z | r | candidate. One floating dtype for all arrays, any
+    strides. What is not float64 is computed in float32.
+
+    Args:
+        spec: A `GRUSpec` whose activations are in the table.
+        inputs: (T, B, F), T >= 1. Finite, at masked steps as well.
+        kernel: (F, 3U).
+        bias: (3U,) or `None`. Input bias.
+        recurrent_kernel: (U, 3U).
+        recurrent_bias: (3U,), or `None` unless `spec.has_recurrent_bias`.
+        initial_state: (B, U).
+        mask: (T, B) bool, `True` where the step counts; `None` unless `spec.masked`.
+        input_masks: `None`, (B, F) or (3, B, F), as `spec.input_dropout` says.
+        recurrent_masks: `None`, (B, U) or (3, B, U), as `spec.recurrent_dropout` says.
+
+    Returns:
+        `(outputs, last_output, final_state)`: (T, B, U) or `None` without `spec.return_sequences`, (B, U),
+        (B, U).
+    """
+    dtype = inputs.dtype
+    wide = dtype if dtype == np.float64 else np.dtype(np.float32)
+    arrays = inputs, kernel, bias, recurrent_kernel, recurrent_bias, initial_state, input_masks, recurrent_masks
+    x, W, b, U, c, state, m_x, m = (None if a is None else np.asarray(a, wide) for a in arrays)
+    if spec.go_backwards:
+        x = x[::-1]
+        mask = None if mask is None else mask[::-1]
+    steps, batch, units = len(x), *state.shape
+    states = np.empty((steps, batch, units), wide) if spec.return_sequences else None
+    length = max(1, _BLOCK // max(1, 3 * batch * units))
+    U = compiled.in_order(U, steps)
+    threads = compiled.available_threads()
+    for start in range(0, steps, length):
+        now = slice(start, start + length)
+        some = None if mask is None else mask[now]
+        into = None if states is None else states[now]
+        projected = _projected(x[now], W, b, m_x)
+        _, state, _ = compiled.forward(spec, projected, U, c, state, some, m, threads, False, into)
+    outputs, last_output = states, state
+    if spec.masked:  # F5
+        shown = mask if spec.zero_output_for_mask else np.logical_or.accumulate(mask)
+        last_output = np.where(shown[-1, :, None], state, 0)
+        outputs = None if states is None else np.where(shown[..., None], states, 0)
+    return (None if outputs is None else outputs.astype(dtype)), last_output.astype(dtype), state.astype(dtype)
+
+
+def why_not_now():
+    """Returns why the kernel cannot be used here, or `None`."""
+    return compiled.why_not("float32")
+
+
+def _projected(x, W, b, m_x):
+    """P of F0 for some steps."""
+    steps, batch, features = x.shape
+    if m_x is not None and m_x.ndim == 3:
+        gates = zip(m_x, np.split(W, 3, 1), [None] * 3 if b is None else np.split(b, 3), strict=True)
+        return np.concatenate([_projected(x, W_i, b_i, m_i) for m_i, W_i, b_i in gates], -1)
+    x = x if m_x is None else x * m_x
+    projected = x.reshape(steps * batch, features) @ W
+    if b is not None:
+        projected += b
+    return projected.reshape(steps, batch, W.shape[1])
