@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 import keras
 
-from keras_gru_ext.errors import ArgumentError, ConfigError, UnsafeContentError
+from keras_gru_ext.errors import ArgumentError, ConfigError, UnsafeContentError, WeightsError
 from keras_gru_ext.files import path_of
 from keras_gru_ext.legacy.build.arrays import are_float64
 from keras_gru_ext.legacy.build.assignment import (
@@ -25,7 +25,7 @@ from keras_gru_ext.legacy.build.assignment import (
 )
 from keras_gru_ext.legacy.build.builder import Builder
 from keras_gru_ext.legacy.build.sizes import numbers_in
-from keras_gru_ext.legacy.build.training import compile_model, restore_optimizer
+from keras_gru_ext.legacy.build.training import compile_model, restore_optimizer, restore_own_optimizer
 from keras_gru_ext.legacy.newer import load_keras_3, load_keras_3_weights
 from keras_gru_ext.legacy.record import LegacyModel
 from keras_gru_ext.legacy.sources import containers
@@ -49,8 +49,9 @@ def load_model(
     """Loads a model that a legacy Keras saved, so that it computes the same numbers as it did there.
 
     Args:
-        path: A whole-model HDF5 file (`.h5`, `.hdf5`), a `.keras` file, a SavedModel folder that tf.keras wrote (needs
-            TensorFlow), or an architecture (`.json`, `.yaml`) beside its weights. Files of Keras 3 go to Keras.
+        path: A whole-model HDF5 file (`.h5`, `.hdf5`), a `.keras` file, a SavedModel folder that tf.keras wrote, a
+            folder of TensorFlow.js, or an architecture (`.json`, `.yaml`) beside its weights. Files of Keras 3 go to
+            Keras.
         weights: A file to take the weights from instead: HDF5, `.keras`, or a TensorFlow checkpoint.
         outputs: Names of layers. Only the part of the model that they need is loaded, and their
             outputs are the model's, in this order.
@@ -69,7 +70,7 @@ def load_model(
         ConfigError: if the architecture cannot be understood; the message names the layer.
         WeightsError: if the weights do not fit the architecture, or the optimizer's state does not.
         UnsafeContentError: if the file holds code or refers to other files.
-        MissingDependencyError: for what needs TensorFlow or PyYAML, if that is not installed.
+        MissingDependencyError: for YAML, if PyYAML is not installed.
 
     Source: the loaders of Keras 2.2.4 and tf.keras 2.15, and what those versions computed.
     """
@@ -83,11 +84,22 @@ def load_model(
         if safe_mode and container.is_of_unknown_version:
             check_code(container.config(), _known(custom_objects), path, only_known=False)
         record = containers.read_container(container, weights)
+    if compile and record.training is None and record.optimizer and record.optimizer.arrays:
+        warnings.warn(
+            f"{path}: it says nothing of a loss and an optimizer, so the model is not compiled, and the state of an "
+            f"optimizer stays in {weights or path}. To go on training, call the model's compile method, then "
+            "keras_gru_ext.load_weights(model, ...) with that file.",
+            stacklevel=2,
+        )
     return assemble(record, outputs, custom_objects, compile, safe_mode)
 
 
 def load_weights(model: keras.Model, path: str | os.PathLike, by_name: bool = False) -> None:
     """Loads weights that a legacy Keras saved into a model that was built in code.
+
+    If the model is compiled, its optimizer gets the state in the file, too, where the old library did that: from
+    checkpoints, SavedModel folders, `.keras` and `.weights.h5` files. The settings of the optimizer stay its own. A
+    state that is another optimizer's is left in the file, with a warning.
 
     Args:
         model: A built model of the same architecture.
@@ -102,7 +114,6 @@ def load_weights(model: keras.Model, path: str | os.PathLike, by_name: bool = Fa
         FileFormatError: if the file is missing or damaged.
         WeightsError: if the weights do not fit; nothing has been assigned then.
         UnsafeContentError: if the file refers to other files.
-        MissingDependencyError: for a checkpoint without TensorFlow.
 
     Source: `load_weights` of Keras 1.2.2, Keras 2.2.4 and tf.keras 2.15.
     """
@@ -123,7 +134,13 @@ def load_weights(model: keras.Model, path: str | os.PathLike, by_name: bool = Fa
         pairing = common_names if by_name else by_name_or_order
         assign_layers(leaves_of(model, stored.dialect), stored.layers, stored.dialect, path, pairing)
     else:
-        assign(from_objects(model, stored.objects, path), path)
+        ready = from_objects(model, stored.objects, path)
+        if stored.optimizer is not None and model.compiled and model.optimizer is not None:
+            try:
+                restore_own_optimizer(model, stored.optimizer, path)
+            except (ConfigError, WeightsError) as error:
+                warnings.warn(f"{path}: the optimizer starts afresh: {error}", stacklevel=2)
+        assign(ready, path)
 
 
 def assemble(

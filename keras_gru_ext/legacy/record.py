@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 from keras_gru_ext.legacy.dialect import Dialect
@@ -65,6 +66,8 @@ class LayerArrays:
 class ObjectNode:
     """One object of a file that keeps its arrays by object: a tree of layers inside models, cells inside layers.
 
+    One object may be in many places of the tree, so a walk through all of them must remember where it has been.
+
     Attributes:
         children: The objects in it, by name.
         arrays: The arrays that it owns itself, by name or number.
@@ -75,12 +78,12 @@ class ObjectNode:
     arrays: Mapping[str, Any] = field(default_factory=dict)
     label: str = ""
 
-    @property
+    @cached_property
     def is_labelled(self) -> bool:
         """Whether it or anything below it has a label."""
         return bool(self.label) or any(child.is_labelled for child in self.children.values())
 
-    @property
+    @cached_property
     def is_empty(self) -> bool:
         """Whether there is no array in it or anything below it."""
         return not self.arrays and all(child.is_empty for child in self.children.values())

@@ -24,9 +24,10 @@ _one_at_a_time = threading.RLock()
 def at_most(numbers: int, where: str) -> Iterator[None]:
     """While it lasts, layers that are made in this thread can have so many numbers in their weights.
 
-    Keras makes the layers of its own files itself, and allocates whatever sizes follow from their configs and inputs; a
-    request for too much ends the process on some backends. There is no hook for this, so `keras.Layer.add_weight`, by
-    which every layer gets its weights, is wrapped for that time. Layers that other threads make are let through.
+    Layers allocate whatever sizes follow from their configs and inputs, and each may be small enough where all together
+    are not; a request for too much ends the process on some backends. There is no hook for this, so
+    `keras.Layer.add_weight`, by which every layer gets its weights, is wrapped for that time. Layers that other threads
+    make are let through.
 
     Args:
         numbers: How many numbers the file holds.

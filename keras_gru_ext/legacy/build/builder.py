@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import builtins
+import contextlib
 import functools
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
@@ -13,6 +14,7 @@ import numpy as np
 from keras_gru_ext.errors import ConfigError
 from keras_gru_ext.layers import GRU, GRUCell
 from keras_gru_ext.legacy.build.arrays import Leaf
+from keras_gru_ext.legacy.build.budget import at_most
 from keras_gru_ext.legacy.build.graph import Graph, single
 from keras_gru_ext.legacy.build.live import members
 from keras_gru_ext.legacy.build.sizes import check_fits
@@ -32,7 +34,7 @@ class Builder:
     Args:
         custom_objects: Classes and functions that the caller supplies, by name.
         source: The file, for messages.
-        held: How many numbers the file holds; a layer that needs more is refused before it allocates them.
+        held: How many numbers the file holds; layers that need more are refused before they allocate them.
     """
 
     def __init__(self, custom_objects: Mapping[str, Any], source: str, held: int | None = None):
@@ -54,7 +56,8 @@ class Builder:
             ConfigError: if a class is unknown, or a layer cannot be built or called as the config says.
         """
         _reserve_names(config)
-        with keras.saving.custom_object_scope(self._custom):
+        budget = contextlib.nullcontext() if self._held is None else at_most(self._held, self._source)
+        with keras.saving.custom_object_scope(self._custom), budget:
             return self._build(config, _ROOT)
 
     def weighted_layers(self, config: Mapping[str, Any]) -> Iterator[tuple[str, list[tuple[Leaf, keras.Layer]]]]:

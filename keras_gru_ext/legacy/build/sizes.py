@@ -21,11 +21,15 @@ _MOST_UNROLLED_STEPS = 2_000
 def numbers_in(record: LegacyModel) -> int:
     """Counts the numbers in all arrays of a file, each once under however many names."""
     counted: dict[int, int] = {}
+    seen: set[int] = set()
     waiting = [] if record.objects is None else [record.objects]
     for array in (array for group in record.weights for array in group.arrays):
         counted[id(array)] = 0 if getattr(array, "again", False) else int(array.size)
     while waiting:
         node = waiting.pop()
+        if id(node) in seen:
+            continue
+        seen.add(id(node))
         for array in node.arrays.values():
             counted[id(array)] = 0 if getattr(array, "again", False) else int(getattr(array, "size", 1))
         waiting.extend(node.children.values())

@@ -17,10 +17,10 @@ import numpy as np
 
 from keras_gru_ext.errors import ConfigError, WeightsError
 from keras_gru_ext.legacy.build.arrays import Leaf, convert, names_of_leaves
-from keras_gru_ext.legacy.build.assignment import Leaves, by_name_or_order, from_objects
+from keras_gru_ext.legacy.build.assignment import Leaves, by_name_or_order, from_objects, leaves_of
 from keras_gru_ext.legacy.dialect import Dialect
 from keras_gru_ext.legacy.record import LayerArrays, OptimizerState
-from keras_gru_ext.legacy.upgrade.optimizers import Layout, Optimizer
+from keras_gru_ext.legacy.upgrade.optimizers import Layout, Optimizer, live_optimizer
 from keras_gru_ext.legacy.upgrade.training import Training
 
 _LARGEST_STEP = 2**53
@@ -95,14 +95,47 @@ def restore_optimizer(
     Raises:
         WeightsError: if the state does not fit; nothing has been assigned then.
     """
-    leaves = [leaf for inside in wanted.values() for leaf in inside]
     if _is_untrained(state):
         return
     names = _names(wanted, groups, path) if dialect.is_keras_1 else {}
-    trained = list(_trained(model, leaves, names))
+    leaves = [leaf for inside in wanted.values() for leaf in inside]
+    flip = dialect.flips_convolutions([name for group in groups for name in group.names])
     where = f"{path}: the state of the optimizer {optimizer.name} (written by {dialect})"
-    named = [name for group in groups for name in group.names]
-    flip = dialect.flips_convolutions(named)
+    _restore(model, optimizer, state, list(_trained(model, leaves, names)), where, flip, config)
+
+
+def restore_own_optimizer(model: keras.Model, state: OptimizerState, path: str) -> None:
+    """Gives the optimizer that a model was compiled with the state in a file that keeps arrays by object.
+
+    Args:
+        model: The model, compiled.
+        state: The state.
+        path: The file, for messages.
+
+    Raises:
+        ConfigError: if tf.keras had no such optimizer.
+        WeightsError: if the state does not fit; nothing has been assigned then.
+
+    Source: `load_weights` of tf.keras 2.15, for all but HDF5 files of layers.
+    """
+    if _is_untrained(state):
+        return
+    live = model.optimizer
+    optimizer = live_optimizer(type(live).__name__, live.get_config(), "iter" in state.names)
+    leaves = [leaf for inside in leaves_of(model, None).values() for leaf in inside]
+    where = f"{path}: the state of an optimizer, for {optimizer.name}"
+    _restore(model, optimizer, state, list(_trained(model, leaves, {})), where, False, None)
+
+
+def _restore(
+    model: keras.Model,
+    optimizer: Optimizer,
+    state: OptimizerState,
+    trained: Sequence[_Trained],
+    where: str,
+    flip: bool,
+    config: Mapping[str, Any] | None,
+) -> None:
     scalars, slots = _read(optimizer.layout, state, trained, where)
     converted: dict[str, list[np.ndarray]] = {
         slot: [
@@ -228,7 +261,7 @@ def _converted(
 
 
 def _by_object(
-    model: keras.Model, node: Any, trained: Sequence[_Trained], where: str, config: Mapping[str, Any]
+    model: keras.Model, node: Any, trained: Sequence[_Trained], where: str, config: Mapping[str, Any] | None
 ) -> list[np.ndarray]:
     """The arrays of one slot from a tree that is the model's own, with NaN for weights without that slot."""
     found = {}

@@ -50,6 +50,7 @@ class Archive:
 
     Args:
         path: The file.
+        kind: What it should be, for messages.
 
     Raises:
         FileFormatError: if it is missing, damaged, or absurd.
@@ -57,8 +58,9 @@ class Archive:
             encrypted.
     """
 
-    def __init__(self, path: str):
+    def __init__(self, path: str, kind: str = ".keras archive"):
         self.path = path
+        self._kind = kind
         try:
             file = open(path, "rb")  # noqa: SIM115 (closed by __exit__, or right here)
         except OSError as error:
@@ -91,7 +93,7 @@ class Archive:
         except _DAMAGES as error:
             if isinstance(error, FileFormatError):
                 raise
-            raise FileFormatError(f"{self.path}: not a readable .keras archive: {error}") from error
+            raise FileFormatError(f"{self.path}: not a readable {self._kind}: {error}") from error
 
     def _checked_members(self) -> dict[str, zipfile.ZipInfo]:
         members: dict[str, zipfile.ZipInfo] = {}
@@ -228,13 +230,14 @@ def read_archive(archive: Archive) -> LegacyModel:
         training=_training(compiled) if isinstance(compiled, Mapping) else None,
         weights=(),
         objects=objects,
-        optimizer=_optimizer(objects.children.get("optimizer")),
+        optimizer=optimizer_in(objects),
     )
 
 
-def _optimizer(node: ObjectNode | None) -> OptimizerState | None:
-    """Its arrays are numbered; those of `optimizers.legacy` are not in such a file."""
-    if node is None or not node.arrays or not all(name.isdecimal() for name in node.arrays):
+def optimizer_in(objects: ObjectNode) -> OptimizerState | None:
+    """Returns the state of the optimizer in a file by object; that of `optimizers.legacy` is not in such a file."""
+    node = objects.children.get("optimizer", ObjectNode())
+    if not node.arrays or not all(name.isdecimal() for name in node.arrays):
         return None
     names = sorted(node.arrays, key=int)
     return OptimizerState(tuple(names), tuple(node.arrays[name] for name in names))

@@ -1,28 +1,30 @@
-"""Reads TF2 SavedModel folders and TensorFlow checkpoints that tf.keras wrote. Imports TensorFlow when it is needed.
+"""Reads TF2 SavedModel folders and TensorFlow checkpoints that tf.keras wrote. Needs no TensorFlow.
 
 The architecture is a text in the folder's own object graph; no function of the graph is ever run. The arrays come from
-the checkpoint, whose object graph tells which layer each belongs to.
+the checkpoint (`bundle.py`), whose object graph tells which layer each belongs to.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import os
-import re
 from collections.abc import Iterator, Mapping
-from types import ModuleType
 from typing import Any
 
-from keras_gru_ext.errors import FileFormatError, MissingDependencyError
+import numpy as np
+
+from keras_gru_ext.errors import FileFormatError
 from keras_gru_ext.legacy.dialect import recognize
-from keras_gru_ext.legacy.record import LegacyModel, ObjectNode, OptimizerState
-from keras_gru_ext.legacy.sources.architecture import parse_json
-from keras_gru_ext.legacy.sources.protobuf import embedded, integer, text
+from keras_gru_ext.legacy.record import LegacyModel, ObjectNode, OptimizerState, StoredArray
+from keras_gru_ext.legacy.sources.architecture import LARGEST_TEXT, parse_json
+from keras_gru_ext.legacy.sources.bundle import Bundle
+from keras_gru_ext.legacy.sources.protobuf import embedded, integer, parts, text
 
 _VARIABLES = os.path.join("variables", "variables")
-_LARGEST_GRAPH = 512 * 2**20
 _GRAPH_KEY = "_CHECKPOINTABLE_OBJECT_GRAPH"
 # Objects refer to each other freely; no layer of a model is deeper than this.
 _DEEPEST = 40
+_MOST_KINDS_OF_SLOTS = 10
 
 # Field numbers of the messages, as TensorFlow's saved_model.proto, meta_graph.proto, saved_object_graph.proto,
 # saved_metadata.proto and trackable_object_graph.proto give them.
@@ -61,7 +63,6 @@ def read_saved_model(path: str) -> LegacyModel:
 
     Raises:
         FileFormatError: if it is damaged, or holds no Keras model with an architecture.
-        MissingDependencyError: if TensorFlow is not installed.
     """
     described = _root_metadata(path)
     config = described.get("model_config")
@@ -90,13 +91,15 @@ def read_saved_model(path: str) -> LegacyModel:
 
 def _root_metadata(path: str) -> Mapping[str, Any]:
     """The description of the model, which TensorFlow 2.5 moved into a file of its own."""
-    beside = os.path.join(path, "keras_metadata.pb")
+    beside, graph = os.path.join(path, "keras_metadata.pb"), os.path.join(path, "saved_model.pb")
     try:
         if os.path.isfile(beside):
-            found = [node for node in embedded(_bytes(beside), _METADATA_NODES) if not integer(node, _METADATA_NODE_ID)]
-            written = text(found[0], _METADATA_TEXT) if found else ""
+            nodes = _parts(beside, [_METADATA_NODES])
+            written = next((text(node, _METADATA_TEXT) for node in nodes if not integer(node, _METADATA_NODE_ID)), "")
         else:
-            written = _metadata_in_graph(_bytes(os.path.join(path, "saved_model.pb")))
+            # The root is the first object of the first graph.
+            root = next(_parts(graph, [_META_GRAPHS, _OBJECT_GRAPH, _NODES]), b"")
+            written = next((text(one, _USER_METADATA) for one in embedded(root, _USER_OBJECT)), "")
     except FileFormatError as error:
         raise FileFormatError(f"{path}: {error}") from error
     if not written:
@@ -107,21 +110,13 @@ def _root_metadata(path: str) -> Mapping[str, Any]:
     return described
 
 
-def _metadata_in_graph(message: bytes) -> str:
-    for meta_graph in embedded(message, _META_GRAPHS):
-        for graph in embedded(meta_graph, _OBJECT_GRAPH):
-            for root in embedded(graph, _NODES)[:1]:
-                for user_object in embedded(root, _USER_OBJECT):
-                    return text(user_object, _USER_METADATA)
-    return ""
-
-
-def _bytes(path: str) -> bytes:
-    size = os.path.getsize(path)
-    if size > _LARGEST_GRAPH:
-        raise FileFormatError(f"{os.path.basename(path)} has {size} bytes; no model needs so many.")
-    with open(path, "rb") as file:
-        return file.read()
+def _parts(path: str, fields: list[int]) -> Iterator[bytes]:
+    """The messages in a file of the folder that lie under some fields, none larger than a description can be."""
+    try:
+        with open(path, "rb") as file:
+            yield from parts(file, fields, 2 * LARGEST_TEXT)
+    except OSError as error:
+        raise FileFormatError(f"{os.path.basename(path)} cannot be read: {error}") from error
 
 
 def read_checkpoint(prefix: str) -> tuple[ObjectNode, OptimizerState | None]:
@@ -135,78 +130,46 @@ def read_checkpoint(prefix: str) -> tuple[ObjectNode, OptimizerState | None]:
 
     Raises:
         FileFormatError: if it is missing or damaged, or was not written by object (TensorFlow 1).
-        MissingDependencyError: if TensorFlow is not installed.
     """
-    tensorflow = _tensorflow(prefix)
-    if not os.path.isfile(f"{prefix}.index"):
-        raise FileFormatError(f"{prefix}.index: no such file; a checkpoint consists of it and of `.data` files.")
     try:
-        reader = tensorflow.train.load_checkpoint(prefix)
-        shapes = reader.get_variable_to_shape_map()
-        types = reader.get_variable_to_dtype_map()
-        if _GRAPH_KEY not in shapes:
+        bundle = Bundle(prefix)
+        if _GRAPH_KEY not in bundle:
             raise FileFormatError(f"{prefix}: the checkpoint does not say which layer each of its arrays belongs to.")
-        _check_sizes(prefix, shapes, types)
-        graph = reader.get_tensor(_GRAPH_KEY)
-        objects = _Graph(embedded(graph, _NODES), reader, shapes)
+        objects = _Graph(embedded(bundle.text(_GRAPH_KEY), _NODES), bundle)
         root = objects.node(0)
         model = root.children.get("model", root)
-        optimizer = _optimizer(objects, model.children.get("optimizer") or root.children.get("optimizer"), model)
-    except (tensorflow.errors.OpError, ValueError, RuntimeError, IndexError, UnicodeDecodeError) as error:
-        if isinstance(error, FileFormatError) and prefix in str(error):
+        optimizer = _optimizer(objects, model.children.get("optimizer") or root.children.get("optimizer"))
+    except FileFormatError as error:
+        if prefix in str(error):
             raise
         raise FileFormatError(f"{prefix}: not a readable TensorFlow checkpoint: {error}") from error
     return model, optimizer
 
 
-def _optimizer(objects: _Graph, node: ObjectNode | None, model: ObjectNode) -> OptimizerState | None:
+def _optimizer(objects: _Graph, node: ObjectNode | None) -> OptimizerState | None:
     """tf.keras up to 2.10 ties slots to weights, 2.11 and later number all arrays of an optimizer."""
     if node is None:
         return None
     numbered = node.children.get("_variables", ObjectNode()).arrays
-    if numbered:
+    if numbered and all(name.isdecimal() for name in numbered):
         names = sorted(numbered, key=int)
         return OptimizerState(tuple(names), tuple(numbered[name] for name in names))
     found = [name for name in _SCALARS if name in node.arrays]
-    slots = {name: objects.of_slot(name) for name in objects.slot_names()}
+    kinds = objects.slot_names()
+    if len(kinds) > _MOST_KINDS_OF_SLOTS:
+        raise FileFormatError(f"its optimizer has {len(kinds)} kinds of slots; none that Keras had needs that.")
+    slots = {name: objects.of_slot(name) for name in kinds}
     return OptimizerState(tuple(found), tuple(node.arrays[name] for name in found), slots) if found else None
 
 
-def _tensorflow(path: str) -> ModuleType:
-    try:
-        import tensorflow
-    except ImportError as error:
-        raise MissingDependencyError(
-            f"{path}: only TensorFlow reads its checkpoints, and it is not installed. Install it beside the backend "
-            "that you use: pip install 'keras-gru-ext[tensorflow]'."
-        ) from error
-    return tensorflow
-
-
-def _check_sizes(prefix: str, shapes: Mapping[str, list[int]], types: Mapping[str, Any]) -> None:
-    """Compares what the index declares with what the data files hold, before anything is allocated."""
-    folder, name = os.path.split(os.path.abspath(prefix))
-    pattern = re.compile(re.escape(name) + r"\.data-\d+-of-\d+")
-    held = sum(os.path.getsize(os.path.join(folder, one)) for one in os.listdir(folder) if pattern.fullmatch(one))
-    for key, shape in shapes.items():
-        size = max(types[key].size, 1)
-        for length in shape:
-            size *= length
-        if size > held:
-            raise FileFormatError(
-                f"{prefix}: the array {key!r} declares the shape {shape} ({size} bytes), but the data files hold only "
-                f"{held} bytes. The checkpoint is damaged."
-            )
-
-
 class _Graph:
-    """The object graph of a checkpoint, read into a tree."""
+    """The object graph of a checkpoint, read into a tree in which one object may be in many places."""
 
-    def __init__(self, nodes: list[bytes], reader: Any, shapes: Mapping[str, list[int]]):
+    def __init__(self, nodes: list[bytes], bundle: Bundle):
         self._nodes = nodes
-        self._reader = reader
-        self._shapes = shapes
+        self._bundle = bundle
         self._known: dict[int, ObjectNode] = {}
+        self._arrays: dict[int, tuple[StoredArray, str] | None] = {}
         # For each array the object to read in its place; `None`: the arrays themselves.
         self._instead: Mapping[int, int] | None = None
 
@@ -234,23 +197,24 @@ class _Graph:
         for child in embedded(self._nodes[number], _CHILDREN):
             yield text(child, _CHILD_NAME), integer(child, _CHILD_ID)
 
-    def _array(self, number: int) -> tuple[Any, str] | None:
+    def _array(self, number: int) -> tuple[StoredArray, str] | None:
         found = self._stored(number)
         if found is None or self._instead is None:
             return found
         array, label = found
         slot = self._stored(self._instead[number]) if number in self._instead else None
-        return (array * float("nan") if slot is None else slot[0]), label
+        return (_nothing_like(array) if slot is None else slot[0]), label
 
-    def _stored(self, number: int) -> tuple[Any, str] | None:
-        if number >= len(self._nodes):
-            raise FileFormatError(f"its object graph is broken at object {number}.")
-        for attribute in embedded(self._nodes[number], _ATTRIBUTES):
-            key = text(attribute, _CHECKPOINT_KEY)
-            if key not in self._shapes:
-                raise FileFormatError(f"it lacks the array {key!r}, which its object graph refers to.")
-            return self._reader.get_tensor(key), text(attribute, _FULL_NAME).partition("/")[0]
-        return None
+    def _stored(self, number: int) -> tuple[StoredArray, str] | None:
+        if number not in self._arrays:
+            if number >= len(self._nodes):
+                raise FileFormatError(f"its object graph is broken at object {number}.")
+            attribute = next(iter(embedded(self._nodes[number], _ATTRIBUTES)), None)
+            self._arrays[number] = attribute and (
+                self._bundle.array(text(attribute, _CHECKPOINT_KEY)),
+                text(attribute, _FULL_NAME).partition("/")[0],
+            )
+        return self._arrays[number]
 
     def slot_names(self) -> list[str]:
         """The kinds of slots that the optimizers in the checkpoint have."""
@@ -259,7 +223,7 @@ class _Graph:
     def of_slot(self, name: str) -> ObjectNode:
         """The tree of objects with the slot of each array in its place, and NaN where there is none."""
         holders = {of: slot for kind, of, slot in self._slots() if kind == name}
-        tree = _Graph(self._nodes, self._reader, self._shapes)
+        tree = _Graph(self._nodes, self._bundle)
         tree._instead = holders
         root = tree.node(0)
         return root.children.get("model", root)
@@ -268,3 +232,7 @@ class _Graph:
         for node in self._nodes:
             for slot in embedded(node, _SLOTS):
                 yield text(slot, _SLOT_NAME), integer(slot, _SLOT_OF), integer(slot, _SLOT_ID)
+
+
+def _nothing_like(array: StoredArray) -> StoredArray:
+    return dataclasses.replace(array, dtype="<f4", read=lambda: np.full(array.shape, np.nan, "f4"))

@@ -101,12 +101,14 @@ def _topology(stored: Any, path: str) -> Mapping[str, Any]:
 def _arrays(manifest: Any, path: str) -> Iterator[tuple[str, np.ndarray]]:
     if not isinstance(manifest, list):
         raise FileFormatError(f"{path}: there is no list 'weightsManifest' in it (found {type(manifest).__name__}).")
+    known: set[str] = set()
     for number, group in enumerate(manifest):
         where = f"{path}: group {number} of 'weightsManifest'"
         if not isinstance(group, Mapping) or not all(isinstance(group.get(k), list) for k in ("paths", "weights")):
             raise FileFormatError(f"{where} must have the lists 'paths' and 'weights'.")
+        shards = [_shard(path, name, known, where) for name in group["paths"]]
         entries = [_entry(entry, where) for entry in group["weights"]]
-        data = _joined(path, group["paths"], sum(size for *_, size in entries), where)
+        data = _joined(shards, sum(size for *_, size in entries), where)
         start = 0
         for name, shape, dtype, stored, quantization, size in entries:
             array = np.frombuffer(data, stored, offset=start, count=math.prod(shape)).reshape(shape)
@@ -139,26 +141,27 @@ def _entry(entry: Any, where: str) -> tuple[str, tuple[int, ...], str, np.dtype,
     return entry["name"], tuple(shape), dtype, stored, quantization, math.prod(shape) * stored.itemsize
 
 
-def _joined(path: str, names: Sequence[Any], expected: int, where: str) -> bytes:
-    folder = os.path.dirname(path)
-    shards = [_shard(folder, name, where) for name in names]
+def _joined(shards: Sequence[str], expected: int, where: str) -> bytearray:
     held = sum(os.path.getsize(shard) for shard in shards)
     if held != expected:
         raise FileFormatError(
-            f"{where}: its shards {list(names)} hold {held} bytes, and its arrays need {expected}. "
-            "A shard is damaged or of another model."
+            f"{where}: its shards {[os.path.basename(shard) for shard in shards]} hold {held} bytes, and its arrays "
+            f"need {expected}. A shard is damaged or of another model."
         )
-    parts = []
+    data = bytearray()
     for shard in shards:
-        with open(shard, "rb") as file:
-            parts.append(file.read(expected))
-    data = b"".join(parts)
+        try:
+            with open(shard, "rb") as file:
+                data += file.read(expected - len(data))
+        except OSError as error:
+            raise FileFormatError(f"{where}: the shard {shard} cannot be read: {error}") from error
     if len(data) != expected:
         raise FileFormatError(f"{where}: its shards changed while they were read.")
     return data
 
 
-def _shard(folder: str, name: Any, where: str) -> str:
+def _shard(path: str, name: Any, known: set[str], where: str) -> str:
+    """The path of a shard, which must be a plain file beside `model.json`, and of one group only."""
     if (
         not isinstance(name, str)
         or os.path.basename(name) != name
@@ -168,7 +171,10 @@ def _shard(folder: str, name: Any, where: str) -> str:
         raise UnsafeContentError(
             f"{where}: the shard {name!r:.200} is not the name of a file beside the model's. Nothing else is read."
         )
-    shard = os.path.join(folder, name)
+    shard = os.path.join(os.path.dirname(path), name)
+    if name in known:
+        raise FileFormatError(f"{where}: the shard {name!r} is named more than once. Its bytes belong in one place.")
+    known.add(name)
     if os.path.islink(shard):
         raise UnsafeContentError(
             f"{where}: the shard {name!r} is a link. Only a plain file beside the model's is read."

@@ -173,6 +173,27 @@ def upgrade_optimizer(written: Any, dialect: Dialect, custom: Collection[str] = 
     return Optimizer(name, config, layout, notes=tuple(notes))
 
 
+def live_optimizer(class_name: str, settings: Mapping[str, Any], has_slots: bool) -> Optimizer:
+    """Describes an optimizer of Keras 3 as one whose state a checkpoint of tf.keras holds.
+
+    Args:
+        class_name: Its class, of Keras or of `keras_gru_ext.optimizers`.
+        settings: Its config.
+        has_slots: Whether the checkpoint ties slots to weights, as tf.keras up to 2.10 did.
+
+    Returns:
+        The optimizer, with the layout of its state.
+
+    Raises:
+        ConfigError: if it is not one that tf.keras had.
+    """
+    name = _NAMES.get(class_name.removeprefix("Legacy").lower())
+    if name is None:
+        raise ConfigError(f"the optimizer {class_name} is none that tf.keras had")
+    layout = _layout(name, settings, SLOTTED if has_slots else OBJECTS)
+    return Optimizer(name, {"config": settings}, layout, 0.96 if name == "Nadam" else 0.0, True)
+
+
 def _opened(written: Any) -> tuple[str, Mapping[str, Any]]:
     name = written.get("class_name") if isinstance(written, Mapping) else None
     settings = written.get("config") if isinstance(written, Mapping) else None

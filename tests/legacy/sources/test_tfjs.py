@@ -73,7 +73,12 @@ BAD = {
     "a drive": (lambda s: _group(s).update(paths=["C:weights.bin"]), UnsafeContentError, "beside the model's"),
     "no name": (lambda s: _group(s).update(paths=[None]), UnsafeContentError, "beside the model's"),
     "a missing shard": (lambda s: _group(s).update(paths=["other.bin"]), FileFormatError, "no file 'other.bin'"),
-    "a shard too many": (lambda s: _group(s).update(paths=["weights.bin"] * 2), FileFormatError, "hold .* bytes"),
+    "a shard twice": (lambda s: _group(s).update(paths=["weights.bin"] * 2), FileFormatError, "named more than once"),
+    "a shard in two groups": (
+        lambda s: s["weightsManifest"].append({"paths": ["weights.bin"], "weights": []}),
+        FileFormatError,
+        "'weights.bin' is named more than once",
+    ),
     "a huge shape": (lambda s: _weight(s).update(shape=[10**9, 10**9]), FileFormatError, "its arrays need"),
     "a shape that is none": (lambda s: _weight(s).update(shape=[-1, 2.5]), FileFormatError, "list of sizes"),
     "a dtype that is none": (lambda s: _weight(s).update(dtype="string"), FileFormatError, "its dtype must be"),
