@@ -124,7 +124,7 @@ def _array(archive: Archive, name: str) -> np.ndarray:
     except (ValueError, OverflowError, TypeError, SyntaxError, RecursionError, tokenize.TokenError) as error:
         raise FileFormatError(f"{where}: not an array: {error}") from error
     if dtype.kind not in "fiub":
-        raise FileFormatError(f"{where}: it holds no numbers, but the dtype {dtype}.")
+        raise FileFormatError(f"{where}: its dtype is {dtype}; only plain arrays of numbers are read.")
     held = content.getbuffer().nbytes - content.tell()
     if math.prod(shape) * dtype.itemsize != held or min(shape, default=0) < 0:
         raise FileFormatError(f"{where}: it declares the shape {shape} of {dtype}, and holds {held} bytes.")

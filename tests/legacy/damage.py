@@ -1,17 +1,18 @@
-"""Damages model files of every kind, and loads them: the right errors come out, soon, and nothing else happens.
+"""Damages files of every kind, and loads them: the right errors come out, soon, and nothing else happens.
 
     python -m tests.legacy.damage --cases 10000            seeded: a case is the same on every machine
     python -m tests.legacy.damage --first 123 --cases 1    one case again; `--keep FOLDER` leaves its file there
 
-Each case takes a container (of legacy versions and of Keras 3), damages its bytes or its config, and loads it. It is
-good if that gives a model, or one of `keras_gru_ext.errors` with the file's name. A case that takes longer than two
-minutes ends the process with a traceback.
+Each case takes a container (of legacy versions, some in mid-training, and of Keras 3; or a reference of predictions),
+damages its bytes or what they say, and loads it. A case is good if that gives a model, or one of `keras_gru_ext.errors`
+with the file's name. A case that takes longer than two minutes ends the process with a traceback.
 """
 
 import argparse
 import collections
 import copy
 import faulthandler
+import functools
 import io
 import json
 import pathlib
@@ -30,9 +31,14 @@ import yaml
 import keras_gru_ext
 from keras_gru_ext.errors import KerasGruExtError
 from keras_gru_ext.legacy import load_model, load_weights
+from keras_gru_ext.legacy.sources import bundle
+from keras_gru_ext.legacy.sources.bundle import Bundle
+from keras_gru_ext.tools import verify
+from tests.legacy.bundles import table, text_entry
 
 FIXTURES = pathlib.Path(__file__).parents[2] / "serialization_fixtures"
 SECONDS = 120
+GRAPH = "_CHECKPOINTABLE_OBJECT_GRAPH"
 
 LAMBDA = {"class_name": "__lambda__", "config": {"code": "4wAAAA==\n", "defaults": None, "closure": None}}
 ODD_VALUES = (
@@ -88,18 +94,43 @@ def containers(folder):
     found.append(Container("new weights", new_weights, load=lambda path: load_weights(model, path)))
     built = load_model(old / "model.json", weights=old / "plain.h5")
     found.append(Container("old weights", old / "model.weights.h5", load=lambda path: load_weights(built, path)))
-    try:
-        import tensorflow  # noqa: F401 (only it reads these)
-    except ImportError:
-        return found
-    for damaged in (
-        "saved_model.pb",
-        "keras_metadata.pb",
-        "variables/variables.index",
-        "variables/variables.data-00000-of-00001",
-    ):
+    for damaged in ("saved_model.pb", "keras_metadata.pb", *_checkpoint("variables/variables")):
         found.append(Container(f"saved model, {damaged}", old / "saved_model", damaged))
+    graph = FIXTURES / "containers" / "tf.keras-2.4.4" / "rnn_of_cell" / "saved_model"
+    found.append(Container("saved model, old saved_model.pb", graph, "saved_model.pb"))
+    for damaged in _checkpoint("checkpoint"):
+        found.append(Container(f"weights, {damaged}", old, damaged, _with_checkpoint))
+    found += _in_training(folder)
+    for case, shard in (("single", "weights.bin"), ("converted_keras_single_uint8", "group1-shard1of1.bin")):
+        javascript = FIXTURES / "containers" / "tensorflow.js-4.22.0" / case
+        found += [Container(f"TensorFlow.js, {name}", javascript, name) for name in ("model.json", shard)]
+    compared = load_model(plain / "single.h5")
+    found.append(Container("reference", plain / "single.npz", load=functools.partial(verify, compared)))
     return found
+
+
+def _checkpoint(prefix):
+    return f"{prefix}.index", f"{prefix}.data-00000-of-00001"
+
+
+def _with_checkpoint(folder):
+    return load_model(folder / "model.json", weights=folder / "checkpoint")
+
+
+def _in_training(folder):
+    """Files with the state of an optimizer."""
+    load = functools.partial(load_model, compile=True)
+    for case in ("keras-1.2.2/nadam", "tf.keras-2.4.4/nadam", "tf.keras-2.15.1/objects", "tf.keras-2.15.1/nadam"):
+        home = folder / "training" / case
+        with zipfile.ZipFile(FIXTURES / "training" / f"{case}.zip") as packed:
+            packed.extractall(home)
+        for name in ("model.h5", "model.keras"):
+            if (home / name).exists():
+                yield Container(f"training, {case}/{name}", home / name, load=load)
+        if (home / "saved_model").exists():
+            for damaged in _checkpoint("variables/variables"):
+                yield Container(f"training, {case}/{damaged}", home / "saved_model", damaged, load)
+    yield Container("training, new keras", folder / "new.keras", load=load)
 
 
 def damage_bytes(content, chance):
@@ -166,7 +197,7 @@ def _damage_archive(path, chance):
         members = {name: archive.read(name) for name in archive.namelist()}
     kind = chance.choice(["config", "config", "member", "swap", "double"])
     names = sorted(members)
-    if kind == "config":
+    if kind == "config" and "config.json" in members:
         members["config.json"] = edit_config(members["config.json"], chance).encode()
     elif kind == "member":
         name = chance.choice(names)
@@ -184,17 +215,41 @@ def _damage_archive(path, chance):
     path.write_bytes(memory.getvalue())
 
 
+def _damage_checkpoint(path, chance):
+    """Damages what an index says, or the object graph in the data, and lets all checksums be right."""
+    index = path if path.suffix == ".index" else path.with_name(f"{path.name.partition('.data-')[0]}.index")
+    data = index.with_name(f"{index.stem}.data-00000-of-00001")
+    entries = dict(bundle._table(index.read_bytes(), str(index)))
+    if path == index:
+        key = chance.choice(sorted(entries))
+        entries[key] = damage_bytes(entries[key], chance)
+    else:
+        message = Bundle(str(index.with_suffix(""))).text(GRAPH)
+        entries[GRAPH.encode()], content = text_entry(damage_bytes(message, chance), data.stat().st_size)
+        with open(data, "ab") as file:
+            file.write(content)
+    index.write_bytes(table(entries.items()))
+
+
+def _configs_in(content):
+    with h5py.File(io.BytesIO(content)) as file:
+        return [name for name in ("model_config", "training_config") if name in file.attrs]
+
+
 def damage(container, path, chance):
     """Damages what was copied."""
     target = path / container.damaged if container.damaged else path
     content = target.read_bytes()
     if content[:4] == b"PK\x03\x04" and chance.random() < 0.7:
         _damage_archive(target, chance)
+    elif (target.suffix == ".index" or ".data-" in target.name) and chance.random() < 0.7:
+        _damage_checkpoint(target, chance)
     elif target.suffix == ".json" and chance.random() < 0.7:
         target.write_text(edit_config(content, chance))
-    elif content[:4] == b"\x89HDF" and chance.random() < 0.4 and "model_config" in h5py.File(io.BytesIO(content)).attrs:
+    elif content[:4] == b"\x89HDF" and chance.random() < 0.4 and (names := _configs_in(content)):
+        name = chance.choice(names)
         with h5py.File(target, "r+") as file:
-            file.attrs["model_config"] = edit_config(file.attrs["model_config"], chance)
+            file.attrs[name] = edit_config(file.attrs[name], chance)
     else:
         target.write_bytes(damage_bytes(content, chance))
 

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 from keras_gru_ext.errors import ConfigError, FileFormatError, KerasGruExtError, UnsafeContentError, WeightsError
 from keras_gru_ext.legacy import load_model, load_weights
+from keras_gru_ext.legacy.build import budget
 from tests.legacy.test_fixtures import named
 
 pytestmark = pytest.mark.in_turn
@@ -179,6 +180,18 @@ def test_a_layer_that_flattens_to_a_huge_size(tmp_path):
     ]
     config["config"]["layers"].append(dense)
     with pytest.raises(ConfigError, match=r"wide \(Dense\): its config and its input .* call for"):
+        load_model(with_config(tmp_path / "model.h5", "single", config))
+
+
+def test_many_layers_that_only_together_are_too_large(tmp_path, monkeypatch):
+    """Each of them could be filled by the file."""
+    monkeypatch.setattr(budget, "_SPARE", 0)
+    config = copy.deepcopy(CONFIGS["single"])
+    config["config"]["layers"] += [
+        {"class_name": "Dense", "config": {"name": f"dense_{number}", "units": 5 if number % 2 else 30}}
+        for number in range(4)
+    ]
+    with pytest.raises(ConfigError, match=r"'dense_\d' \(Dense\) calls for an array .* holds 150 numbers in all"):
         load_model(with_config(tmp_path / "model.h5", "single", config))
 
 

@@ -32,8 +32,6 @@ def test_same_numbers_as_the_library_that_wrote_it(folder, request):
     plan = plan_of(folder)
     if plan["float64"]:
         request.getfixturevalue("float64")
-    if "saved_model" in plan["files"] or "checkpoint.index" in plan["files"]:
-        pytest.importorskip("tensorflow")
     verdicts = list(judge(folder))
     assert [verdict.container for verdict in verdicts] == plan["files"]
     assert [verdict for verdict in verdicts if verdict.said != "right"] == [], plan.get("cause")

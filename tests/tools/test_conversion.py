@@ -1,13 +1,15 @@
 """`convert` writes all or nothing, and `verify` can tell different numbers."""
 
 import os
+import warnings
+import zipfile
 
 import keras
 import numpy as np
 import pytest
 
 from keras_gru_ext.comparison import predict, random_inputs
-from keras_gru_ext.errors import ArgumentError, FileFormatError, VerificationError
+from keras_gru_ext.errors import ArgumentError, FileFormatError, UnsafeContentError, VerificationError
 from keras_gru_ext.legacy import load_model
 from keras_gru_ext.tools import conversion
 from keras_gru_ext.tools.conversion import convert
@@ -241,6 +243,55 @@ def test_a_reference_that_holds_code_is_not_run(tmp_path):
     np.savez(path, x0=np.array([print], dtype=object), y0=np.ones(1))
     with pytest.raises(FileFormatError, match="plain arrays"):
         verify(load_model(FIXTURE.model), path)
+
+
+def bomb(path):
+    """A gigabyte of zeros in one megabyte."""
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive, archive.open("x0.npy", "w") as file:
+        np.lib.format.write_array_header_1_0(file, {"descr": "<f4", "fortran_order": False, "shape": (2**28,)})
+        for _ in range(1024):
+            file.write(bytes(2**20))
+    with zipfile.ZipFile(path, "a") as archive:
+        archive.writestr("y0.npy", b"")
+
+
+def lie(path):
+    """Eight bytes that call themselves an exabyte."""
+    with zipfile.ZipFile(path, "w") as archive:
+        for name in ("x0.npy", "y0.npy"):
+            with archive.open(name, "w") as file:
+                np.lib.format.write_array_header_1_0(file, {"descr": "<f8", "fortran_order": False, "shape": (2**57,)})
+                file.write(bytes(8))
+
+
+def twice(path):
+    np.savez(path, x0=np.ones(3), y0=np.ones(3))
+    with warnings.catch_warnings(), zipfile.ZipFile(path, "a") as archive:
+        warnings.simplefilter("ignore")
+        archive.writestr("x0.npy", b"")
+
+
+@pytest.mark.parametrize(
+    ("make", "kind", "told"),
+    [
+        (bomb, FileFormatError, r"its x0\.npy declares \d+ bytes, from \d+ in the archive"),
+        (lie, FileFormatError, r"x0\.npy: it declares the shape \(144115188075855872,\) of float64, and holds 8 bytes"),
+        (twice, UnsafeContentError, r"two members named 'x0\.npy'"),
+    ],
+)
+def test_references_of_strangers(tmp_path, make, kind, told):
+    path = tmp_path / "reference.npz"
+    make(path)
+    with pytest.raises(kind, match=told) as raised:
+        verify(load_model(FIXTURE.model), path)
+    assert str(path) in str(raised.value)
+
+
+@pytest.mark.parametrize("order", "CF")
+def test_references_in_any_order(tmp_path, order):
+    arrays = {name: np.asarray(array, order=order) for name, array in np.load(REFERENCE).items()}
+    np.savez_compressed(tmp_path / "reference.npz", **arrays)
+    assert verify(load_model(FIXTURE.model), tmp_path / "reference.npz") < 1e-5
 
 
 def test_random_inputs_of_an_embedding_are_words_it_knows():

@@ -16,13 +16,13 @@ from keras_gru_ext.legacy.sources import crc32c as crc32c_module
 from keras_gru_ext.legacy.sources.bundle import Bundle
 from keras_gru_ext.legacy.sources.crc32c import crc32c, masked_crc32c
 from keras_gru_ext.legacy.sources.saved_model import read_checkpoint, read_saved_model
+from tests.legacy.bundles import TEXT, block, entry, field, table, text_entry, varint
 from tests.legacy.sources.test_containers import FOLDERS
 
 pytestmark = pytest.mark.no_backend
 
 FOLDER = FOLDERS["tf.keras-2.4.4-nested_and_frozen"]
 GRAPH = "_CHECKPOINTABLE_OBJECT_GRAPH"
-FLOAT, TEXT = 1, 7
 
 
 def slowly(content):
@@ -50,45 +50,6 @@ def test_the_checksum_of_several_blocks(monkeypatch):
     assert crc32c(memoryview(content)) == slowly(content)
 
 
-def varint(number):
-    parts = []
-    while number >= 128:
-        parts.append(number & 127 | 128)
-        number >>= 7
-    return bytes([*parts, number])
-
-
-def field(number, value):
-    if isinstance(value, int):
-        return varint(number << 3) + varint(value)
-    return varint(number << 3 | 2) + varint(len(value)) + value
-
-
-def entry(content, shape=(), dtype=FLOAT, offset=0, size=None, checksum=None):
-    dimensions = b"".join(field(2, field(1, length)) for length in shape)
-    checksum = masked_crc32c(content) if checksum is None else checksum
-    size = len(content) if size is None else size
-    told = field(1, dtype) + field(2, dimensions) + field(4, offset) + field(5, size)
-    return told + varint(6 << 3 | 5) + checksum.to_bytes(4, "little")
-
-
-def block(pairs):
-    content = b"".join(varint(0) + varint(len(k)) + varint(len(v)) + k + v for k, v in pairs)
-    content += bytes(4) + (1).to_bytes(4, "little") + b"\0"
-    return content + masked_crc32c(content).to_bytes(4, "little")
-
-
-def table(*blocks):
-    content, handles = b"", []
-    for pairs in blocks:
-        made = block(pairs)
-        handles.append((b"x", varint(len(content)) + varint(len(made) - 5)))
-        content += made
-    made = block(handles)
-    footer = varint(0) + varint(0) + varint(len(content)) + varint(len(made) - 5)
-    return content + made + footer.ljust(40, b"\0") + bundle._MAGIC.to_bytes(8, "little")
-
-
 def written(folder, entries, data=b"", header=None):
     """A checkpoint with entries as they are given, in the order of their keys."""
     header = field(1, 1) if header is None else header
@@ -103,12 +64,7 @@ def graph(nodes):
     for children, key in nodes:
         told = b"".join(field(1, field(1, child) + field(2, name.encode())) for name, child in children)
         messages.append(field(1, told + (field(2, field(3, key)) if key else b"")))
-    message = b"".join(messages)
-    length = len(message).to_bytes(4, "little")
-    summed = masked_crc32c(length)
-    content = summed.to_bytes(4, "little") + message
-    whole = varint(len(message)) + content
-    return entry(whole, dtype=TEXT, checksum=masked_crc32c(length + content)), whole
+    return text_entry(b"".join(messages))
 
 
 def test_arrays_are_those_that_were_written(tmp_path):
