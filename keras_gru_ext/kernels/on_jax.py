@@ -178,7 +178,7 @@ def _recurrence_jvp(spec, primals, tangents):
     def keep(new, *kept):
         return (new if spec.return_sequences else None), kept
 
-    final, (states, kept) = _loop(spec, *primals, keep)
+    final, (states, kept) = _loop(spec, *(*primals, keep))
     tangents = [None if isinstance(t, SymbolicZero) else t for t in tangents[:6]]
     # `checkpoint`: what waits for the backward pass are the arguments, and not what is made of them.
     tangents = jax.checkpoint(partial(_tangents, spec))(x, W, U, mask, m_x, m, *kept, *tangents)

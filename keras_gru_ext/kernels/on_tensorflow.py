@@ -5,6 +5,7 @@ differentiate again. Called eagerly, the kernel runs as one traced function, so 
 """
 
 from functools import lru_cache, partial
+from typing import Any
 
 import tensorflow as tf
 
@@ -100,7 +101,7 @@ def gru(
         ValueError: By TensorFlow, for shapes that do not fit.
         TypeError: By TensorFlow, in some uses of forward mode (`tf.autodiff.ForwardAccumulator`).
     """
-    arrays = (
+    given = (
         inputs,
         kernel,
         bias,
@@ -111,7 +112,7 @@ def gru(
         input_masks,
         recurrent_masks,
     )
-    arrays = [None if a is None else tf.convert_to_tensor(a) for a in arrays]
+    arrays: list[Any] = [None if a is None else tf.convert_to_tensor(a) for a in given]
     sizes = arrays[1].shape[0], arrays[3].shape[0]
     if tf.executing_eagerly():
         return _traced(spec, *sizes)(*arrays)
@@ -140,7 +141,8 @@ def _gru(spec, features, units, x, W, b, U, c, h0, mask, m_x, m):
     if spec.go_backwards:
         x = tf.reverse(x, [0])
         mask = None if mask is None else tf.reverse(mask, [0])
-    states, final_state = _recurrence(spec, x, *_scaled(spec, W, b, U, c), h0, mask, m_x, m)
+    W, b, U, c = _scaled(spec, W, b, U, c)
+    states, final_state = _recurrence(spec, x, W, b, U, c, h0, mask, m_x, m)
     outputs = states
     last_output = final_state
     if spec.masked:
@@ -173,16 +175,16 @@ def _recurrence(spec, x, W, b, U, c, h0, mask, m_x, m):
 
     @tf.custom_gradient
     def recurrence(x, W, U, h0, *biases):
-        biases = iter(biases)
-        b, c = (next(biases) if has else None for has in has_bias)
+        rest = iter(biases)
+        b, c = (next(rest) if has else None for has in has_bias)
         states, *gates, final = _forward(spec, x, W, b, U, c, h0, mask, m_x, m, keep_gates=spec.training)
 
         def gradients(*d):
-            kept = states, *gates
+            kept: Any = (states, *gates)
             if not spec.training:
                 *kept, _ = _forward(spec, x, W, b, U, c, h0, mask, m_x, m, keep_gates=True)
             d_states, d_final = d if spec.return_sequences else (None, *d)
-            dx, dW, db, dU, dc, dh0 = _backward(spec, x, W, U, mask, m_x, m, *kept, d_states, d_final)
+            dx, dW, db, dU, dc, dh0 = _backward(spec, x, W, U, mask, m_x, m, *(*kept, d_states, d_final))
             return dx, dW, dU, dh0, *(dv for dv, has in zip((db, dc), has_bias, strict=True) if has)
 
         outputs = states[1:] if spec.training else states

@@ -3,12 +3,15 @@
 Every other kernel is tested against this one; this one is tested against central differences.
 """
 
+from collections.abc import Callable
+from typing import Any
+
 import numpy as np
 
 from keras_gru_ext.errors import ArgumentError
 from keras_gru_ext.kernels.spec import GRUSpec
 
-ACTIVATION = {
+ACTIVATION: dict[str, Callable[..., Any]] = {
     "tanh": np.tanh,
     "sigmoid": lambda x: np.exp(-np.logaddexp(0.0, -x)),
     "legacy_hard_sigmoid": lambda x: np.clip(0.2 * x + 0.5, 0.0, 1.0),
@@ -21,7 +24,7 @@ ACTIVATION = {
 }
 """Name -> function of the pre-activation."""
 
-SLOPE = {
+SLOPE: dict[str, Callable[..., Any]] = {
     "tanh": lambda y: 1.0 - y * y,
     "sigmoid": lambda y: y * (1.0 - y),
     "legacy_hard_sigmoid": lambda y: np.where((y > 0.0) & (y < 1.0), 0.2, 0.0),

@@ -97,9 +97,9 @@ def load_model(
 def load_weights(model: keras.Model, path: str | os.PathLike, by_name: bool = False) -> None:
     """Loads weights that a legacy Keras saved into a model that was built in code.
 
-    If the model is compiled, its optimizer gets the state in the file, too, where the old library did that: from
-    checkpoints, SavedModel folders, `.keras` and `.weights.h5` files. The settings of the optimizer stay its own. A
-    state that is another optimizer's is left in the file, with a warning.
+    If the model is compiled, its optimizer gets the state in the file, too, as in tf.keras: from checkpoints,
+    SavedModel folders and `.keras` files. The settings of the optimizer stay its own. A state that is another
+    optimizer's is left in the file, with a warning.
 
     Args:
         model: A built model of the same architecture.

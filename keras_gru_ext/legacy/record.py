@@ -98,11 +98,13 @@ class OptimizerState:
         arrays: The arrays (NumPy), in the same order.
         slots: The arrays that belong to a weight each, by slot and by the object of the weight, for checkpoints that
             keep them so (`names` and `arrays` are the rest then). A weight without a slot has NaN there.
+        called: What the optimizer was called, where the file tells: its class, unless somebody gave it another name.
     """
 
     names: tuple[str, ...] = ()
     arrays: tuple[Any, ...] = ()
     slots: Mapping[str, ObjectNode] = field(default_factory=dict)
+    called: str = ""
 
 
 @dataclass(frozen=True)

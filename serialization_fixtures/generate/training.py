@@ -1,7 +1,7 @@
 """Models saved in mid-training, and what the library that saved them did in its next ten steps.
 
 Each `training/<producer>/<case>.zip` holds the model as it was saved after `BEFORE` steps (`model.h5`; for some cases also
-`model.keras` or the folder `saved_model`), and in `next.npz` what the same process did then: of each of ten more steps
+`model.keras` or the folder `saved_model`; `checkpoint` holds `model.json` and the checkpoint `weights`), and in `next.npz` what the same process did then: of each of ten more steps
 the numbers that `train_on_batch` returned (`logs`) and all weights afterwards (`weights0`, ...: the arrays of the layers
 in the order of the file, one row a step). The batches come from `batches`, which depends on nothing but the names of the
 inputs and outputs. Old versions of h5py write mostly empty files, hence the archives.
@@ -69,14 +69,14 @@ KEPT = {
     "tf.keras-1.15.5": """adam_clipnorm adam_decay ftrl rmsprop_centered""",
     "tf.keras-2.4.4": """
         adadelta adagrad adam_amsgrad adam_exponential adamax ftrl masked nadam objects rmsprop
-        rmsprop_momentum several_outputs sgd_momentum
+        rmsprop_momentum several_outputs sgd_momentum checkpoint
     """,
     "tf.keras-2.9.3": """adam_exponential adam_piecewise nested""",
     "tf.keras-2.15.1": """
         adadelta adagrad adam_amsgrad adam_average adam_global_clipnorm adamax adamw ftrl legacy_adam_decay
         masked nadam objects rmsprop_momentum sgd_nesterov sgd_polynomial
     """,
-    "tf_keras-2.21.0": """adamw nested objects""",
+    "tf_keras-2.21.0": """adamw checkpoint nested objects""",
 }
 # Up to 2.2 Keras forgot the step count of RMSprop, so that its decay began anew: here it goes on from the file, too.
 FROM_ITS_OWN_FILE = () if IS_TF_KERAS or VERSION >= (2, 3) else ("rmsprop_decay",)
@@ -224,6 +224,11 @@ def nested():
     return model, ["x"], ["y"]
 
 
+if IS_TF_KERAS and VERSION >= (2, 4):
+    # Saved by `to_json` and `save_weights`.
+    CASES["checkpoint"] = nested
+
+
 def two_outputs(activation="sigmoid"):
     """The layers that are made first come last in the graph."""
     late = gru(2, name="late")
@@ -345,6 +350,13 @@ def write(name):
 
 def save(model, name, folder):
     """Saves the model in the containers that the version has: the odd ones for some optimizers only."""
+    if name == "checkpoint":
+        with open(os.path.join(folder, "model.json"), "w") as file:
+            file.write(model.to_json())
+        model.save_weights(os.path.join(folder, "weights"), save_format="tf")
+        # The names of the newest checkpoint, which TensorFlow keeps beside it under a name of its own.
+        os.remove(os.path.join(folder, "checkpoint"))
+        return
     model.save(os.path.join(folder, "model.h5"))
     if HAS_NEW_OPTIMIZERS and name in ("adam", "adamw", "nested", "objects", "adam_exponential", "legacy_adam_decay"):
         model.save(os.path.join(folder, "model.keras"))

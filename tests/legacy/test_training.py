@@ -13,7 +13,7 @@ import pytest
 
 from keras_gru_ext import convert, inspect
 from keras_gru_ext.errors import ConfigError, WeightsError
-from keras_gru_ext.legacy import load_model
+from keras_gru_ext.legacy import load_model, load_weights
 from keras_gru_ext.legacy.build.assignment import assign_layers, by_name_or_order, leaves_of
 from keras_gru_ext.legacy.loader import assemble
 from keras_gru_ext.legacy.record import LayerArrays, OptimizerState
@@ -40,6 +40,7 @@ SHORT = (
     "tf.keras-2.4.4/rmsprop_momentum",
     "tf.keras-2.15.1/adamw",
     "tf.keras-2.15.1/nadam",
+    "tf_keras-2.21.0/checkpoint",
     "tf_keras-2.21.0/nested",
 )
 
@@ -70,7 +71,9 @@ class Fixture:
         """Unpacks the fixture; returns the containers in it, and what the old library did next."""
         with zipfile.ZipFile(self.archive) as packed:
             packed.extractall(folder)
-        names = [name for name in ("model.h5", "model.keras", "saved_model") if (folder / name).exists()]
+        names = ("model.h5", "model.keras", "saved_model", "model.json")
+        names = [name for name in names if (folder / name).exists()]
+        assert names
         return [str(folder / name) for name in names], dict(np.load(folder / "next.npz"))
 
     def batch(self, step):
@@ -100,11 +103,22 @@ FIXTURES = {
 
 def load(path, **options):
     """Loads a model for training. On TensorFlow and JAX, compiling takes far longer than a few steps."""
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message=".*its decay of .* per step starts anew")
-        model = load_model(path, compile=True, **options)
+    if path.endswith(".json"):
+        # Who compiled it in code, does so again.
+        model = load_model(path, weights=weights_of(path))
+        model.compile(keras.optimizers.Adam(0.02), "mse", metrics=["mae"])
+        load_weights(model, weights_of(path))
+    else:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message=".*its decay of .* per step starts anew")
+            model = load_model(path, compile=True, **options)
     model.run_eagerly = True
     return model
+
+
+def weights_of(path):
+    """The checkpoint beside an architecture; `None` for what holds weights itself."""
+    return f"{pathlib.Path(path).parent}/weights" if path.endswith(".json") else None
 
 
 def train(model, fixture, steps):
@@ -123,7 +137,7 @@ def reference_weights(model, fixture, path, after, step):
         arrays = tuple(after[f"weights{index + offset}"][step] for offset in range(count))
         groups.append(LayerArrays(name, tuple(f"{name}/{offset}:0" for offset in range(count)), arrays))
         index += count
-    dialect = containers.read(path).dialect
+    dialect = containers.read(path, weights_of(path)).dialect
     assign_layers(leaves_of(model, dialect), groups, dialect, path, by_name_or_order)
     return model.get_weights()
 
@@ -176,7 +190,7 @@ def check(fixture, folder, steps):
             unmasked = fixture.case == "masked" and (BACKEND == "jax" or KERAS_VERSION < (3, 15))
             for value in [] if unmasked else found.values():
                 assert np.isclose(value, after["logs"][step], rtol=1e-5, atol=1e-6).any(), f"{path}, step {step}"
-        wanted = reference_weights(load_model(path), fixture, path, after, steps - 1)
+        wanted = reference_weights(load_model(path, weights_of(path)), fixture, path, after, steps - 1)
         assert distance(model, wanted, fixture) <= TOLERANCE, f"{fixture.generator} makes {path}"
 
 
@@ -191,6 +205,52 @@ def test_a_wrong_state_would_be_noticed(name, tmp_path):
     list(train(model, FIXTURES[name], 2))
     wanted = reference_weights(load_model(path), FIXTURES[name], path, after, 1)
     assert distance(model, wanted, FIXTURES[name]) > SIZE_OF_A_STEP
+
+
+CHECKPOINTS = [name for name in FIXTURES if name.endswith("/checkpoint")]
+
+
+@pytest.mark.parametrize("name", CHECKPOINTS)
+def test_a_checkpoint_resumes_a_model_that_was_compiled_again(name, tmp_path):
+    [path], _ = FIXTURES[name].files(tmp_path)
+    with pytest.warns(UserWarning, match=r"the model is not compiled, and the state .* stays in .*/weights\. To go on"):
+        model = load_model(path, weights=weights_of(path), compile=True)
+    assert not model.compiled
+    weights = model.get_weights()
+    model.compile(keras.optimizers.Adam(0.02), "mse")
+    load_weights(model, weights_of(path))
+    assert int(model.optimizer.iterations.numpy()) == 6
+    moved = [one.numpy().any() for one in model.optimizer.variables if one.name.endswith(("momentum", "velocity"))]
+    assert moved == [True] * 2 * len(model.trainable_variables)
+    for before, after in zip(weights, model.get_weights(), strict=True):
+        np.testing.assert_array_equal(before, after)
+
+
+@pytest.mark.parametrize("name", CHECKPOINTS)
+@pytest.mark.parametrize("optimizer", ["Ftrl", "Lion"])
+def test_the_state_of_another_optimizer_stays_in_the_file(name, optimizer, tmp_path):
+    [path], _ = FIXTURES[name].files(tmp_path)
+    model = load_model(path, weights=weights_of(path))
+    wanted = model.get_weights()
+    model.compile(optimizer, "mse")
+    model.set_weights([np.zeros_like(one) for one in wanted])
+    with pytest.warns(UserWarning, match=rf"weights: the optimizer starts afresh: .*{optimizer}"):
+        load_weights(model, weights_of(path))
+    assert int(model.optimizer.iterations.numpy()) == 0
+    for got, one in zip(model.get_weights(), wanted, strict=True):
+        np.testing.assert_array_equal(got, one)
+
+
+def test_weights_by_object_bring_the_state_of_a_compiled_model(tmp_path):
+    fixture = FIXTURES["tf.keras-2.15.1/objects"]
+    paths, _ = fixture.files(tmp_path)
+    [path] = [path for path in paths if path.endswith(".keras")]
+    resumed = load(path)
+    model = load_model(path)
+    model.compile(keras.optimizers.Adam(0.02), ["mse", "mse"])
+    load_weights(model, path)
+    for got, wanted in zip(model.optimizer.variables, resumed.optimizer.variables, strict=True):
+        np.testing.assert_array_equal(got.numpy(), wanted.numpy())
 
 
 def test_files_are_those_of_the_manifests():

@@ -121,9 +121,9 @@ def restore_own_optimizer(model: keras.Model, state: OptimizerState, path: str) 
     if _is_untrained(state):
         return
     live = model.optimizer
-    optimizer = live_optimizer(type(live).__name__, live.get_config(), "iter" in state.names)
+    optimizer = live_optimizer(type(live).__name__, live.get_config(), "iter" in state.names, state.called)
     leaves = [leaf for inside in leaves_of(model, None).values() for leaf in inside]
-    where = f"{path}: the state of an optimizer, for {optimizer.name}"
+    where = f"{path}: the state of an optimizer, for {type(live).__name__}"
     _restore(model, optimizer, state, list(_trained(model, leaves, {})), where, False, None)
 
 

@@ -221,26 +221,26 @@ def read_archive(archive: Archive) -> LegacyModel:
         dialect = recognize(config, version, "tensorflow")
     except FileFormatError as error:
         raise FileFormatError(f"{path}: {error}") from error
-    compiled = config.get("compile_config")
+    compiled = config["compile_config"] if isinstance(config.get("compile_config"), Mapping) else None
     objects = hdf5.read_objects(archive.weights(), f"{path}, {WEIGHTS}")
     return LegacyModel(
         path=path,
         dialect=dialect,
         config={key: config.get(key) for key in ("class_name", "config")},
-        training=_training(compiled) if isinstance(compiled, Mapping) else None,
+        training=_training(compiled) if compiled is not None else None,
         weights=(),
         objects=objects,
-        optimizer=optimizer_in(objects),
+        optimizer=_optimizer(objects.children.get("optimizer"), (compiled or {}).get("optimizer")),
     )
 
 
-def optimizer_in(objects: ObjectNode) -> OptimizerState | None:
-    """Returns the state of the optimizer in a file by object; that of `optimizers.legacy` is not in such a file."""
-    node = objects.children.get("optimizer", ObjectNode())
-    if not node.arrays or not all(name.isdecimal() for name in node.arrays):
+def _optimizer(node: ObjectNode | None, written: Any) -> OptimizerState | None:
+    """Its arrays are numbered; those of `optimizers.legacy` are not in such a file."""
+    if node is None or not node.arrays or not all(name.isdecimal() for name in node.arrays):
         return None
     names = sorted(node.arrays, key=int)
-    return OptimizerState(tuple(names), tuple(node.arrays[name] for name in names))
+    called = written.get("class_name") if isinstance(written, Mapping) else None
+    return OptimizerState(tuple(names), tuple(node.arrays[name] for name in names), called=str(called or ""))
 
 
 def _training(compiled: Mapping[str, Any]) -> dict[str, Any]:

@@ -190,8 +190,15 @@ def _key(key: bytes, where: str) -> str:
 def _entry(value: bytes) -> _Entry:
     shapes = embedded(value, _SHAPE)
     shape = tuple(integer(one, _LENGTH) for one in embedded(shapes[-1], _DIMENSION)) if shapes else ()
-    numbers = (integer(value, number) for number in (_SHARD, _OFFSET, _SIZE))
-    return _Entry(integer(value, _DTYPE), shape, *numbers, fixed(value, _CHECKSUM), bool(embedded(value, _SLICES)))
+    return _Entry(
+        dtype=integer(value, _DTYPE),
+        shape=shape,
+        shard=integer(value, _SHARD),
+        offset=integer(value, _OFFSET),
+        size=integer(value, _SIZE),
+        checksum=fixed(value, _CHECKSUM),
+        is_cut=bool(embedded(value, _SLICES)),
+    )
 
 
 def _table(content: bytes, where: str) -> Iterator[tuple[bytes, bytes]]:

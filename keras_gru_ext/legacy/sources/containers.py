@@ -15,7 +15,7 @@ from keras_gru_ext.legacy.dialect import Dialect
 from keras_gru_ext.legacy.record import LayerArrays, LegacyModel, ObjectNode, OptimizerState
 from keras_gru_ext.legacy.sources import hdf5, tfjs
 from keras_gru_ext.legacy.sources.architecture import parse_architecture, read_architecture, stated_version
-from keras_gru_ext.legacy.sources.archive import CONFIG, Archive, optimizer_in, read_archive
+from keras_gru_ext.legacy.sources.archive import CONFIG, Archive, read_archive
 from keras_gru_ext.legacy.sources.hdf5_tree import Group, read_tree
 from keras_gru_ext.legacy.sources.saved_model import (
     checkpoint_prefix,
@@ -200,8 +200,7 @@ def read_weights(path: str | os.PathLike) -> StoredWeights:
         if hdf5.keeps_objects(file):
             objects = hdf5.read_objects(file, path)
             # Keras 3 labels the objects in its files with the layers' names.
-            own = file if objects.is_labelled else None
-            return StoredWeights(path, None, (), objects, own, optimizer_in(objects))
+            return StoredWeights(path, None, (), objects, file if objects.is_labelled else None)
         if _is_keras_3(hdf5.stated_version(path, file)):
             return StoredWeights(path, None, (), None, file)
         dialect, layers = hdf5.read_weights(path, file)

@@ -7,6 +7,7 @@ made of, one behind the other: the first is moved along by the length of the sec
 from __future__ import annotations
 
 import functools
+from typing import Any
 
 import numpy as np
 
@@ -17,7 +18,7 @@ _BLOCK = 2**20
 _MASK = 0xA282EAD8
 
 
-def masked_crc32c(content: bytes | memoryview) -> int:
+def masked_crc32c(content: bytes | memoryview | np.ndarray) -> int:
     """Returns the checksum of bytes, turned and shifted as TensorFlow stores it.
 
     Args:
@@ -29,10 +30,10 @@ def masked_crc32c(content: bytes | memoryview) -> int:
     return ((crc >> 15 | crc << 17) + _MASK) & _ONES
 
 
-def crc32c(content: bytes | memoryview) -> int:
+def crc32c(content: bytes | memoryview | np.ndarray) -> int:
     """Returns the CRC-32C of bytes."""
     numbers = np.frombuffer(content, "u1")
-    crc = np.uint32(_ONES)
+    crc: Any = np.uint32(_ONES)
     whole = len(numbers) // _LANE * _LANE
     for start in range(0, whole, _BLOCK):
         block = numbers[start : min(start + _BLOCK, whole)]

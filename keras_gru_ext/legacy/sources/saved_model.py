@@ -150,16 +150,17 @@ def _optimizer(objects: _Graph, node: ObjectNode | None) -> OptimizerState | Non
     """tf.keras up to 2.10 ties slots to weights, 2.11 and later number all arrays of an optimizer."""
     if node is None:
         return None
-    numbered = node.children.get("_variables", ObjectNode()).arrays
-    if numbered and all(name.isdecimal() for name in numbered):
-        names = sorted(numbered, key=int)
-        return OptimizerState(tuple(names), tuple(numbered[name] for name in names))
+    numbered = node.children.get("_variables", ObjectNode())
+    if numbered.arrays and all(name.isdecimal() for name in numbered.arrays):
+        names = sorted(numbered.arrays, key=int)
+        return OptimizerState(tuple(names), tuple(numbered.arrays[name] for name in names), called=numbered.label)
     found = [name for name in _SCALARS if name in node.arrays]
     kinds = objects.slot_names()
     if len(kinds) > _MOST_KINDS_OF_SLOTS:
         raise FileFormatError(f"its optimizer has {len(kinds)} kinds of slots; none that Keras had needs that.")
     slots = {name: objects.of_slot(name) for name in kinds}
-    return OptimizerState(tuple(found), tuple(node.arrays[name] for name in found), slots) if found else None
+    arrays = tuple(node.arrays[name] for name in found)
+    return OptimizerState(tuple(found), arrays, slots, node.label) if found else None
 
 
 class _Graph:
@@ -209,11 +210,12 @@ class _Graph:
         if number not in self._arrays:
             if number >= len(self._nodes):
                 raise FileFormatError(f"its object graph is broken at object {number}.")
-            attribute = next(iter(embedded(self._nodes[number], _ATTRIBUTES)), None)
-            self._arrays[number] = attribute and (
-                self._bundle.array(text(attribute, _CHECKPOINT_KEY)),
-                text(attribute, _FULL_NAME).partition("/")[0],
-            )
+            self._arrays[number] = None
+            for attribute in embedded(self._nodes[number], _ATTRIBUTES)[:1]:
+                # "gru/gru_cell/kernel", "Adam/iter"; a name alone does not say whose it is.
+                owner, slash, _ = text(attribute, _FULL_NAME).partition("/")
+                array = self._bundle.array(text(attribute, _CHECKPOINT_KEY))
+                self._arrays[number] = array, owner if slash else ""
         return self._arrays[number]
 
     def slot_names(self) -> list[str]:

@@ -8,6 +8,7 @@ tf_keras write them for one weight after the other. Where the arithmetic differs
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -173,23 +174,25 @@ def upgrade_optimizer(written: Any, dialect: Dialect, custom: Collection[str] = 
     return Optimizer(name, config, layout, notes=tuple(notes))
 
 
-def live_optimizer(class_name: str, settings: Mapping[str, Any], has_slots: bool) -> Optimizer:
-    """Describes an optimizer of Keras 3 as one whose state a checkpoint of tf.keras holds.
+def live_optimizer(class_name: str, settings: Mapping[str, Any], has_slots: bool, called: str) -> Optimizer:
+    """Describes an optimizer of Keras 3 as one whose state a file of tf.keras holds.
 
     Args:
         class_name: Its class, of Keras or of `keras_gru_ext.optimizers`.
         settings: Its config.
-        has_slots: Whether the checkpoint ties slots to weights, as tf.keras up to 2.10 did.
+        has_slots: Whether the file ties slots to weights, as tf.keras up to 2.10 did.
+        called: What the optimizer in the file was called, or "".
 
     Returns:
         The optimizer, with the layout of its state.
 
     Raises:
-        ConfigError: if it is not one that tf.keras had.
+        ConfigError: if it is not one that tf.keras had, or the file's was another.
     """
-    name = _NAMES.get(class_name.removeprefix("Legacy").lower())
-    if name is None:
-        raise ConfigError(f"the optimizer {class_name} is none that tf.keras had")
+    name = _class_of(class_name.removeprefix("Legacy"))
+    # tf.keras numbers the second optimizer of a class.
+    if name is None or _class_of(re.sub(r"_\d+$", "", called)) not in (name, None):
+        raise ConfigError(f"{class_name} cannot go on from the state of the optimizer {called!r}.")
     layout = _layout(name, settings, SLOTTED if has_slots else OBJECTS)
     return Optimizer(name, {"config": settings}, layout, 0.96 if name == "Nadam" else 0.0, True)
 
@@ -197,16 +200,20 @@ def live_optimizer(class_name: str, settings: Mapping[str, Any], has_slots: bool
 def _opened(written: Any) -> tuple[str, Mapping[str, Any]]:
     name = written.get("class_name") if isinstance(written, Mapping) else None
     settings = written.get("config") if isinstance(written, Mapping) else None
-    plain = str(name)
-    for prefix in _PREFIXES:
-        plain = plain.removeprefix(prefix)
-    found = _NAMES.get(plain.lower())
+    found = _class_of(str(name))
     if found is None or not isinstance(settings, Mapping):
         raise ConfigError(
             f"The optimizer {written!r:.200} is not one of {sorted(_ARGUMENTS)}. Load the model with compile=False, "
             "then call its compile method."
         )
     return found, settings
+
+
+def _class_of(name: str) -> str | None:
+    """The class that a name stands for, however it is written."""
+    for prefix in _PREFIXES:
+        name = name.removeprefix(prefix)
+    return _NAMES.get(name.lower())
 
 
 def _generation(settings: Mapping[str, Any], dialect: Dialect) -> str:
