@@ -107,7 +107,7 @@ def kernel_name(activation):
     Only Keras' own functions and the legacy hard sigmoid count, not other functions of the same name.
     """
     try:
-        return _KERNEL_NAMES.get(activation, repr(activation))
+        return _KERNEL_NAMES.get(activation) or repr(activation)
     except TypeError:  # an unhashable callable
         return repr(activation)
 

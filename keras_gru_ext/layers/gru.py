@@ -330,7 +330,7 @@ class GRU(keras.layers.GRU):
             # What stands at a masked step must not matter, not even to the gradient if it is NaN.
             sequences = ops.where(ops.expand_dims(mask, -1), sequences, ops.zeros_like(sequences))
         recurrence = (self, sequences, state, mask, input_mask, recurrent_mask)
-        spec = paths.spec_of(self, mask, input_mask, recurrent_mask, training)
+        spec = paths.spec_of(self, mask is not None, training)
         reason = paths.why_not_kernel(self, spec)
         if reason is None:
             return paths.run_kernel(spec, *recurrence)
@@ -344,14 +344,16 @@ class GRU(keras.layers.GRU):
     def _draw_dropout_masks(self, sequences, state, training):
         """Draws this call's masks for the inputs and for the state: a tensor, a list of three (z, r, h), or `None`."""
         input_mask = recurrent_mask = None
-        if training and 0.0 < self.dropout < 1.0:
+        if paths.drops(self.dropout, training):
             input_mask = self.cell.draw_dropout_mask(sequences[:, 0, :], self.dropout)
-        if training and 0.0 < self.recurrent_dropout < 1.0:
+        if paths.drops(self.recurrent_dropout, training):
             recurrent_mask = self.cell.draw_dropout_mask(state, self.recurrent_dropout)
         return input_mask, recurrent_mask
 
     def _standardize_mask(self, mask, sequences):
         """Returns the mask as booleans of shape (B, T), or `None`."""
+        if mask is None:
+            return None
         [mask, *_] = arguments.arrays(mask, 2, "mask", f"GRU {self.name!r}")
         if mask is None:
             return None
@@ -390,7 +392,7 @@ class GRU(keras.layers.GRU):
             # A copy: the variable is assigned to before a gradient is taken through its old value.
             return ops.cast(ops.copy(ops.convert_to_tensor(self.states[0])), self.compute_dtype)
         if initial_state is None:
-            return self.get_initial_state(ops.shape(sequences)[0])[0]
+            return ops.zeros((ops.shape(sequences)[0], self.units), dtype=self.compute_dtype)
         states = arguments.arrays(initial_state, 2, "initial_state", f"GRU {self.name!r}")
         if len(states) != 1:
             raise ArgumentError(f"GRU {self.name!r} has one state. Received: {len(states)} initial states.")

@@ -170,21 +170,26 @@ class GRUCell(keras.layers.GRUCell):
 
     def input_weights(self):
         """Returns the kernel (F, 3U) and the input bias (3U,), the latter `None` where there is none."""
-        kernel = self._weight(self.kernel)
-        if not self.use_bias:
-            return kernel, None
-        bias = self._weight(self.bias)
-        return kernel, bias[0] if self.reset_after else bias
+        return self._weight(self.kernel), self._biases()[0]
 
     def recurrent_weights(self):
         """Returns the recurrent kernel (U, 3U) and the recurrent bias (3U,), the latter `None` where there is none."""
-        kernel = self._weight(self.recurrent_kernel)
-        has_bias = self.use_bias and self.reset_after
-        return kernel, self._weight(self.bias)[1] if has_bias else None
+        return self._weight(self.recurrent_kernel), self._biases()[1]
+
+    def all_weights(self):
+        """Returns what `input_weights` and `recurrent_weights` return, in one tuple of four."""
+        bias, recurrent_bias = self._biases()
+        return self._weight(self.kernel), bias, self._weight(self.recurrent_kernel), recurrent_bias
+
+    def _biases(self):
+        if not self.use_bias:
+            return None, None
+        bias = self._weight(self.bias)
+        return (bias[0], bias[1]) if self.reset_after else (bias, None)
 
     def _weight(self, variable):
         # Keras casts by itself inside `__call__`, but not in a `stateless_call` from outside.
-        return ops.cast(ops.convert_to_tensor(variable), self.compute_dtype)
+        return ops.cast(variable, self.compute_dtype)
 
     def step(self, projected, h, mask=None, weights=None):
         """Returns the next state, of shape (B, U).

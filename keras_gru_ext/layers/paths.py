@@ -26,8 +26,7 @@ def run_kernel(spec, layer, sequences, state, mask, input_mask, recurrent_mask):
     outputs, last_output, state = kernels.kernel_for(spec, keras.backend.backend())(
         spec,
         ops.swapaxes(sequences, 0, 1),
-        *layer.cell.input_weights(),
-        *layer.cell.recurrent_weights(),
+        *layer.cell.all_weights(),
         state,
         None if mask is None else ops.swapaxes(mask, 0, 1),
         *(ops.stack(m) if isinstance(m, (list, tuple)) else m for m in (input_mask, recurrent_mask)),
@@ -113,26 +112,33 @@ def is_on_cudnn(tensor):
     return not torch.compiler.is_compiling()  # While compiling, Keras lays the loop out instead.
 
 
-def spec_of(layer, mask, input_mask, recurrent_mask, training):
-    """Describes this call's recurrence to the kernels."""
+def spec_of(layer, is_masked, training):
+    """Describes the recurrence of a call to the kernels."""
     cell = layer.cell
     return kernels.GRUSpec(
         reset_after=cell.reset_after,
         activation=activations.kernel_name(cell.activation),
         recurrent_activation=activations.kernel_name(cell.recurrent_activation),
         has_recurrent_bias=cell.use_bias and cell.reset_after,
-        masked=mask is not None,
-        input_dropout=_kind_of_dropout(input_mask),
-        recurrent_dropout=_kind_of_dropout(recurrent_mask),
+        masked=is_masked,
+        input_dropout=_kind_of_dropout(layer.dropout, cell, training),
+        recurrent_dropout=_kind_of_dropout(layer.recurrent_dropout, cell, training),
         return_sequences=layer.return_sequences,
-        zero_output_for_mask=bool(layer.zero_output_for_mask) and mask is not None,
+        zero_output_for_mask=bool(layer.zero_output_for_mask) and is_masked,
         go_backwards=layer.go_backwards,
         training=bool(training),
     )
 
 
-def _kind_of_dropout(mask):
-    return "none" if mask is None else "per_gate" if isinstance(mask, (list, tuple)) else "shared"
+def _kind_of_dropout(rate, cell, training):
+    if not drops(rate, training):
+        return "none"
+    return "shared" if cell.implementation == 2 else "per_gate"
+
+
+def drops(rate, training):
+    """Whether a call draws a dropout mask: a rate of exactly 1 drops nothing, as in every version of Keras."""
+    return bool(training) and 0.0 < rate < 1.0
 
 
 def _along_time(mask):
