@@ -428,83 +428,45 @@ def poisoned(monkeypatch):
     return filled
 
 
+@pytest.fixture(params=["compiled", "framework"] if on["torch"] else ["framework"])
+def way(request, monkeypatch):
+    """On PyTorch each of its two loops, whichever this machine would take by itself."""
+    if not on["torch"]:
+        yield request.param
+        return
+    from keras_gru_ext.kernels import compiled
+    from keras_gru_ext.kernels.on_torch.plan import plan
+
+    if request.param == "framework":
+        monkeypatch.setattr(compiled, "why_not", lambda dtype: "of a test")
+    elif compiled.why_not("float32") is not None:
+        pytest.skip(compiled.why_not("float32"))
+    plan.cache_clear()
+    yield request.param
+    assert plan(torch.float32, "cpu").way == request.param
+    plan.cache_clear()
+
+
 @needs_kernel
 @pytest.mark.parametrize("case", CASES, ids=str)
-def test_values_and_gradients_are_the_references(case, poisoned):
+def test_values_and_gradients_are_the_references(case, way, poisoned):
     compare(case)
     assert bool(poisoned) == on["torch"]
 
 
-WAYS_OF_LARGE_SIZES = {
-    "blocks": {"products._ROWS": 12},
-    "packed": {"products._LARGE": 1, "products._PACKED": (1, 1)},
-    "fused": {"products._LARGE": 1, "prediction._FUSES": 1},
-    "divided": {"products._DIVIDED": (1, 1)},
-}
-
-
 @only_torch
-@pytest.mark.parametrize("way", WAYS_OF_LARGE_SIZES)
-@pytest.mark.parametrize(
-    "case",
-    [
-        *SIZES,
-        *VARIANTS,
-        *(
-            case(4, 3, 4, "before", activation=name, recurrent_activation=BOUNDED[i % 5])
-            for i, name in enumerate(ACTIVATIONS)
-        ),
-    ],
-    ids=str,
-)
-def test_torch_ways_of_large_sizes(case, way, poisoned, monkeypatch):
-    from keras_gru_ext.kernels.on_torch import backward, forward, operators, prediction, products
+@pytest.mark.parametrize("case", [*SIZES, *VARIANTS], ids=str)
+def test_torch_goes_a_block_of_steps_at_a_time(case, way, poisoned, monkeypatch):
+    from keras_gru_ext.kernels.on_torch import passes
 
-    if way in ("packed", "fused") and not torch.backends.mkldnn.is_available():
-        pytest.skip("needs oneDNN")
-    for name, threshold in WAYS_OF_LARGE_SIZES[way].items():
-        module, _, name = name.partition(".")
-        monkeypatch.setattr({"products": products, "prediction": prediction}[module], name, threshold)
-    monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
-    taken = set()
-
-    def note(owner, name, ways):
-        function = getattr(owner, name)
-
-        def noted(*args):
-            result = function(*args)
-            taken.update(ways(args, result))
-            return result
-
-        monkeypatch.setattr(owner, name, noted)
-
-    note(products, "packs", lambda _, packs: ["packed"] if packs else [])
-    note(products, "_parts", lambda _, parts: ["divided"] if parts > 1 else [])
-    note(operators, "predict", lambda *_: ["fused"])
-    for loop in (forward, backward):
-        note(loop, "block_length", lambda sizes, length: ["blocks"] if length < sizes[0] else [])
+    monkeypatch.setattr(passes, "ROWS", 12)
     compare(case)
     compare_inference(case)
-    assert (way in taken) == can_take(way, case)
-
-
-def can_take(way, case):
-    """Whether the sizes and the maths of a case allow a way of large sizes at all."""
-    spec = case.spec
-    if way == "blocks":
-        return case.steps * max(case.batch, 1) > 12
-    if way == "divided":
-        return case.batch == 1
-    if way == "packed":
-        return case.batch > 0
-    per_gate = "per_gate" in (spec.input_dropout, spec.recurrent_dropout)
-    unbounded = {"softsign", "softplus", "elu"} & {spec.activation, spec.recurrent_activation}
-    return case.batch > 0 and not (spec.reset_after or per_gate or unbounded)
 
 
 @needs_kernel
 @pytest.mark.parametrize("case", short(ACTIVATION_ROWS, *range(0, len(ACTIVATION_ROWS), 3)), ids=str)
-def test_every_activation_in_the_loop(case):
+def test_every_activation_in_the_loop(case, way):
     arguments, cotangents = problem(case)
     tensors = [to_tensor(x, case.dtype) for x in arguments]
     results, gradients = results_and_gradients(
@@ -534,13 +496,13 @@ def compare_inference(case):
 @needs_inference
 @pytest.mark.filterwarnings("ignore:overflow encountered in exp:RuntimeWarning")  # Keras' own sigmoid, in NumPy.
 @pytest.mark.parametrize("case", [*VARIANTS, *(SIZES if BACKEND == "numpy" else [])], ids=str)
-def test_results_are_the_same_when_no_gradient_is_needed(case, poisoned):
+def test_results_are_the_same_when_no_gradient_is_needed(case, way, poisoned):
     compare_inference(case)
 
 
 @needs_inference
 @pytest.mark.parametrize("maths", ["before", "after"])
-def test_where_nothing_counts_the_state_passes_unchanged(maths):
+def test_where_nothing_counts_the_state_passes_unchanged(maths, way):
     arguments, _ = problem(case(5, 4, 3, maths, mask="nothing"))
     tensors = [to_tensor(x, "float32") for x in arguments]
     spec = case(5, 4, 3, maths, mask="nothing").spec
@@ -553,7 +515,7 @@ def test_where_nothing_counts_the_state_passes_unchanged(maths):
 @needs_kernel
 @pytest.mark.parametrize("dropout", ["none", "shared", "per_gate"])
 @pytest.mark.parametrize("maths", ["before", "after"])
-def test_an_overflow_at_masked_steps_leaves_no_trace(maths, dropout):
+def test_an_overflow_at_masked_steps_leaves_no_trace(maths, dropout, way):
     """The state of a row that never counts overflows in every product; that of the others has zeros there."""
     problem_of = case(6, 4, 5, maths, mask="holes", activation="linear", recurrent_dropout=dropout)
     arguments, cotangents = problem(problem_of)
@@ -612,6 +574,8 @@ def test_weight_gradients_of_long_sequences_are_added_up_in_float32(maths, dtype
 def test_a_broken_term_is_noticed(maths, table, monkeypatch):
     module = __import__(f"keras_gru_ext.kernels.on_{BACKEND}", fromlist=["gru"])
     broken = case(5, 4, 3, maths, recurrent_activation="sigmoid", training=maths == "after")
+    if on["torch"]:
+        monkeypatch.setattr(module.passes, "LOOPS", dict.fromkeys(module.passes.LOOPS, module.framework_loop.Loop))
     if table == "SLOPE":
         slopes = module.activations.SLOPE if on["torch"] else module.SLOPE
         slope = slopes["sigmoid"]
@@ -658,7 +622,7 @@ def differentiable(case):
 @needs_kernel
 @pytest.mark.usefixtures("quick_compile")
 @pytest.mark.parametrize("case", short(SECOND_ORDER, 0, 3), ids=str)
-def test_gradients_of_gradients(case):
+def test_gradients_of_gradients(case, way):
     kernel, plain, arrays = differentiable(case)
     pairs = zip(penalty_gradients(kernel, arrays), penalty_gradients(plain, arrays), strict=True)
     for mine, theirs in pairs:
@@ -687,7 +651,7 @@ def test_torch_gradcheck(case):
 
 @only_torch
 @pytest.mark.parametrize("case", SECOND_ORDER[1:3], ids=str)
-def test_torch_func(case):
+def test_torch_func(case, way):
     kernel, plain, arrays = differentiable(case)
     batches = torch.stack([arrays[0], 0.5 * arrays[0], -arrays[0]])
 
@@ -747,7 +711,7 @@ def test_torch_forward_mode_raises():
 @only_torch
 @pytest.mark.parametrize("case", SECOND_ORDER[:3], ids=str)
 @pytest.mark.parametrize("backend", ["eager", "aot_eager"])
-def test_torch_compile(case, backend):
+def test_torch_compile(case, backend, way):
     kernel, _, arrays = differentiable(case)
     arrays = [x.requires_grad_() for x in arrays]
 
@@ -826,7 +790,7 @@ def test_torch_autocast_leaves_the_dtype_alone():
 
 
 @only_torch
-def test_torch_keeps_nothing_per_step_without_gradients():
+def test_torch_keeps_nothing_per_step_without_gradients(way):
     from keras_gru_ext.kernels import on_torch
 
     arguments, _ = problem(case(5, 3, 2, "after"))
@@ -836,7 +800,7 @@ def test_torch_keeps_nothing_per_step_without_gradients():
 
 
 @only_torch
-def test_torch_backward_may_run_twice_and_leaves_its_inputs_alone():
+def test_torch_backward_may_run_twice_and_leaves_its_inputs_alone(way):
     kernel, _, arrays = differentiable(case(4, 3, 2, "before", mask="holes"))
     arrays = [x.requires_grad_() for x in arrays]
     copies = [x.detach().clone() for x in arrays]
@@ -848,7 +812,7 @@ def test_torch_backward_may_run_twice_and_leaves_its_inputs_alone():
 
 
 @only_torch
-def test_torch_operators_follow_the_rules():
+def test_torch_operators_follow_the_rules(way):
     from keras_gru_ext.kernels import on_torch
 
     arguments, _ = problem(case(3, 2, 2, "after", mask="left"))

@@ -1,8 +1,8 @@
 """The GRU of `kernels/README.md` in PyTorch.
 
-`operators` holds what PyTorch sees: two custom operators and their derivatives. `forward` and `backward` are their
-loops, in the operations of `activations` and `products`; `prediction` is a shorter forward loop, and `second_order` the
-backward pass once more, for autograd to follow.
+`operators` holds what PyTorch sees: operators, and their derivatives. `passes` runs them, a block of steps at a time,
+with one of two loops over the steps of a block, which `plan` chooses: `compiled_loop` on processors, `framework_loop`
+everywhere else. `second_order` is the backward pass once more, for autograd to follow.
 """
 
 import torch
@@ -62,7 +62,9 @@ def gru(
         mask = None if mask is None else mask.flip(0)
     arrays = (inputs, kernel, bias, recurrent_kernel, recurrent_bias, initial_state)
     differentiated = torch.is_grad_enabled() and any(a is not None and a.requires_grad for a in arrays)
-    run = torch.ops.keras_gru_ext.gru if torch.compiler.is_compiling() else operators.GRU.apply
+    run = operators.GRU.apply if torch.is_grad_enabled() else gru_forward
+    if torch.compiler.is_compiling():
+        run = torch.ops.keras_gru_ext.gru
     states, final_state, _, _ = run(
         *arrays,
         mask,

@@ -1,170 +1,84 @@
-"""The two loops as custom operators, and their derivatives of any order.
+"""The two loops as operators of PyTorch, and their derivatives of any order.
 
 `torch.compile` and `torch.export` see one node instead of a loop; `GRU` and `GRUBackward` teach autograd and
-`torch.func` the derivatives.
+`torch.func` the derivatives. The operators are defined without `torch.library.custom_op`, whose checks at every call
+take longer than a short sequence.
 """
 
-import torch
-from torch import Tensor
+import contextlib
 
-from keras_gru_ext.kernels.on_torch.backward import backward
-from keras_gru_ext.kernels.on_torch.forward import forward
-from keras_gru_ext.kernels.on_torch.prediction import fuses, predict
+import torch
+
+from keras_gru_ext.kernels.on_torch.passes import backward, forward
 from keras_gru_ext.kernels.on_torch.second_order import differentiable_backward
 
+_FORWARD = (
+    "(Tensor inputs, Tensor kernel, Tensor? bias, Tensor recurrent_kernel, Tensor? recurrent_bias, "
+    "Tensor initial_state, Tensor? mask, Tensor? input_masks, Tensor? recurrent_masks, bool reset_after, "
+    "str activation, str recurrent_activation, bool keep_states, bool keep_gates) "
+    "-> (Tensor states, Tensor final_state, Tensor gates, Tensor products)"
+)
+_BACKWARD = (
+    "(Tensor? d_states, Tensor? d_final, Tensor inputs, Tensor kernel, Tensor states, Tensor gates, Tensor products, "
+    "Tensor recurrent_kernel, Tensor initial_state, Tensor? mask, Tensor? input_masks, Tensor? recurrent_masks, "
+    "bool reset_after, str activation, str recurrent_activation, bool want_inputs) "
+    "-> (Tensor d_inputs, Tensor d_kernel, Tensor d_bias, Tensor d_recurrent_kernel, Tensor d_recurrent_bias, "
+    "Tensor d_initial_state)"
+)
+for _name, _schema in (("gru_forward", _FORWARD), ("gru_backward", _BACKWARD), ("gru", _FORWARD)):
+    torch.library.define(f"keras_gru_ext::{_name}", _schema, tags=torch.Tag.pt2_compliant_tag)
 
-@torch.library.custom_op("keras_gru_ext::gru_forward", mutates_args=())
-def gru_forward(
-    inputs: Tensor,
-    kernel: Tensor,
-    bias: Tensor | None,
-    recurrent_kernel: Tensor,
-    recurrent_bias: Tensor | None,
-    initial_state: Tensor,
-    mask: Tensor | None,
-    input_masks: Tensor | None,
-    recurrent_masks: Tensor | None,
-    reset_after: bool,
-    activation: str,
-    recurrent_activation: str,
-    keep_states: bool,
-    keep_gates: bool,
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """States (T, B, U), final state (B, U), gates z | r | g (T, B, 3U), and with `reset_after` q (T, B, U).
+gru_forward = torch.ops.keras_gru_ext.gru_forward.default
+"""States (T, B, U), final state (B, U), gates z | r | g (T, B, 3U), and with `reset_after` q (T, B, U).
 
-    What is not kept comes back empty, shape (0,).
-    """
-    with torch.autocast(inputs.device.type, enabled=False):
-        if not (reset_after or keep_gates) and fuses(
-            inputs, recurrent_kernel, input_masks, recurrent_masks, activation, recurrent_activation
-        ):
-            return predict(
-                inputs,
-                kernel,
-                bias,
-                recurrent_kernel,
-                initial_state,
-                mask,
-                input_masks,
-                recurrent_masks,
-                activation,
-                recurrent_activation,
-                keep_states,
-            )
-        return forward(
-            inputs,
-            kernel,
-            bias,
-            recurrent_kernel,
-            recurrent_bias,
-            initial_state,
-            mask,
-            input_masks,
-            recurrent_masks,
-            reset_after,
-            activation,
-            recurrent_activation,
-            keep_states,
-            keep_gates,
-        )
+What is not kept comes back empty, shape (0,)."""
+
+gru_backward = torch.ops.keras_gru_ext.gru_backward.default
+"""Gradients dx (T, B, F), dW (F, 3U), db (3U,), dU (U, 3U), dc (3U,), dh0 (B, U).
+
+dx comes back empty, shape (0,), unless `want_inputs`."""
 
 
-@gru_forward.register_fake
-def _(
-    inputs,
-    kernel,
-    bias,
-    recurrent_kernel,
-    recurrent_bias,
-    initial_state,
-    mask,
-    input_masks,
-    recurrent_masks,
-    reset_after,
-    activation,
-    recurrent_activation,
-    keep_states,
-    keep_gates,
-):
-    steps, (batch, units) = inputs.shape[0], initial_state.shape
+def _without_autocast(tensor):
+    device = tensor.device.type
+    if torch.is_autocast_enabled(device):
+        return torch.autocast(device, enabled=False)
+    return contextlib.nullcontext()
+
+
+@torch.library.impl("keras_gru_ext::gru_forward", "default")
+def _(inputs, *arguments):
+    with _without_autocast(inputs):
+        return forward(inputs, *arguments)
+
+
+@torch.library.register_fake("keras_gru_ext::gru_forward")
+def _(x, W, b, U, c, h0, mask, m_x, m, reset_after, activation, recurrent_activation, keep_states, keep_gates):
+    steps, (batch, units) = x.shape[0], h0.shape
     return (
-        inputs.new_empty((steps, batch, units) if keep_states else 0),
-        inputs.new_empty((batch, units)),
-        inputs.new_empty((steps, batch, 3 * units) if keep_gates else 0),
-        inputs.new_empty((steps, batch, units) if keep_gates and reset_after else 0),
+        x.new_empty((steps, batch, units) if keep_states else 0),
+        x.new_empty((batch, units)),
+        x.new_empty((steps, batch, 3 * units) if keep_gates else 0),
+        x.new_empty((steps, batch, units) if keep_gates and reset_after else 0),
     )
 
 
-@torch.library.custom_op("keras_gru_ext::gru_backward", mutates_args=())
-def gru_backward(
-    d_states: Tensor | None,
-    d_final: Tensor | None,
-    inputs: Tensor,
-    kernel: Tensor,
-    states: Tensor,
-    gates: Tensor,
-    products: Tensor,
-    recurrent_kernel: Tensor,
-    initial_state: Tensor,
-    mask: Tensor | None,
-    input_masks: Tensor | None,
-    recurrent_masks: Tensor | None,
-    reset_after: bool,
-    activation: str,
-    recurrent_activation: str,
-    want_inputs: bool,
-) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
-    """Gradients dx (T, B, F), dW (F, 3U), db (3U,), dU (U, 3U), dc (3U,), dh0 (B, U).
-
-    dx comes back empty, shape (0,), unless `want_inputs`.
-    """
-    with torch.autocast(states.device.type, enabled=False):
-        return backward(
-            d_states,
-            d_final,
-            inputs,
-            kernel,
-            states,
-            gates,
-            products,
-            recurrent_kernel,
-            initial_state,
-            mask,
-            input_masks,
-            recurrent_masks,
-            reset_after,
-            activation,
-            recurrent_activation,
-            want_inputs,
-        )
+@torch.library.impl("keras_gru_ext::gru_backward", "default")
+def _(d_states, d_final, inputs, *arguments):
+    with _without_autocast(inputs):
+        return backward(d_states, d_final, inputs, *arguments)
 
 
-@gru_backward.register_fake
-def _(
-    d_states,
-    d_final,
-    inputs,
-    kernel,
-    states,
-    gates,
-    products,
-    recurrent_kernel,
-    initial_state,
-    mask,
-    input_masks,
-    recurrent_masks,
-    reset_after,
-    activation,
-    recurrent_activation,
-    want_inputs,
-):
+@torch.library.register_fake("keras_gru_ext::gru_backward")
+def _(d_states, d_final, x, W, states, gates, products, U, h0, *description):
+    *_, want_inputs = description
     return (
-        inputs.new_empty(inputs.shape if want_inputs else 0),
-        kernel.new_empty(kernel.shape),
-        kernel.new_empty(kernel.shape[1]),
-        kernel.new_empty(recurrent_kernel.shape),
-        kernel.new_empty(kernel.shape[1]),
-        kernel.new_empty(initial_state.shape),
+        x.new_empty(x.shape if want_inputs else 0),
+        W.new_empty(W.shape),
+        W.new_empty(W.shape[1]),
+        U.new_empty(U.shape),
+        U.new_empty(U.shape[1]),
+        h0.new_empty(h0.shape),
     )
 
 
@@ -185,7 +99,8 @@ def _gradients(ctx, d_states, d_final, d_gates, d_products):
     want_inputs = ctx.needs_input_grad[0]
     saved = (d_states, d_final, x, W, states, gates, products, U, h0, mask, m_x, m, *ctx.description, want_inputs)
     if d_gates is None and d_products is None:
-        dx, dW, db, dU, dc, dh0 = GRUBackward.apply(*saved)
+        run = GRUBackward.apply if torch.is_grad_enabled() else gru_backward
+        dx, dW, db, dU, dc, dh0 = run(*saved)
     else:
         dx, dW, db, dU, dc, dh0 = differentiable_backward(*saved, d_gates, d_products)
     return (
@@ -203,9 +118,12 @@ class GRU(torch.autograd.Function):
     """`gru_forward` with its derivative; gates are outputs so that gradients of gradients reach them."""
 
     generate_vmap_rule = True
-    forward = staticmethod(gru_forward)
     setup_context = staticmethod(_save_for_backward)
     backward = staticmethod(_gradients)
+
+    @staticmethod
+    def forward(*arguments):  # PyTorch binds them by name at every call, which takes longer the more names there are.
+        return gru_forward(*arguments)
 
 
 def _save_for_second_backward(ctx, inputs, output):
@@ -231,9 +149,12 @@ class GRUBackward(torch.autograd.Function):
     """`gru_backward` with its derivative, which in turn can be differentiated any number of times."""
 
     generate_vmap_rule = True
-    forward = staticmethod(gru_backward)
     setup_context = staticmethod(_save_for_second_backward)
     backward = staticmethod(_second_gradients)
+
+    @staticmethod
+    def forward(*arguments):
+        return gru_backward(*arguments)
 
 
 def _one_after_another(operator):
@@ -250,16 +171,8 @@ def _one_after_another(operator):
     return rule
 
 
-gru_forward.register_vmap(_one_after_another(gru_forward))
-gru_backward.register_vmap(_one_after_another(gru_backward))
-
+torch.library.register_vmap("keras_gru_ext::gru_forward", _one_after_another(gru_forward))
+torch.library.register_vmap("keras_gru_ext::gru_backward", _one_after_another(gru_backward))
 # What a compiled or exported graph holds: one node, which takes itself apart into `GRU` when autograd,
 # `torch.func` or a compiler's backward pass looks at it.
-torch.library.define(
-    "keras_gru_ext::gru",
-    "(Tensor inputs, Tensor kernel, Tensor? bias, Tensor recurrent_kernel, Tensor? recurrent_bias, "
-    "Tensor initial_state, Tensor? mask, Tensor? input_masks, Tensor? recurrent_masks, bool reset_after, "
-    "str activation, str recurrent_activation, bool keep_states, bool keep_gates) "
-    "-> (Tensor, Tensor, Tensor, Tensor)",
-)
 torch.library.impl("keras_gru_ext::gru", "CompositeImplicitAutograd", GRU.apply)

@@ -3,7 +3,7 @@
 import torch
 
 from keras_gru_ext.kernels.on_torch.activations import SLOPE
-from keras_gru_ext.kernels.on_torch.products import per_gate
+from keras_gru_ext.kernels.on_torch.framework_loop import per_gate
 
 
 def differentiable_backward(
