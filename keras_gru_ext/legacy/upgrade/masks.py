@@ -219,7 +219,9 @@ def _bidirectional(
     repeats = dialect.repeats_masked_outputs and (not dialect.only_fused_layers_repeat or is_fused(config["layer"]))
     zeros = bool(inner.get("return_sequences")) and not repeats
     is_as_stock = not inner.get("return_state") and zeros == bool(inner.get("return_sequences"))
-    if not runs_backwards and (not call.masked or (is_as_stock and not call.has_initial_state)):
+    # Of a layer that keeps its states and returns them, too, Keras 3 fails to compute the masks.
+    is_refused = inner.get("stateful") and inner.get("return_state")
+    if not runs_backwards and not is_refused and (not call.masked or (is_as_stock and not call.has_initial_state)):
         return None, config
     return {"class_name": "Bidirectional"}, {**config, "zero_output_for_mask": zeros}
 

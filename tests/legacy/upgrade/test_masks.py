@@ -104,6 +104,14 @@ def test_a_gru_is_replaced_only_where_it_may_start_from_another_state_than_zeros
     assert last([MASKING, rnn("GRU", **settings)], producer).get("own", {}).get("class_name") == own
 
 
+@pytest.mark.parametrize("settings", [{}, {"stateful": True}, {"return_state": True}])
+def test_a_bidirectional_whose_layers_keep_and_return_their_states_is_replaced(settings):
+    """Keras 3 fails to compute its masks, even if there are none."""
+    kept = last([layer("Bidirectional", "b", layer=rnn("GRU", stateful=True, return_state=True))], "tf.keras 2.4")
+    assert kept["own"] == {"class_name": "Bidirectional"}
+    assert "own" not in last([layer("Bidirectional", "b", layer=rnn("GRU", **settings))], "tf.keras 2.4")
+
+
 @pytest.mark.parametrize(
     ("producer", "prefers"), [("keras 2.3.1", False), ("tf.keras 2.0", False), ("tf.keras 2.4", True)]
 )
