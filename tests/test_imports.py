@@ -38,6 +38,7 @@ THIRD_PARTY = {
     "legacy.build.arrays": {"numpy"},
     "legacy.loader": {"keras"},
     "legacy.newer": {"keras"},
+    "legacy.newer_parts": {"keras"},
     "legacy.sources.architecture": {"yaml"},
     "legacy.sources.bundle": {"numpy"},
     "legacy.sources.crc32c": {"numpy"},
@@ -67,7 +68,8 @@ FLOORS = {
     "legacy.sources": "errors files legacy.dialect legacy.record",
     "legacy.upgrade": "errors vocabulary legacy.dialect legacy.record",
     "legacy.build": "errors vocabulary activations layers legacy.dialect legacy.record legacy.upgrade",
-    "legacy.newer": "errors legacy.sources legacy.build",
+    "legacy.newer_parts": "errors legacy.sources legacy.upgrade legacy.build",
+    "legacy.newer": "errors legacy.sources legacy.build legacy.newer_parts",
     "legacy.loader": (
         "errors files layers legacy.dialect legacy.record legacy.sources legacy.upgrade legacy.build legacy.newer"
     ),

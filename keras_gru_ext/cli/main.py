@@ -161,7 +161,17 @@ def _add_verify(commands: Any) -> None:
 
 def _add_loading(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--weights", metavar="FILE", help="take the weights from this file or checkpoint")
-    parser.add_argument("--outputs", metavar="NAMES", help="only what these layers need: names, with commas between")
+    parser.add_argument(
+        "--outputs",
+        metavar="NAMES",
+        help="only what these layers need: names, with commas between; 'auto' for the largest part without code",
+    )
+    parser.add_argument(
+        "--inputs",
+        metavar="NAMES",
+        type=_inputs,
+        help="start behind these layers; with the shape of what a layer gives where the file lacks it: NAME=16, -1x16",
+    )
     parser.add_argument("--unsafe", action="store_true", help="run code in the file (Lambda layers)")
 
 
@@ -181,6 +191,24 @@ def _tolerance(text: str) -> float:
     return tolerance
 
 
+def _inputs(text: str) -> list[str] | dict[str, tuple[int | None, ...] | None]:
+    """Reads names of layers, or names with shapes: "z=16,seq=-1x8", where -1 is any size."""
+    pairs = [word.partition("=") for word in _words(text)]
+    if not any(equals for _, equals, _ in pairs):
+        return [name for name, _, _ in pairs]
+    return {name: _shape(written) if equals else None for name, equals, written in pairs}
+
+
+def _shape(text: str) -> tuple[int | None, ...]:
+    try:
+        sizes = [int(size) for size in text.split("x")]
+    except ValueError:
+        sizes = [0]
+    if any(size < 1 and size != -1 for size in sizes):
+        raise argparse.ArgumentTypeError(f"{text!r} is no shape; write sizes with 'x' between, and -1 for any size")
+    return tuple(None if size == -1 else size for size in sizes)
+
+
 def _words(text: str | None) -> list[str]:
     return [word.strip() for word in text.split(",")] if text else []
 
@@ -188,7 +216,8 @@ def _words(text: str | None) -> list[str]:
 def _loading(options: argparse.Namespace) -> dict[str, Any]:
     return {
         "weights": options.weights,
-        "outputs": _words(options.outputs) or None,
+        "outputs": "auto" if options.outputs == "auto" else _words(options.outputs) or None,
+        "inputs": options.inputs or None,
         "safe_mode": not options.unsafe,
     }
 
@@ -234,7 +263,7 @@ def _say_what_is_converted(options: argparse.Namespace) -> None:
     from keras_gru_ext.legacy.sources.containers import is_keras_3
     from keras_gru_ext.tools.inspection import inspect
 
-    if not options.outputs and not is_keras_3(options.old[0]):
+    if not options.outputs and not options.inputs and not is_keras_3(options.old[0]):
         with _notes(options.old[0]):
             print_inspection(inspect(options.old[0], options.weights, safe_mode=not options.unsafe))
 

@@ -37,6 +37,8 @@ def print_inspection(found: Mapping[str, Any]) -> None:
     say(f"{found['parameters']:,} parameters")
     if found["problem"]:
         say(f"keras_gru_ext cannot load it as it is: {found['problem']}")
+    for part in found["parts"]:
+        say(f"a part of it that it can load: {part['arguments']}")
     console.print(_layers(found["layers"]))
     if found["grus"]:
         console.print(_grus(found["grus"]))

@@ -21,9 +21,9 @@ from keras_gru_ext.legacy.build.assignment import (
     common_names,
     from_objects,
     leaves_of,
-    part_by_name,
 )
-from keras_gru_ext.legacy.build.builder import Builder
+from keras_gru_ext.legacy.build.builder import Builder, knows
+from keras_gru_ext.legacy.build.parts import describing, in_part, named_classes, nested_record
 from keras_gru_ext.legacy.build.sizes import numbers_in
 from keras_gru_ext.legacy.build.training import compile_model, restore_optimizer, restore_own_optimizer
 from keras_gru_ext.legacy.newer import load_keras_3, load_keras_3_weights
@@ -31,20 +31,25 @@ from keras_gru_ext.legacy.record import LegacyModel
 from keras_gru_ext.legacy.sources import containers
 from keras_gru_ext.legacy.sources.guard import check_code
 from keras_gru_ext.legacy.upgrade.cells import complete_cells
-from keras_gru_ext.legacy.upgrade.model import advice_on_code, upgrade_model
-from keras_gru_ext.legacy.upgrade.names import accepted_name
-from keras_gru_ext.legacy.upgrade.topology import keep_outputs, name_of
+from keras_gru_ext.legacy.upgrade.masks import lost_masks
+from keras_gru_ext.legacy.upgrade.model import advice_on_code, parts_of_model, upgrade_model
+from keras_gru_ext.legacy.upgrade.parts import nested, part_of
 from keras_gru_ext.legacy.upgrade.training import upgrade_training
 from keras_gru_ext.legacy.upgrade.unsaid_inputs import complete_input
+
+# Names of layers; for inputs also the shapes of what those give.
+Inputs = Sequence[str] | Mapping[str, Sequence[int | None] | None] | None
+Outputs = Sequence[str] | Literal["auto"] | None
 
 
 def load_model(
     path: str | os.PathLike,
     weights: str | os.PathLike | None = None,
-    outputs: Sequence[str] | None = None,
+    outputs: Outputs = None,
     custom_objects: Mapping[str, Any] | None = None,
     compile: bool | Literal["fresh"] = False,
     safe_mode: bool = True,
+    inputs: Inputs = None,
 ) -> keras.Model:
     """Loads a model that a legacy Keras saved, so that it computes the same numbers as it did there.
 
@@ -54,12 +59,19 @@ def load_model(
             Keras.
         weights: A file to take the weights from instead: HDF5, `.keras`, or a TensorFlow checkpoint.
         outputs: Names of layers. Only the part of the model that they need is loaded, and their
-            outputs are the model's, in this order.
+            outputs are the model's, in this order. A name like "encoder/dense_1" leads into a nested model, of which
+            a part is then loaded by itself. With "auto" the largest part is loaded, from the model's inputs on, that
+            neither needs code nor classes that are not known; a warning says what is left out.
         custom_objects: Classes and functions of your own that the model uses, by name.
         compile: Whether to restore loss, metrics and optimizer, too, so that training goes on where it stopped: the
             next step is the one that the old library would have taken. With "fresh" the optimizer has its settings,
             but starts anew.
         safe_mode: Whether code in the file (Lambda layers) is refused.
+        inputs: Names of layers. The model starts behind them: what they give becomes its inputs, in this order, for
+            each call and each output of theirs that is needed. By default it returns those of the model's outputs
+            that need them. Other inputs of the model that are needed must be named, too. Where the file does not
+            tell the shape of what a layer gives, say it, without the batch axis: `{"sampling": (16,)}`. A mask
+            that came from there is lost, and a warning says to whom.
 
     Returns:
         A Keras model. Its GRU layers are `keras_gru_ext.GRU`.
@@ -80,7 +92,7 @@ def load_model(
         if container.is_keras_3:
             if weights is not None and container.text is None:
                 raise ArgumentError(f"{path}: weights= is for legacy files; load the weights into the model instead.")
-            return _cut(load_keras_3(container, weights, custom_objects, bool(compile), safe_mode), outputs)
+            return load_keras_3(container, weights, custom_objects, bool(compile), safe_mode, inputs, outputs)
         if safe_mode and container.is_of_unknown_version:
             check_code(container.config(), _known(custom_objects), path, only_known=False)
         record = containers.read_container(container, weights)
@@ -91,7 +103,7 @@ def load_model(
             "keras_gru_ext.load_weights(model, ...) with that file.",
             stacklevel=2,
         )
-    return assemble(record, outputs, custom_objects, compile, safe_mode)
+    return assemble(record, outputs, custom_objects, compile, safe_mode, inputs)
 
 
 def load_weights(model: keras.Model, path: str | os.PathLike, by_name: bool = False) -> None:
@@ -145,10 +157,11 @@ def load_weights(model: keras.Model, path: str | os.PathLike, by_name: bool = Fa
 
 def assemble(
     record: LegacyModel,
-    outputs: Sequence[str] | None,
+    outputs: Outputs,
     custom_objects: Mapping[str, Any],
     compile: bool | Literal["fresh"],
     safe_mode: bool,
+    inputs: Inputs = None,
 ) -> keras.Model:
     """Makes a live model of what a source read.
 
@@ -158,6 +171,7 @@ def assemble(
         custom_objects: As for `load_model`.
         compile: As for `load_model`.
         safe_mode: As for `load_model`.
+        inputs: As for `load_model`.
 
     Returns:
         The model, with its weights.
@@ -165,12 +179,17 @@ def assemble(
     Raises:
         ConfigError, WeightsError, UnsafeContentError: As for `load_model`.
     """
-    record = complete_input(complete_cells(record))
-    if record.dialect.records_input_dtype_in_layer and are_float64(record.weights):
-        record = replace(record, dialect=replace(record.dialect, dtype="float64"))
     known = _known(custom_objects)
     try:
-        kept = keep_outputs(record.config, list(outputs)) if outputs is not None else record.config
+        record, inputs, outputs = _entered(record, inputs, outputs)
+        record = complete_input(complete_cells(record))
+        if record.dialect.records_input_dtype_in_layer and are_float64(record.weights):
+            record = replace(record, dialect=replace(record.dialect, dtype="float64"))
+        if outputs == "auto":
+            outputs = _without_code(record, known, safe_mode)
+            compile = compile if outputs is None else False
+        partial = outputs is not None or inputs is not None
+        kept = _part(record, inputs, outputs, known, safe_mode) if partial else record.config
         if safe_mode:
             _check_code(kept, record, known)
         config = upgrade_model(kept, record.dialect, known, safe_mode)
@@ -178,17 +197,74 @@ def assemble(
         raise type(error)(f"{record.path} (written by {record.dialect}): {error}") from error
     builder = Builder(known, record.path, numbers_in(record))
     model = builder.model(config)
-    partial = outputs is not None
     wanted = {path: leaves for path, leaves in builder.weighted_layers(config) if leaves}
     if record.objects is None:
-        pairing = part_by_name if partial else by_name_or_order
+        pairing = in_part(record.config) if partial else by_name_or_order
         assign_layers(wanted, record.weights, record.dialect, record.path, pairing)
     else:
-        everything = _named_classes(record.config) if partial else None
+        everything = named_classes(record.config) if partial else None
         assign(from_objects(model, record.objects, record.path, config, everything), record.path)
     if compile and record.training:
         _compile(model, record, known, config, wanted, fresh=_why_fresh(record, partial, compile))
     return model
+
+
+def _entered(record: LegacyModel, inputs: Inputs, outputs: Outputs) -> tuple[LegacyModel, Inputs, Outputs]:
+    """Goes into the nested model that the names lead into, if they do."""
+    named = [] if outputs is None or outputs == "auto" else list(outputs)
+    found = nested(record.config, [*(inputs or ()), *named])
+    while found is not None:
+        model, rest = found
+        record = nested_record(record, model)
+        if isinstance(inputs, Mapping):
+            inputs = dict(zip(rest, inputs.values(), strict=False))
+        elif inputs is not None:
+            inputs = rest[: len(inputs)]
+        named = rest[len(inputs or ()) :]
+        outputs = named or outputs
+        found = nested(record.config, rest)
+    return record, inputs, outputs
+
+
+def _without_code(record: LegacyModel, known: Mapping[str, Any], safe_mode: bool) -> list[str] | None:
+    """The outputs of the largest part that needs no code; `None` for the whole model."""
+    parts = parts_of_model(record.config, record.dialect, known, safe_mode, lambda name: knows(name, known))
+    if parts is None:
+        return None
+    if not parts or parts[0].inputs is not None:
+        advice = f" Of what lies behind them this can be loaded: {parts[0].keywords}." if parts else ""
+        raise ConfigError(f"outputs='auto': no layer does without code or classes that are not known.{advice}")
+    warnings.warn(
+        f"{record.path}: outputs='auto' loads {parts[0].keywords}; the rest needs code, or what is not known here.",
+        stacklevel=4,
+    )
+    return list(parts[0].outputs)
+
+
+def _part(
+    record: LegacyModel, inputs: Inputs, outputs: Outputs, known: Mapping[str, Any], safe_mode: bool
+) -> dict[str, Any]:
+    """The config of a part. What precedes it is built, if it can be, to see the shape of what comes from there."""
+
+    def build(config: Mapping[str, Any]) -> keras.Model:
+        if safe_mode:
+            check_code(config, known, "", only_known=False)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            upgraded = upgrade_model(config, record.dialect, known, safe_mode)
+            return Builder(known, record.path, numbers_in(record)).model(upgraded)
+
+    given = inputs if isinstance(inputs, Mapping) else {}
+    names = None if inputs is None else list(inputs)
+    describe = describing(record, given, build)
+    part = part_of(record.config, names, None if outputs is None else list(outputs), describe)
+    if names and (lost := lost_masks(record.config, part, known)):
+        warnings.warn(
+            f"{record.path}: in the whole model a mask may come to {lost}, which is lost where the part starts, behind "
+            f"{names}. Masked steps then count like others: feed sequences without any, or start before the mask.",
+            stacklevel=4,
+        )
+    return part
 
 
 def _known(custom_objects: Mapping[str, Any]) -> dict[str, Any]:
@@ -239,21 +315,3 @@ def _why_fresh(record: LegacyModel, partial: bool, compile: bool | str) -> str:
     if partial:
         return "its state is that of the whole model, of which a part was asked for"
     return "" if record.optimizer is not None else "the file holds no momenta and no step count of it"
-
-
-def _named_classes(config: Mapping) -> list[tuple[str, str]]:
-    """The name, as the live layer has it, and the class of every layer of a legacy model."""
-    body = config["config"]
-    entries = body if isinstance(body, list) else body["layers"]
-    return [(accepted_name(name_of(entry) or str(index)), entry["class_name"]) for index, entry in enumerate(entries)]
-
-
-def _cut(model: keras.Model, outputs: Sequence[str] | None) -> keras.Model:
-    if outputs is None:
-        return model
-    names = [layer.name for layer in model.layers]
-    unknown = [name for name in outputs if name not in names]
-    if unknown or not outputs:
-        raise ConfigError(f"outputs={list(outputs)!r}: the model has no layer named {unknown}. Its layers: {names}.")
-    chosen = [model.get_layer(name).output for name in outputs]
-    return keras.Model(model.inputs, chosen[0] if len(chosen) == 1 else chosen, name=model.name)

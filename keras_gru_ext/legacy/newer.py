@@ -5,15 +5,17 @@ from __future__ import annotations
 import json
 import os
 import tempfile
-from collections.abc import Callable, Mapping
-from typing import Any
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Literal
 
 import keras
 
-from keras_gru_ext.errors import ConfigError, FileFormatError, KerasGruExtError, WeightsError
+from keras_gru_ext.errors import ConfigError, FileFormatError, KerasGruExtError, UnsafeContentError, WeightsError
 from keras_gru_ext.legacy.build.budget import at_most
+from keras_gru_ext.legacy.newer_parts import advice_on_code_of_keras_3, cut, parts_of_keras_3
 from keras_gru_ext.legacy.sources import keras_3
-from keras_gru_ext.legacy.sources.containers import Container, read_weights
+from keras_gru_ext.legacy.sources.containers import Container, StoredWeights, read_weights
 from keras_gru_ext.legacy.sources.guard import check_code
 from keras_gru_ext.legacy.sources.hdf5_tree import Group
 
@@ -24,6 +26,8 @@ def load_keras_3(
     custom_objects: Mapping[str, Any],
     compile: bool,
     safe_mode: bool,
+    inputs: Sequence[str] | Mapping[str, Sequence[int | None] | None] | None = None,
+    outputs: Sequence[str] | Literal["auto"] | None = None,
 ) -> keras.Model:
     """Loads a model that Keras 3 wrote.
 
@@ -33,6 +37,8 @@ def load_keras_3(
         custom_objects: As for `load_model`.
         compile: As for `load_model`.
         safe_mode: As for `load_model`.
+        inputs: As for `load_model`.
+        outputs: As for `load_model`.
 
     Returns:
         The model.
@@ -41,8 +47,28 @@ def load_keras_3(
         FileFormatError, ConfigError, WeightsError, UnsafeContentError: As `load_model`.
     """
     known = {**keras.saving.get_custom_objects(), **custom_objects}
+    outputs = _without_code(container, known) if outputs == "auto" and safe_mode else outputs
+    if inputs is not None or outputs not in (None, "auto"):
+        return _part(container, weights, known, safe_mode, inputs, outputs)
+    try:
+        return _whole(container, weights, custom_objects, known, compile, safe_mode)
+    except UnsafeContentError as error:
+        raise UnsafeContentError(f"{error}{advice_on_code_of_keras_3(container.config(), known)}") from None
+
+
+def _whole(
+    container: Container,
+    weights: str | os.PathLike | None,
+    custom_objects: Mapping[str, Any],
+    known: Mapping[str, Any],
+    compile: bool,
+    safe_mode: bool,
+) -> keras.Model:
     if container.text is not None:
-        return _of_architecture(container, weights, known, safe_mode)
+        config, stored = _architecture(container, weights)
+        model = _built(config, stored.keras_3, container.path, known, safe_mode)
+        load_keras_3_weights(model, stored.path, stored.keras_3)
+        return model
     source = (container.path, container.archive, container.hdf5)
     with keras_3.copied(*source, known, compile, safe_mode) as copy, at_most(copy.held, container.path):
         return _by_keras(
@@ -80,9 +106,49 @@ def load_with_keras_alone(container: Container, held: int) -> keras.Model:
         return keras.saving.load_model(copy.path, compile=False)
 
 
-def _of_architecture(
-    container: Container, weights: str | os.PathLike | None, known: Mapping[str, Any], safe_mode: bool
+def _without_code(container: Container, known: Mapping[str, Any]) -> Sequence[str] | None:
+    """The outputs of the largest part that needs no code; `None` for the whole model."""
+    parts = parts_of_keras_3(container.config(), known)
+    if not parts:
+        return None
+    if parts[0].inputs is not None:
+        raise ConfigError(
+            f"{container.path}: outputs='auto': no layer does without code or classes that are not known. Of what lies "
+            f"behind them this can be loaded: {parts[0].keywords}."
+        )
+    warnings.warn(
+        f"{container.path}: outputs='auto' loads {parts[0].keywords}; the rest needs code, or what is not known here.",
+        stacklevel=4,
+    )
+    return parts[0].outputs
+
+
+def _part(
+    container: Container,
+    weights: str | os.PathLike | None,
+    known: Mapping[str, Any],
+    safe_mode: bool,
+    inputs: Sequence[str] | Mapping[str, Sequence[int | None] | None] | None,
+    outputs: Any,
 ) -> keras.Model:
+    path = container.path
+    if container.text is not None:
+        config, stored = _architecture(container, weights)
+        path, file = stored.path, stored.keras_3
+    else:
+        config = container.config()
+        file = container.hdf5 if container.archive is None else container.archive.weights()
+    assert file is not None
+    try:
+        part, file_of = cut(config, file, inputs, outputs if outputs != "auto" else None)
+    except (ConfigError, WeightsError) as error:
+        raise type(error)(f"{container.path}: {error}") from error
+    model = _built(part, file, container.path, known, safe_mode)
+    load_keras_3_weights(model, path, file_of(model))
+    return model
+
+
+def _architecture(container: Container, weights: str | os.PathLike | None) -> tuple[Mapping[str, Any], StoredWeights]:
     path = container.path
     if weights is None:
         raise FileFormatError(
@@ -94,8 +160,15 @@ def _of_architecture(
             f"{stored.path}: these are weights of a legacy Keras, the architecture in {path} is of Keras 3. They do "
             "not belong together."
         )
-    config = dict(container.text or {})
-    held = keras_3.checked(config, known, safe_mode, stored.keras_3, path)
+    return dict(container.text or {}), stored
+
+
+def _built(
+    config: Mapping[str, Any], file: Group | None, path: str, known: Mapping[str, Any], safe_mode: bool
+) -> keras.Model:
+    """Builds the model of a config, with no more weights than its file holds."""
+    assert file is not None
+    held = keras_3.checked(config, known, safe_mode, file, path)
     with at_most(held, path):
         model = _by_keras(
             lambda: keras.saving.deserialize_keras_object(config, custom_objects=dict(known), safe_mode=safe_mode),
@@ -105,7 +178,6 @@ def _of_architecture(
         )
     if not isinstance(model, keras.Model) or not model.built:
         raise ConfigError(f"{path}: it describes no model whose input is known. Received: {type(model).__name__}.")
-    load_keras_3_weights(model, stored.path, stored.keras_3)
     return model
 
 

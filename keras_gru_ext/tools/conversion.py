@@ -17,7 +17,7 @@ from keras_gru_ext.comparison import TOLERANCE, check_tolerance, difference_of, 
 from keras_gru_ext.errors import ArgumentError, ConfigError, FileFormatError, VerificationError, WeightsError
 from keras_gru_ext.export import runtime, to_onnx
 from keras_gru_ext.files import check_target, path_of, replacing
-from keras_gru_ext.legacy.loader import load_model
+from keras_gru_ext.legacy.loader import Inputs, Outputs, load_model
 from keras_gru_ext.tools.backends import BackendResult, check_backends, compare_backends
 from keras_gru_ext.tools.references import compare_with, verify
 from keras_gru_ext.tools.stock import to_stock
@@ -53,7 +53,7 @@ def convert(
     source: str | os.PathLike,
     target: str | os.PathLike,
     weights: str | os.PathLike | None = None,
-    outputs: Sequence[str] | None = None,
+    outputs: Outputs = None,
     custom_objects: Mapping[str, Any] | None = None,
     safe_mode: bool = True,
     force: bool = False,
@@ -62,6 +62,7 @@ def convert(
     stock: bool = False,
     backends: Sequence[str] = (),
     training: bool = True,
+    inputs: Inputs = None,
 ) -> Conversion:
     """Converts a legacy model into a file of Keras 3, or into an ONNX file.
 
@@ -88,8 +89,9 @@ def convert(
             `keras_gru_ext.tools.stock.to_stock`.
         backends: Names of backends ("tensorflow", "jax", "torch") that each load the new file in a process of its own,
             and must predict the same; for an ONNX file they load the old one.
-        training: Whether the training state goes along. It never does with `outputs` or `stock`, nor into
-            another format than `.keras`.
+        training: Whether the training state goes along. It never does with a part of the model or with `stock`, nor
+            into another format than `.keras`.
+        inputs: As for `load_model`.
 
     Returns:
         The model as read again, how far it is from the reference, and what the backends computed.
@@ -109,8 +111,9 @@ def convert(
     _check_comparison(backends, custom_objects)
     if suffix == ".onnx" and stock:
         raise ArgumentError(f"{target}: an ONNX file holds no layers of Keras, stock or others. Leave `stock` out.")
-    loading: dict[str, Any] = {"weights": weights, "outputs": outputs, "safe_mode": safe_mode}
-    keeps_training = training and not stock and outputs is None and suffix == ".keras"
+    loading: dict[str, Any] = {"weights": weights, "outputs": outputs, "inputs": inputs, "safe_mode": safe_mode}
+    is_part = inputs is not None or outputs not in (None, "auto")
+    keeps_training = training and not stock and not is_part and suffix == ".keras"
     model = _loaded(source, custom_objects, keeps_training, loading)
     with replacing(target) as temporary, keras.saving.custom_object_scope(dict(custom_objects or {})):
         if suffix == ".onnx":

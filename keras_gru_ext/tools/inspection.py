@@ -15,6 +15,7 @@ import numpy as np
 from keras_gru_ext.comparison import predict, random_inputs
 from keras_gru_ext.errors import KerasGruExtError
 from keras_gru_ext.files import path_of
+from keras_gru_ext.legacy.build.builder import knows
 from keras_gru_ext.legacy.build.live import Place, places
 from keras_gru_ext.legacy.build.sizes import numbers_in
 from keras_gru_ext.legacy.loader import assemble
@@ -23,7 +24,7 @@ from keras_gru_ext.legacy.record import LegacyModel
 from keras_gru_ext.legacy.sources.containers import Container, opened, read_container
 from keras_gru_ext.legacy.sources.guard import check_code
 from keras_gru_ext.legacy.upgrade.layer_rules import CONTAINERS
-from keras_gru_ext.legacy.upgrade.model import upgrade_model
+from keras_gru_ext.legacy.upgrade.model import parts_of_model, upgrade_model
 from keras_gru_ext.legacy.upgrade.topology import name_of
 from keras_gru_ext.legacy.upgrade.topology import opened as opened_entry
 from keras_gru_ext.legacy.upgrade.training import upgrade_training
@@ -54,8 +55,9 @@ def inspect(
         `units`, `convention`, `activation`, `recurrent_activation` and `stock`; `stock`, what Keras 3 alone does
         with the whole file; `training`, `None` or what the file holds of it: `optimizer`, its `steps` (where the file
         counts them), whether it goes on where it `continues`, or why not (`problem`), and `notes` on what then differs;
-        and `problem`, why this package cannot load it, or `None`. Each `stock` has an `outcome`
-        ("fails", "differs", "same" or "unknown"), an `error` and a `difference`.
+        `problem`, why this package cannot load it, or `None`; and `parts`, what it can load of such a file, each with
+        `inputs` (`None` for the model's), `outputs`, and the `arguments` by which the command line is asked for it.
+        Each `stock` has an `outcome` ("fails", "differs", "same" or "unknown"), an `error` and a `difference`.
 
     Raises:
         FileFormatError, ConfigError, UnsafeContentError: As for `load_model`, if the file cannot even be read.
@@ -98,7 +100,17 @@ def _inspected(container: Container, record: LegacyModel, safe_mode: bool) -> di
         "stock": stock,
         "training": training,
         "problem": problem,
+        "parts": [] if problem is None else _parts(record, safe_mode),
     }
+
+
+def _parts(record: LegacyModel, safe_mode: bool) -> list[dict[str, Any]]:
+    known = keras.saving.get_custom_objects()
+    found = parts_of_model(record.config, record.dialect, known, safe_mode, lambda name: knows(name, known))
+    return [
+        {"inputs": part.inputs and list(part.inputs), "outputs": list(part.outputs), "arguments": part.words}
+        for part in found or ()
+    ]
 
 
 def _code_in(record: LegacyModel) -> str | None:

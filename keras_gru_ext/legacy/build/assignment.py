@@ -48,7 +48,8 @@ def assign_layers(
         groups: What the file holds.
         dialect: Who wrote it, where that is known.
         path: The file, for messages.
-        pairing: How layers and groups find each other: `by_name_or_order`, `part_by_name` or `common_names`.
+        pairing: How layers and groups find each other: `by_name_or_order`, `common_names`, or what
+            `parts.in_part` returns.
 
     Raises:
         WeightsError: if they do not fit; nothing has been assigned then.
@@ -72,14 +73,6 @@ def by_name_or_order(names: Sequence[str], groups: Sequence[LayerArrays], path: 
         return [(name, stored[name]) for name in names]
     if len(names) == len(groups):
         return list(zip(names, groups, strict=True))
-    raise _of_another_architecture(names, stored, path)
-
-
-def part_by_name(names: Sequence[str], groups: Sequence[LayerArrays], path: str) -> list[tuple[str, LayerArrays]]:
-    """Pairs the layers of a part of the file's model with their groups, by name."""
-    stored = {group.layer: group for group in groups}
-    if set(names) <= set(stored):
-        return [(name, stored[name]) for name in names]
     raise _of_another_architecture(names, stored, path)
 
 

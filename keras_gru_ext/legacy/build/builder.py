@@ -148,19 +148,14 @@ class Builder:
 
     def _class(self, entry: Mapping, path: str) -> Any:
         name = entry["class_name"]
-        if name in self._custom:
-            return self._custom[name]
-        if "own" in entry:
+        if "own" in entry and name not in self._custom:
             return keras.saving.get_registered_object(f"keras_gru_ext>{entry['own']['class_name']}")
-        registered = keras.saving.get_registered_object(name)
-        if registered is not None:
-            return registered
-        found = _OWN_CLASSES.get(name) or getattr(keras.layers, name, None)
-        if not (isinstance(found, type) and issubclass(found, keras.Layer)):
+        found = _class_named(name, self._custom)
+        if found is None:
             raise ConfigError(
                 f"{self._source}: {path} is of the class {name!r}, which neither Keras {keras.__version__} nor this "
                 f"package has. Pass it: custom_objects={{{name!r}: {name}}}; or, if the outputs that you need come "
-                "before it, pass their layers' names: outputs=[...]."
+                "before it, pass their layers' names, outputs=[...], or outputs='auto'."
             )
         return found
 
@@ -217,6 +212,26 @@ class Builder:
         options = {key: config[key] for key in ("name", "trainable") if key in config}
         inputs, outputs = (single(graph.given(config[key])) for key in ("input_layers", "output_layers"))
         return self._guarded(path, entry, lambda: keras.Model(inputs, outputs, **options))
+
+
+def knows(name: str, custom_objects: Mapping[str, Any]) -> bool:
+    """Tells whether a class of an upgraded config can be built.
+
+    Args:
+        name: Its name.
+        custom_objects: As for `Builder`.
+    """
+    return name in (SEQUENTIAL, FUNCTIONAL, OPERATION) or _class_named(name, custom_objects) is not None
+
+
+def _class_named(name: str, custom: Mapping[str, Any]) -> Any:
+    if name in custom:
+        return custom[name]
+    registered = keras.saving.get_registered_object(name)
+    if registered is not None:
+        return registered
+    found = _OWN_CLASSES.get(name) or getattr(keras.layers, name, None)
+    return found if isinstance(found, type) and issubclass(found, keras.Layer) else None
 
 
 def _reserve_names(entry: Mapping) -> None:

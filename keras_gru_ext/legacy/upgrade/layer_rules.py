@@ -222,6 +222,17 @@ RULES: Mapping[str, Rule] = MappingProxyType(
     }
 )
 
+# Layers that have no arrays in any version.
+WITHOUT_ARRAYS = _words(
+    """InputLayer Activation ActivityRegularization Dropout AlphaDropout GaussianDropout GaussianNoise SpatialDropout1D
+    SpatialDropout2D SpatialDropout3D Masking Flatten Reshape Permute RepeatVector Lambda ELU LeakyReLU ReLU Softmax
+    ThresholdedReLU Add Average Concatenate Dot Maximum Merge Minimum Multiply Subtract AveragePooling1D
+    AveragePooling2D AveragePooling3D MaxPooling1D MaxPooling2D MaxPooling3D GlobalAveragePooling1D
+    GlobalAveragePooling2D GlobalAveragePooling3D GlobalMaxPooling1D GlobalMaxPooling2D GlobalMaxPooling3D Cropping1D
+    Cropping2D Cropping3D UpSampling1D UpSampling2D UpSampling3D ZeroPadding1D ZeroPadding2D ZeroPadding3D Attention
+    TFOpLambda SlicingOpLambda TensorFlowOpLayer ClassMethod InstanceMethod InstanceProperty"""
+)
+
 # What a layer of TensorFlow 2 must say to be computed as cuDNN would: setting -> (default, needed).
 _FUSED_SETTINGS = {
     "activation": ("tanh", "tanh"),

@@ -13,6 +13,7 @@ from typing import Any
 
 from keras_gru_ext.legacy.dialect import BUNDLED, Dialect
 from keras_gru_ext.legacy.upgrade.layer_rules import CONTAINERS, FUSED
+from keras_gru_ext.legacy.upgrade.parts import entries_of, tensors_in
 from keras_gru_ext.legacy.upgrade.topology import name_of, references
 
 # Layers of this package with the names of the stock classes that they stand in for under masks.
@@ -39,6 +40,24 @@ _NO_MASK_BEHIND = frozenset(
     }
 )
 _RETURN_SEQUENCES = frozenset({"GRU", "LSTM", "RNN", "SimpleRNN", "UnifiedGRU", "UnifiedLSTM"})
+
+# Layers that compute the same with a mask and without.
+_INDIFFERENT = frozenset(
+    {
+        *(
+            "InputLayer",
+            "Masking",
+            "Embedding",
+            "Dense",
+            "Activation",
+            "Dropout",
+            "SpatialDropout1D",
+            "GaussianDropout",
+        ),
+        *("GaussianNoise", "AlphaDropout", "BatchNormalization", "LayerNormalization", "LeakyReLU"),
+        *("ReLU", "ELU", "PReLU", "ThresholdedReLU", "ActivityRegularization", "Lambda"),
+    }
+)
 
 # Arguments of calls that hand over a tensor as a mask.
 _MASK_ARGUMENTS = ("mask", "attention_mask")
@@ -94,6 +113,34 @@ def reached(config: Any, incoming: bool, custom: Collection[str]) -> list[bool]:
         masked = found
 
 
+def lost_masks(whole: Mapping[str, Any], part: Mapping[str, Any], custom: Collection[str]) -> list[str]:
+    """Tells which layers of a part compute by a mask that may come to them in the whole model, but not in the part.
+
+    Args:
+        whole: The legacy config of a model.
+        part: The config of a part of it.
+        custom: As for `reached`.
+
+    Returns:
+        Their names, in the order of the part.
+    """
+    flags = [dict(zip(map(name_of, entries_of(one)), _flags(one, custom), strict=True)) for one in (whole, part)]
+    return [
+        str(name)
+        for entry in entries_of(part)
+        if (name := name_of(entry)) in flags[0] and flags[0][name] and not flags[1][name] and _heeds_masks(entry)
+    ]
+
+
+def _flags(config: Mapping[str, Any], custom: Collection[str]) -> list[bool]:
+    return reached(config["config"], False, custom)
+
+
+def _heeds_masks(entry: Mapping[str, Any]) -> bool:
+    name = entry.get("class_name")
+    return name not in _INDIFFERENT and (name not in _NO_MASK_BEHIND or name == "GlobalAveragePooling1D")
+
+
 def _class_of(entry: Any) -> Any:
     return entry.get("class_name") if isinstance(entry, Mapping) else None
 
@@ -101,7 +148,7 @@ def _class_of(entry: Any) -> Any:
 def _sources(entry: Any, names: Collection[str]) -> set[str | None]:
     """The layers whose outputs a layer is called on, and `None` if it is handed a tensor as its mask."""
     calls = entry.get("inbound_nodes") if isinstance(entry, Mapping) else None
-    found: set[str | None] = {one[0] for one in references(calls, names)}
+    found: set[str | None] = {one.layer for one in tensors_in(calls, names)}
     waiting = [calls]
     while waiting:
         one = waiting.pop()

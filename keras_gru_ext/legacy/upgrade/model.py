@@ -24,7 +24,7 @@ from __future__ import annotations
 
 import copy
 import warnings
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 from keras_gru_ext.errors import ConfigError, UnsafeContentError
@@ -44,20 +44,15 @@ from keras_gru_ext.legacy.upgrade.layer_rules import (
 )
 from keras_gru_ext.legacy.upgrade.masks import UNMASKED, Call, reached, substitute
 from keras_gru_ext.legacy.upgrade.names import accepted_name, with_accepted_names
-from keras_gru_ext.legacy.upgrade.operations import CLASSES, upgrade_operation
+from keras_gru_ext.legacy.upgrade.operations import CLASSES, upgrade_calls, upgrade_operation
+from keras_gru_ext.legacy.upgrade.parts import Part, entries_of, parts_without
 from keras_gru_ext.legacy.upgrade.settings import (
     HARD_SIGMOID,
     is_activation,
     upgrade_activation,
     upgrade_training_only,
 )
-from keras_gru_ext.legacy.upgrade.topology import (
-    name_of,
-    opened,
-    outputs_without,
-    takes_several_tensors,
-    upgrade_graph,
-)
+from keras_gru_ext.legacy.upgrade.topology import name_of, opened, takes_several_tensors, upgrade_graph
 from keras_gru_ext.vocabulary import upgrade_gru_cell_config, upgrade_gru_config
 
 __all__ = ["HARD_SIGMOID", "upgrade_model"]
@@ -115,9 +110,66 @@ def advice_on_code(config: Mapping[str, Any], dialect: Dialect, custom: Collecti
     upgrade = _Upgrade(dialect, frozenset(custom), True)
     if not upgrade.is_refused(config):
         return ""
-    names = outputs_without(config, upgrade.is_refused)
-    advice = f"these need no code: outputs={names}" if names else "pass their names: outputs=[...]"
-    return f" If the layers that you need come before it, {advice}."
+    return advice_on_parts(parts_without(config, upgrade.is_refused))
+
+
+def advice_on_parts(parts: Sequence[Part]) -> str:
+    """Says which parts of a model can be had. A sentence to follow another."""
+    before = next((part.keywords for part in parts if part.inputs is None), None)
+    behind = [part.keywords for part in parts if part.inputs is not None]
+    advice = f"these need no code: {before}" if before else "pass their names: outputs=[...]"
+    more = f"; of what lies behind it: {', or '.join(behind)}" if behind else ""
+    return f" If the layers that you need come before it, {advice}{more}."
+
+
+def parts_of_model(
+    config: Mapping[str, Any],
+    dialect: Dialect,
+    custom: Collection[str],
+    safe_mode: bool,
+    is_known: Callable[[str], bool],
+) -> list[Part] | None:
+    """Finds the parts of a model that need neither code nor what cannot be loaded.
+
+    Args:
+        config: As for `upgrade_model`.
+        dialect: As for `upgrade_model`.
+        custom: As for `upgrade_model`.
+        safe_mode: As for `upgrade_model`.
+        is_known: Tells whether a class of an upgraded config can be built.
+
+    Returns:
+        The parts, as `parts_without` lists them; `None` if that is the whole model.
+    """
+    upgrade = _Upgrade(dialect, frozenset(custom), safe_mode)
+
+    def is_refused(entry: Any) -> bool:
+        try:
+            if isinstance(entry, Mapping) and entry.get("class_name") in CLASSES:
+                upgrade_calls(entry, copy.deepcopy, "the model")
+            return not all(is_known(name) for name in _classes_in(upgrade.layer(entry, "the model")))
+        except (ConfigError, UnsafeContentError):
+            return True
+
+    if not any(is_refused(entry) for entry in entries_of(config)):
+        return None
+    return parts_without(config, is_refused)
+
+
+def _classes_in(entry: Mapping[str, Any]) -> Iterator[str]:
+    """The classes of an upgraded entry and of all that it holds; of one that this package's stands in for, none."""
+    if "own" not in entry and entry["class_name"] != "Lambda":
+        yield entry["class_name"]
+    config = entry["config"]
+    inside = [
+        config.get("layers"),
+        config.get("cells"),
+        *(config.get(key) for key in ("layer", "backward_layer", "cell")),
+    ]
+    for one in inside:
+        for inner in one if isinstance(one, list) else [one]:
+            if isinstance(inner, Mapping) and "class_name" in inner:
+                yield from _classes_in(inner)
 
 
 def _about(left_out: Mapping[str, list[str]]) -> str:

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import copy
 import itertools
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 from keras_gru_ext.errors import ConfigError
-from keras_gru_ext.legacy.upgrade.layer_rules import CONTAINERS, FUNCTIONAL, SEQUENTIAL
+from keras_gru_ext.legacy.upgrade.layer_rules import FUNCTIONAL, SEQUENTIAL
 from keras_gru_ext.legacy.upgrade.operations import CONSTANT, OPERATION, upgrade_calls
 
 
@@ -81,103 +81,6 @@ def references(value: Any, names: Collection[str]) -> Iterator[list]:
     elif isinstance(value, Mapping):
         for item in value.values():
             yield from references(item, names)
-
-
-def keep_outputs(config: Mapping[str, Any], outputs: Sequence[str]) -> dict[str, Any]:
-    """Cuts a legacy model down to what some of its layers need.
-
-    Args:
-        config: A legacy model config. It is not changed.
-        outputs: Names of the layers whose outputs are wanted, in the order in which the model is to
-            return them.
-
-    Returns:
-        A config of the same kind with the layers that those outputs do not need left out.
-
-    Raises:
-        ConfigError: if a name is not that of a layer.
-    """
-    class_name, body = opened(config, "the model")
-    entries = body.get("layers") if isinstance(body, Mapping) else body
-    if not isinstance(entries, list):
-        raise ConfigError(f"outputs={list(outputs)!r}: the config of the model lists no layers: {body!r:.200}.")
-    names = [name_of(entry) for entry in entries]
-    unknown = [name for name in outputs if name not in names]
-    if unknown or not outputs:
-        raise ConfigError(f"outputs={list(outputs)!r}: the model has no layer named {unknown}. Its layers: {names}.")
-    if CONTAINERS.get(class_name) == SEQUENTIAL or not isinstance(body, Mapping):
-        return _cut_sequential(config, body, entries[: names.index(outputs[0]) + 1], outputs)
-    return _cut_functional(config, body, entries, outputs)
-
-
-def _cut_sequential(config: Mapping, body: Any, kept: list, outputs: Sequence[str]) -> dict[str, Any]:
-    if len(outputs) != 1:
-        raise ConfigError(f"outputs={list(outputs)!r}: a Sequential model has one output; name one layer.")
-    return {**config, "config": {**body, "layers": kept} if isinstance(body, Mapping) else kept}
-
-
-def _cut_functional(config: Mapping, body: Mapping, entries: list, outputs: Sequence[str]) -> dict[str, Any]:
-    by_name = {name: entry for entry in entries if (name := name_of(entry))}
-    needed: set[str] = set()
-    waiting = list(outputs)
-    while waiting:
-        name = waiting.pop()
-        if name not in needed:
-            needed.add(name)
-            calls = by_name[name].get("inbound_nodes", [])
-            waiting.extend(reference[0] for reference in references(calls, by_name))
-    inputs = [one for one in references(body["input_layers"], by_name) if one[0] in needed]
-    chosen = [one for name in outputs for one in _outputs_of(name, body, entries, by_name)]
-    kept = [entry for entry in entries if name_of(entry) in needed]
-    new = {**body, "layers": kept, "input_layers": inputs, "output_layers": chosen}
-    return {**config, "config": new}
-
-
-def _outputs_of(name: str, body: Mapping, entries: list, by_name: Collection[str]) -> list[list]:
-    """The model's outputs that a layer gives, or else the first output of the layer's first call."""
-    declared = [one for one in references(body["output_layers"], by_name) if one[0] == name]
-    if declared:
-        return declared
-    used = references([entry.get("inbound_nodes", []) for entry in entries], by_name)
-    return [[name, min((one[1] for one in used if one[0] == name), default=0), 0]]
-
-
-def outputs_without(config: Any, is_refused: Callable[[Any], bool]) -> list[str]:
-    """Finds the layers that can be had without some others: the last ones on each way that need none of those.
-
-    Args:
-        config: A legacy model config.
-        is_refused: Tells whether a layer entry is one to do without.
-
-    Returns:
-        Their names, as `keep_outputs` takes them: none if there are none, one for a Sequential model.
-    """
-    class_name, body = opened(config, "the model")
-    entries = body.get("layers") if isinstance(body, Mapping) else body
-    if not isinstance(entries, list):
-        return []
-    if CONTAINERS.get(class_name) == SEQUENTIAL or not isinstance(body, Mapping):
-        kept = list(itertools.takewhile(lambda entry: not is_refused(entry), entries))
-        return [name for entry in kept[-1:] if (name := name_of(entry)) and not _is_input(entry)]
-    sources = {
-        name: {one[0] for one in references(entry.get("inbound_nodes", []), _names(entries))}
-        for entry in entries
-        if (name := name_of(entry))
-    }
-    tainted = {name for entry in entries if is_refused(entry) and (name := name_of(entry))}
-    while spread := {name for name, needed in sources.items() if name not in tainted and needed & tainted}:
-        tainted |= spread
-    clean = [entry for entry in entries if name_of(entry) in sources and name_of(entry) not in tainted]
-    inside = {needed for entry in clean for needed in sources[str(name_of(entry))]}
-    return [str(name_of(entry)) for entry in clean if name_of(entry) not in inside and not _is_input(entry)]
-
-
-def _names(entries: list) -> frozenset[str]:
-    return frozenset(name for entry in entries if (name := name_of(entry)))
-
-
-def _is_input(entry: Any) -> bool:
-    return isinstance(entry, Mapping) and entry.get("class_name") == "InputLayer"
 
 
 def upgrade_graph(

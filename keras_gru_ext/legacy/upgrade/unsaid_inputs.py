@@ -1,4 +1,4 @@
-"""Finds the input of a Sequential model whose file does not describe it, from the arrays: standard library only.
+"""Finds the shapes of inputs that a file does not describe, from its arrays and its layers: standard library only.
 
 Keras 2.2 to 2.3 left a first `InputLayer` out of the config of a Sequential model, and could not load such a file
 itself ("a weight file containing 3 layers into a model with 0 layers").
@@ -6,17 +6,19 @@ itself ("a weight file containing 3 layers into a model with 0 layers").
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 from keras_gru_ext.legacy.record import LegacyModel
 from keras_gru_ext.legacy.upgrade.inputs import input_of
 from keras_gru_ext.legacy.upgrade.layer_rules import CONTAINERS, SEQUENTIAL
+from keras_gru_ext.legacy.upgrade.parts import GraphView, Tensor, is_container
 from keras_gru_ext.legacy.upgrade.topology import name_of
 
 # Layers whose output has the shape of their input, whatever that is.
 _SHAPELESS = frozenset({"Masking", "Dropout", "SpatialDropout1D", "GaussianNoise", "GaussianDropout", "Activation"})
+_ELEMENTWISE = frozenset({"BatchNormalization", "LayerNormalization", "LeakyReLU", "ReLU", "ELU", "PReLU", "Softmax"})
 _RECURRENT = frozenset({"GRU", "LSTM", "SimpleRNN", "CuDNNGRU", "CuDNNLSTM", "RNN", "Bidirectional"})
 
 
@@ -54,16 +56,112 @@ def complete_input(record: LegacyModel) -> LegacyModel:
 def _shape_from_arrays(record: LegacyModel, entries: list[Any]) -> list[int | None] | None:
     arrays = {group.layer: group.arrays for group in record.weights}
     for entry in entries:
-        class_name = entry.get("class_name")
-        if str(class_name) in _SHAPELESS:
-            continue
-        held = arrays.get(str(name_of(entry)), ())
-        kernel = tuple(held[0].shape) if held else ()
-        if str(class_name) in _RECURRENT and len(kernel) == 2:
-            return [None, None, kernel[0]]
-        if class_name == "Conv1D" and len(kernel) == 3:
-            return [None, None, kernel[1]]
-        if class_name == "Embedding":
-            return [None, None]
-        return None
+        if str(entry.get("class_name")) not in _SHAPELESS:
+            return _shape_for(entry, arrays.get(str(name_of(entry)), ()))
     return None
+
+
+def _shape_for(entry: Any, held: Sequence[Any]) -> list[int | None] | None:
+    """The shape that a layer needs, with the batch axis, as its class and its first array tell."""
+    class_name = str(entry.get("class_name"))
+    kernel = tuple(held[0].shape) if held else ()
+    if class_name in _RECURRENT and len(kernel) == 2:
+        return [None, None, kernel[0]]
+    if class_name == "Conv1D" and len(kernel) == 3:
+        return [None, None, kernel[1]]
+    return [None, None] if class_name == "Embedding" else None
+
+
+def shape_in_lambda(entry: Mapping[str, Any]) -> list[int | None] | None:
+    """Reads the shape that a Lambda layer says its output has, if it says one.
+
+    Args:
+        entry: A layer entry of any class.
+
+    Returns:
+        The shape without the batch axis, or `None`.
+    """
+    config = entry.get("config")
+    if entry.get("class_name") != "Lambda" or not isinstance(config, Mapping):
+        return None
+    shape = config.get("output_shape")
+    shape = shape.get("items") if isinstance(shape, Mapping) else shape
+    sizes = [shape] if _is_size(shape) and shape is not None else shape
+    return list(sizes) if isinstance(sizes, (list, tuple)) and all(_is_size(one) for one in sizes) else None
+
+
+def _is_size(value: Any) -> bool:
+    return value is None or (isinstance(value, int) and not isinstance(value, bool) and value > 0)
+
+
+def shape_before(record: LegacyModel, tensor: Tensor) -> list[int | None] | None:
+    """Finds the shape of a tensor from what the layers that are called on it say or need.
+
+    Args:
+        record: A model as a file holds it.
+        tensor: A tensor of it.
+
+    Returns:
+        The shape without the batch axis, or `None` if the file does not tell.
+    """
+    graph = GraphView.of(record.config)
+    stated = next((shape for user in graph.users(tensor) if (shape := _stated(graph, user, tensor))), None)
+    if stated is not None:
+        return list(stated[1:])
+    rank, last = _Behind(graph, {group.layer: group.arrays for group in record.weights}).needs(tensor)
+    return {2: [last], 3: [None, last]}.get(rank or 0) if last is not None else None
+
+
+def _stated(graph: GraphView, user: Tensor, tensor: Tensor) -> Sequence[int | None] | None:
+    """The shape that a layer says it is called on: a nested model in its inputs, others in files of tf.keras 2.13."""
+    entry = graph.entries[user.layer]
+    if is_container(entry):
+        inner = GraphView.of(entry)
+        position = graph.sources(user).index(tensor)
+        if position < len(inner.inputs):
+            return (input_of(inner.entries[inner.inputs[position].layer]) or {}).get("batch_input_shape")
+        return (input_of(entry) or {}).get("batch_input_shape")
+    built = entry.get("build_config")
+    shape = built.get("input_shape") if isinstance(built, Mapping) else None
+    is_one = isinstance(shape, (list, tuple)) and all(_is_size(size) for size in shape)
+    return shape if is_one and shape and len(entry["inbound_nodes"]) == 1 else None
+
+
+class _Behind:
+    """The layers behind a tensor, asked how many axes it must have, and how long the last one is.
+
+    Args:
+        graph: The graph that they are in.
+        arrays: The arrays of each layer.
+    """
+
+    def __init__(self, graph: GraphView, arrays: Mapping[str, Sequence[Any]]):
+        self._graph = graph
+        self._arrays = arrays
+        self._asked: set[Tensor] = set()
+
+    def needs(self, tensor: Tensor) -> tuple[int | None, int | None]:
+        if tensor in self._asked:
+            return None, None
+        self._asked.add(tensor)
+        found = [self._needs_of(user, tensor) for user in self._graph.users(tensor)]
+        ranks, lasts = [rank for rank, _ in found if rank], [last for _, last in found if last]
+        return (ranks or [None])[0], (lasts or [None])[0]
+
+    def _needs_of(self, user: Tensor, tensor: Tensor) -> tuple[int | None, int | None]:
+        entry, held = self._graph.entries[user.layer], self._arrays.get(user.layer, ())
+        class_name = str(entry.get("class_name"))
+        kernel = tuple(held[0].shape) if held else ()
+        if class_name in _SHAPELESS or class_name in _ELEMENTWISE:
+            return self.needs(user)
+        if class_name == "RepeatVector":
+            return 2, self.needs(user)[1]
+        if class_name == "Dense" and len(kernel) == 2:
+            return self.needs(user)[0], kernel[0]
+        if class_name == "TimeDistributed" and len(kernel) == 2:
+            return 3, kernel[0]
+        if class_name in _RECURRENT and self._graph.sources(user)[0] != tensor:
+            # An initial state.
+            return 2, held[1].shape[0] if len(held) > 1 and len(held[1].shape) == 2 else None
+        shape = _shape_for(entry, held)
+        return (None, None) if shape is None else (len(shape), shape[-1])

@@ -12,7 +12,7 @@ from keras_gru_ext.errors import ConfigError, UnsafeContentError
 from keras_gru_ext.legacy.dialect import recognize
 from keras_gru_ext.legacy.upgrade.layer_rules import CONTAINERS, RULES
 from keras_gru_ext.legacy.upgrade.model import HARD_SIGMOID, upgrade_model
-from keras_gru_ext.legacy.upgrade.topology import keep_outputs
+from keras_gru_ext.legacy.upgrade.parts import Described, part_of
 from tests.helpers import KERAS_VERSION
 from tests.legacy.test_fixtures import FIXTURES
 
@@ -232,7 +232,7 @@ FUNCTIONAL = {
 
 
 def test_calls_get_one_form_and_count_from_zero():
-    config = upgrade_model(keep_outputs(FUNCTIONAL, ["a"]), KERAS_2_2_4)["config"]
+    config = upgrade_model(part_of(FUNCTIONAL, None, ["a"], Described), KERAS_2_2_4)["config"]
     assert [entry["inbound_nodes"] for entry in config["layers"]] == [
         [],
         [[["x", 0, 0, {}]], [["x", 0, 0, {}]]],
@@ -242,20 +242,20 @@ def test_calls_get_one_form_and_count_from_zero():
 
 
 def test_outputs_can_be_a_nested_model():
-    config = upgrade_model(keep_outputs(FUNCTIONAL, ["s"]), KERAS_2_2_4)["config"]
+    config = upgrade_model(part_of(FUNCTIONAL, None, ["s"], Described), KERAS_2_2_4)["config"]
     assert config["output_layers"] == [["s", 0, 0]]
 
 
 def test_outputs_of_a_sequential_model():
     model = sequential(layer("Flatten", "f"), layer("Dense", "d", units=1), layer("Mystery", "m"))
-    assert keep_outputs(model, ["d"])["config"]["layers"] == model["config"]["layers"][:2]
+    assert part_of(model, None, ["d"], Described)["config"]["layers"] == model["config"]["layers"][:2]
 
 
 @pytest.mark.parametrize("outputs", [["nothing"], []])
 @pytest.mark.parametrize("model", [FUNCTIONAL, sequential(layer("Flatten", "f"))], ids=["functional", "sequential"])
 def test_outputs_that_are_none(model, outputs):
     with pytest.raises(ConfigError, match="outputs="):
-        keep_outputs(model, outputs)
+        part_of(model, None, outputs, Described)
 
 
 @pytest.mark.parametrize(
