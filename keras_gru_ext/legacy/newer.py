@@ -67,6 +67,7 @@ def _whole(
     if container.text is not None:
         config, stored = _architecture(container, weights)
         model = _built(config, stored.keras_3, container.path, known, safe_mode)
+        assert stored.keras_3 is not None
         load_keras_3_weights(model, stored.path, stored.keras_3)
         return model
     source = (container.path, container.archive, container.hdf5)

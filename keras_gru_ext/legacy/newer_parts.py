@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
@@ -13,17 +14,9 @@ from keras_gru_ext.errors import ConfigError, KerasGruExtError, WeightsError
 from keras_gru_ext.legacy.build.objects import snake_case
 from keras_gru_ext.legacy.sources.guard import check_code
 from keras_gru_ext.legacy.sources.hdf5_tree import Group
+from keras_gru_ext.legacy.upgrade.graph_view import GraphView, Tensor, entries_of, is_container, is_sequential
 from keras_gru_ext.legacy.upgrade.model import advice_on_parts
-from keras_gru_ext.legacy.upgrade.parts import (
-    Described,
-    GraphView,
-    Part,
-    Tensor,
-    entries_of,
-    nested,
-    part_of,
-    parts_without,
-)
+from keras_gru_ext.legacy.upgrade.parts import Described, Part, nested, part_of, parts_without
 from keras_gru_ext.legacy.upgrade.topology import name_of
 
 # Entries of a graph that are operations on tensors, not layers, and have no place among the arrays.
@@ -82,8 +75,13 @@ def cut(
         if key in body and len(body[key]) == 1:
             # Keras 3 returns a list for a list of one.
             [body[key]] = body[key]
-    new = {"module": "keras", "registered_name": part["class_name"], **part, "config": body}
-    return new, lambda model: _file_of_part(model, whole, file)
+    new = {**part, "config": body}
+    if "module" not in part:
+        # HDF5 files have configs of an older form, which Keras reads of models in such files only.
+        name = part["class_name"] if is_sequential(part["class_name"], body) else "Model"
+        new |= {"module": "keras", "class_name": name, "registered_name": name}
+    # Keras takes a config apart as it reads it.
+    return copy.deepcopy(new), lambda model: _file_of_part(model, whole, file)
 
 
 def _stated(config: Mapping[str, Any], tensor: Tensor) -> Described | None:
@@ -93,11 +91,20 @@ def _stated(config: Mapping[str, Any], tensor: Tensor) -> Described | None:
         for found in _keras_tensors(graph.call(user)):
             if found.get("keras_history") == list(tensor):
                 return Described(found["shape"], found.get("dtype") or "float32")
-        built = graph.entries[user.layer].get("build_config")
+        entry = graph.entries[user.layer]
+        if is_container(entry) and (shape := _of_first_input(entry)):
+            return Described(shape)
+        built = entry.get("build_config")
         shape = built.get("input_shape") if isinstance(built, Mapping) else None
         if isinstance(shape, (list, tuple)) and all(size is None or isinstance(size, int) for size in shape):
             return Described(list(shape))
     return None
+
+
+def _of_first_input(entry: Mapping[str, Any]) -> list[int | None] | None:
+    """The shape of the input of a nested model that has one."""
+    inputs = [one["config"].get("batch_shape") for one in entries_of(entry) if one["class_name"] == "InputLayer"]
+    return list(inputs[0]) if len(inputs) == 1 and isinstance(inputs[0], (list, tuple)) else None
 
 
 def _keras_tensors(value: Any) -> Iterable[Mapping[str, Any]]:

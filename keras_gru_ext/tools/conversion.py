@@ -119,12 +119,12 @@ def convert(
         if suffix == ".onnx":
             to_onnx(model, temporary)
             return _compared_onnx(model, temporary, target, against, tolerance, backends, source, loading)
-        again, inputs = _written(model, temporary, target, suffix, stock, safe_mode)
+        again, fed = _written(model, temporary, target, suffix, stock, safe_mode)
         difference = None if against is None else verify(again, against, tolerance)
         results: list[BackendResult] = []
         if backends:
             recipe = {"name": target, **_recipe(source, temporary, suffix, stock, loading)}
-            results = compare_backends(recipe, inputs, predict(again, inputs), backends, tolerance)
+            results = compare_backends(recipe, fed, predict(again, fed), backends, tolerance)
     return Conversion(again, difference, tuple(results), _training_of(again))
 
 

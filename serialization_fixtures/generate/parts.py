@@ -3,8 +3,9 @@
 Each `parts/<producer>/<case>/` holds one model and for each part of it `<part>.npz`: what the same library's model of
 that part alone computed.
 
-Run under the environments of keras_2_2_4_tensorflow.py, keras_2_3_1.py, tf_keras_1_15.py and tf_keras_2_21.py:
-CUDA_VISIBLE_DEVICES= TF_CPP_MIN_LOG_LEVEL=3 python generate/parts.py keras|tf.keras|tf_keras
+Run under the environments of keras_2_2_4_tensorflow.py, tf_keras_2_4.py and tf_keras_2_21.py:
+CUDA_VISIBLE_DEVICES= TF_CPP_MIN_LOG_LEVEL=3 python generate/parts.py keras|tf.keras|tf_keras [CASE ...]
+(of tf.keras 2.4 autoencoder_of_models and states_and_sequences only: they are large)
 """
 import hashlib
 import importlib
@@ -138,9 +139,7 @@ def write(producer, build, keras, versions):
     folder = os.path.join(FOLDER, producer, case)
     shutil.rmtree(folder, ignore_errors=True)
     os.makedirs(folder)
-    model.save(os.path.join(folder, "model.h5"))
-    if hasattr(keras.Model, "export"):
-        model.save(os.path.join(folder, "model.keras"))
+    model.save(os.path.join(folder, "model.keras" if hasattr(keras.Model, "export") else "model.h5"))
     asked = {}
     for part in parts:
         fed = as_list(part.fed)

@@ -10,6 +10,7 @@ import pytest
 
 from keras_gru_ext.cli import main as cli
 from tests.legacy.test_fixtures import named
+from tests.legacy.test_parts import ROOT as PARTS
 
 pytestmark = pytest.mark.in_turn
 
@@ -173,3 +174,37 @@ def test_as_a_module():
         [sys.executable, "-m", "keras_gru_ext", "--help"], capture_output=True, text=True, check=True, timeout=120
     )
     assert "exit codes:" in done.stdout
+
+
+def part(name, case="autoencoder_without_shape"):
+    return PARTS / "keras-2.2.4" / case / name
+
+
+def test_convert_what_lies_behind_a_layer(run, tmp_path):
+    code, out, err = run(
+        "convert", part("model.h5"), tmp_path / "new.keras", "--inputs", "sampling", "--against", part("tail.npz")
+    )
+    assert (code, err) == (cli.DONE, "")
+    assert "the predictions agree" in out
+    states = part("model.h5", "states_and_sequences")
+    words = ["--inputs", "shared=-1x4", "--outputs", "sum", "--against", part("sum.npz", "states_and_sequences")]
+    assert run("verify", states, *words)[0] == cli.DONE
+    with pytest.raises(SystemExit):
+        run("verify", states, "--inputs", "shared=wide", "--against", part("sum.npz"))
+
+
+def test_convert_what_comes_before_code(run, tmp_path):
+    loss = part("model.h5", "loss_over_time")
+    code, _, err = run("convert", loss, tmp_path / "new.onnx", "--outputs", "auto")
+    assert code == cli.DONE
+    assert "note: " in err
+    assert "outputs=['predicted']" in err
+
+
+def test_inspect_says_what_to_type_for_the_parts(run):
+    out = run("inspect", part("model.h5"))[1]
+    assert "can load: --outputs z_mean,z_log_var\n" in out
+    assert "can load: --inputs sampling --outputs decoded\n" in out
+    out = run("inspect", part("model.h5", "autoencoder_of_models"))[1]
+    assert "can load: --inputs encoder --outputs decoder\n" in out
+    assert "can load: --outputs encoder/z_mean,encoder/z_log_var\n" in out

@@ -131,7 +131,8 @@ def from_objects(
         objects: What the file holds.
         path: The file, for messages.
         config: The upgraded config that the model was built from, which has the layers in their original order.
-        everything: Names and classes of all layers that the file's model has, where this model is a part of it.
+        everything: Names and classes of all layers with arrays that the file's model has, where this model is a part
+            of it.
 
     Returns:
         Layers and the arrays for each.

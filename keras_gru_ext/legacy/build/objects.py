@@ -35,7 +35,7 @@ def pair_layers(
     Args:
         node: The model's object.
         wanted: The name and the class of each layer of the model that has weights, in order.
-        everything: The same of every layer that the file's model has, where `wanted` is a part of it.
+        everything: The same of every layer with weights that the file's model has, where `wanted` is a part of it.
         where: The file and the model, for messages.
 
     Returns:
@@ -46,24 +46,28 @@ def pair_layers(
     """
     numbered = _in_order(name for name in node.children if name.startswith(_NUMBERED))
     if numbered:
-        return _paired_by_number([node.children[name] for name in numbered], wanted, everything is None, where)
+        return _paired_by_number([node.children[name] for name in numbered], wanted, everything, where)
     inside = next((node.children[name] for name in _CONTAINERS if name in node.children), ObjectNode())
     return _paired_by_class(inside, wanted, everything, where)
 
 
 def _paired_by_number(
-    found: list[ObjectNode], wanted: Sequence[tuple[str, str]], whole: bool, where: str
+    found: list[ObjectNode], wanted: Sequence[tuple[str, str]], everything: Sequence[tuple[str, str]] | None, where: str
 ) -> list[ObjectNode]:
     by_label = {child.label: child for child in found}
     names = [name for name, _ in wanted]
-    if len(by_label) == len(found) and (set(by_label) == set(names) if whole else set(by_label) >= set(names)):
+    whole = names if everything is None else [name for name, _ in everything]
+    agree = set(by_label) == set(names) if everything is None else set(by_label) >= set(names)
+    if len(by_label) == len(found) and agree:
         return [by_label[name] for name in names]
-    if len(found) != len(wanted):
+    if len(found) != len(whole):
         raise WeightsError(
-            f"{where}: the file holds weights of {len(found)} layers {sorted(by_label)}, the model has {len(wanted)} "
-            f"with weights: {names}. The weights are those of another architecture."
+            f"{where}: the file holds weights of {len(found)} layers {sorted(by_label)}, the model has {len(whole)} "
+            f"with weights: {whole}. The weights are those of another architecture."
         )
-    return found
+    # A nested model has the label of a layer inside it.
+    in_order = dict(zip(whole, found, strict=True))
+    return [in_order[name] for name in names]
 
 
 def _paired_by_class(

@@ -13,19 +13,11 @@ from keras_gru_ext.errors import ConfigError, UnsafeContentError, WeightsError
 from keras_gru_ext.legacy.build.assignment import Pairing
 from keras_gru_ext.legacy.build.objects import pair_layers
 from keras_gru_ext.legacy.record import LayerArrays, LegacyModel
+from keras_gru_ext.legacy.upgrade.graph_view import Tensor, entries_of, is_container, is_input, is_sequential
 from keras_gru_ext.legacy.upgrade.inputs import input_of
 from keras_gru_ext.legacy.upgrade.layer_rules import WITHOUT_ARRAYS
 from keras_gru_ext.legacy.upgrade.names import accepted_name
-from keras_gru_ext.legacy.upgrade.parts import (
-    Describe,
-    Described,
-    Tensor,
-    entries_of,
-    head_of,
-    is_container,
-    is_sequential,
-    part_of,
-)
+from keras_gru_ext.legacy.upgrade.parts import Describe, Described, head_of, part_of
 from keras_gru_ext.legacy.upgrade.topology import name_of, opened
 from keras_gru_ext.legacy.upgrade.unsaid_inputs import shape_before, shape_in_lambda
 
@@ -59,9 +51,9 @@ def nested_record(record: LegacyModel, name: str) -> LegacyModel:
 
 
 def named_classes(config: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """The name, as the live layer has it, and the class of every layer of a legacy model."""
-    entries = entries_of(config)
-    return [(accepted_name(name_of(entry) or str(index)), entry["class_name"]) for index, entry in enumerate(entries)]
+    """The name, as the live layer has it, and the class of every layer of a legacy model that has arrays."""
+    entries = [(entry, name_of(entry) or str(index)) for index, entry in enumerate(entries_of(config))]
+    return [(accepted_name(name), entry["class_name"]) for entry, name in entries if _has_arrays(entry)]
 
 
 def _regrouped(group: LayerArrays, config: Mapping[str, Any], where: str) -> list[LayerArrays]:
@@ -166,13 +158,9 @@ def _of_no_input(tensor: Tensor) -> Described:
 
 def _batch_of(record: LegacyModel) -> int | None:
     """The size of the batches, where all inputs of the model fix one."""
-    found = [input_of(entry, record.dialect.is_keras_1) for entry in entries_of(record.config) if _is_input(entry)]
+    found = [input_of(entry, record.dialect.is_keras_1) for entry in entries_of(record.config) if is_input(entry)]
     sizes = {one["batch_input_shape"][0] for one in found if one and one["batch_input_shape"]}
     return sizes.pop() if len(sizes) == 1 else None
-
-
-def _is_input(entry: Any) -> bool:
-    return isinstance(entry, Mapping) and entry.get("class_name") == "InputLayer"
 
 
 def in_part(config: Mapping[str, Any]) -> Pairing:

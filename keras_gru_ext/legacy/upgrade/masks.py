@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from keras_gru_ext.legacy.dialect import BUNDLED, Dialect
+from keras_gru_ext.legacy.upgrade.graph_view import entries_of, tensors_in
 from keras_gru_ext.legacy.upgrade.layer_rules import CONTAINERS, FUSED
-from keras_gru_ext.legacy.upgrade.parts import entries_of, tensors_in
 from keras_gru_ext.legacy.upgrade.topology import name_of, references
 
 # Layers of this package with the names of the stock classes that they stand in for under masks.

@@ -30,6 +30,7 @@ from typing import Any
 from keras_gru_ext.errors import ConfigError, UnsafeContentError
 from keras_gru_ext.legacy.dialect import JAVASCRIPT, Dialect
 from keras_gru_ext.legacy.upgrade import keras_1, keras_1_models, tensorflow_js, theano
+from keras_gru_ext.legacy.upgrade.graph_view import entries_of
 from keras_gru_ext.legacy.upgrade.inputs import input_of, upgrade_dtype, upgrade_input
 from keras_gru_ext.legacy.upgrade.lambdas import named_function, upgrade_lambda
 from keras_gru_ext.legacy.upgrade.layer_rules import (
@@ -45,7 +46,7 @@ from keras_gru_ext.legacy.upgrade.layer_rules import (
 from keras_gru_ext.legacy.upgrade.masks import UNMASKED, Call, reached, substitute
 from keras_gru_ext.legacy.upgrade.names import accepted_name, with_accepted_names
 from keras_gru_ext.legacy.upgrade.operations import CLASSES, upgrade_calls, upgrade_operation
-from keras_gru_ext.legacy.upgrade.parts import Part, entries_of, parts_without
+from keras_gru_ext.legacy.upgrade.parts import Part, parts_without
 from keras_gru_ext.legacy.upgrade.settings import (
     HARD_SIGMOID,
     is_activation,

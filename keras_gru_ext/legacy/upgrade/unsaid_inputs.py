@@ -11,9 +11,9 @@ from dataclasses import replace
 from typing import Any
 
 from keras_gru_ext.legacy.record import LegacyModel
+from keras_gru_ext.legacy.upgrade.graph_view import GraphView, Tensor, is_container
 from keras_gru_ext.legacy.upgrade.inputs import input_of
 from keras_gru_ext.legacy.upgrade.layer_rules import CONTAINERS, SEQUENTIAL
-from keras_gru_ext.legacy.upgrade.parts import GraphView, Tensor, is_container
 from keras_gru_ext.legacy.upgrade.topology import name_of
 
 # Layers whose output has the shape of their input, whatever that is.
@@ -109,7 +109,9 @@ def shape_before(record: LegacyModel, tensor: Tensor) -> list[int | None] | None
     if stated is not None:
         return list(stated[1:])
     rank, last = _Behind(graph, {group.layer: group.arrays for group in record.weights}).needs(tensor)
-    return {2: [last], 3: [None, last]}.get(rank or 0) if last is not None else None
+    if last is None or rank not in (2, 3):
+        return None
+    return [last] if rank == 2 else [None, last]
 
 
 def _stated(graph: GraphView, user: Tensor, tensor: Tensor) -> Sequence[int | None] | None:
@@ -145,8 +147,7 @@ class _Behind:
             return None, None
         self._asked.add(tensor)
         found = [self._needs_of(user, tensor) for user in self._graph.users(tensor)]
-        ranks, lasts = [rank for rank, _ in found if rank], [last for _, last in found if last]
-        return (ranks or [None])[0], (lasts or [None])[0]
+        return next((rank for rank, _ in found if rank), None), next((last for _, last in found if last), None)
 
     def _needs_of(self, user: Tensor, tensor: Tensor) -> tuple[int | None, int | None]:
         entry, held = self._graph.entries[user.layer], self._arrays.get(user.layer, ())
