@@ -171,7 +171,7 @@ def recognize(config: Mapping[str, Any], version: str | None, backend: str | Non
         text = version.removeprefix(_STATED_BY_JAVASCRIPT)
         return Dialect(JAVASCRIPT, (2, 1, 6), text, backend or "", repeats_masked_outputs=True)
     text = version if version else "1"
-    numbers = re.match(r"\d+(\.\d+)*", text)
+    numbers = re.match(r"[0-9]{1,9}(\.[0-9]{1,9})*", text)
     if numbers is None:
         raise FileFormatError(
             f"The file says that keras_version {version!r} wrote it. Expected something like '2.2.4' or '2.2.4-tf'."

@@ -6,6 +6,7 @@ Standard library only.
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -45,6 +46,11 @@ class StoredArray:
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> Any:
         array = self.read()
         return array if dtype is None else array.astype(dtype)
+
+
+def number_in(name: str) -> int:
+    """The number that a name in a file is, -1 if it is none, or one that no list needs."""
+    return int(name) if re.fullmatch("[0-9]{1,9}", name) else -1
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,7 @@ from keras_gru_ext.legacy.build.budget import at_most
 from keras_gru_ext.legacy.build.graph import Graph, single
 from keras_gru_ext.legacy.build.live import members
 from keras_gru_ext.legacy.build.sizes import check_fits
+from keras_gru_ext.legacy.record import number_in
 from keras_gru_ext.legacy.upgrade.lambdas import function_of
 from keras_gru_ext.legacy.upgrade.layer_rules import FUNCTIONAL, SEQUENTIAL
 from keras_gru_ext.legacy.upgrade.operations import OPERATION
@@ -241,7 +242,7 @@ def _reserve_names(entry: Mapping) -> None:
     for _, inner in _layers_of(entry, ""):
         _reserve_names(inner)
         stem, _, number = str(inner.get("name") or "").rpartition("_")
-        if not number.isdigit():
+        if number_in(number) < 0:
             stem, number = str(inner.get("name") or ""), "0"
         # Keras counts up from the last number that it gave out; no model has that many layers of a kind.
         while len(number) < _LONGEST_NUMBER and keras.backend.get_uid(stem) <= int(number):

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from keras_gru_ext.errors import WeightsError
-from keras_gru_ext.legacy.record import ObjectNode
+from keras_gru_ext.legacy.record import ObjectNode, number_in
 
 # Where Keras 2.13 to 2.15 and tf_keras keep the layers of a model, and where Keras 2.12 to 2.14 keep them.
 _CONTAINERS = ("layers", "_layer_checkpoint_dependencies")
@@ -99,9 +99,7 @@ def _stem(name: str) -> str:
 
 def _in_order(names: Any) -> list[str]:
     """Sorts `gru`, `gru_1`, ... and `layer-0`, `layer-1`, ... by their numbers."""
-    return sorted(
-        names, key=lambda name: [int(part) if part.isdigit() else -1 for part in re.split(r"[-_]", name)[-1:]]
-    )
+    return sorted(names, key=lambda name: number_in(re.split(r"[-_]", name)[-1]))
 
 
 def part_of(node: ObjectNode, step: str, where: str, classes: Sequence[str] = ()) -> ObjectNode:
@@ -156,8 +154,8 @@ def arrays_of(node: ObjectNode, names: Sequence[str], where: str) -> list[Any]:
         WeightsError: if an array is missing.
     """
     holder = node if node.arrays else node.children.get("cell", node)
-    if all(name.isdigit() for name in holder.arrays):
-        return [holder.arrays[name] for name in sorted(holder.arrays, key=int)]
+    if all(number_in(name) >= 0 for name in holder.arrays):
+        return [holder.arrays[name] for name in sorted(holder.arrays, key=number_in)]
     missing = [name for name in names if name not in holder.arrays]
     if missing:
         raise WeightsError(f"{where}: the file lacks its arrays {missing} (found {sorted(holder.arrays)}).")

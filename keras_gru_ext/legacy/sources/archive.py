@@ -18,7 +18,7 @@ from typing import IO, Any
 
 from keras_gru_ext.errors import FileFormatError, UnsafeContentError
 from keras_gru_ext.legacy.dialect import recognize
-from keras_gru_ext.legacy.record import LegacyModel, ObjectNode, OptimizerState
+from keras_gru_ext.legacy.record import LegacyModel, ObjectNode, OptimizerState, number_in
 from keras_gru_ext.legacy.sources import hdf5
 from keras_gru_ext.legacy.sources.architecture import LARGEST_TEXT, parse_json
 from keras_gru_ext.legacy.sources.hdf5_tree import Group, read_tree
@@ -236,9 +236,9 @@ def read_archive(archive: Archive) -> LegacyModel:
 
 def _optimizer(node: ObjectNode | None, written: Any) -> OptimizerState | None:
     """Its arrays are numbered; those of `optimizers.legacy` are not in such a file."""
-    if node is None or not node.arrays or not all(name.isdecimal() for name in node.arrays):
+    if node is None or not node.arrays or not all(number_in(name) >= 0 for name in node.arrays):
         return None
-    names = sorted(node.arrays, key=int)
+    names = sorted(node.arrays, key=number_in)
     called = written.get("class_name") if isinstance(written, Mapping) else None
     return OptimizerState(tuple(names), tuple(node.arrays[name] for name in names), called=str(called or ""))
 

@@ -15,7 +15,7 @@ import numpy as np
 
 from keras_gru_ext.errors import FileFormatError
 from keras_gru_ext.legacy.dialect import recognize
-from keras_gru_ext.legacy.record import LegacyModel, ObjectNode, OptimizerState, StoredArray
+from keras_gru_ext.legacy.record import LegacyModel, ObjectNode, OptimizerState, StoredArray, number_in
 from keras_gru_ext.legacy.sources.architecture import LARGEST_TEXT, parse_json
 from keras_gru_ext.legacy.sources.bundle import Bundle
 from keras_gru_ext.legacy.sources.protobuf import embedded, integer, parts, text
@@ -151,8 +151,8 @@ def _optimizer(objects: _Graph, node: ObjectNode | None) -> OptimizerState | Non
     if node is None:
         return None
     numbered = node.children.get("_variables", ObjectNode())
-    if numbered.arrays and all(name.isdecimal() for name in numbered.arrays):
-        names = sorted(numbered.arrays, key=int)
+    if numbered.arrays and all(number_in(name) >= 0 for name in numbered.arrays):
+        names = sorted(numbered.arrays, key=number_in)
         return OptimizerState(tuple(names), tuple(numbered.arrays[name] for name in names), called=numbered.label)
     found = [name for name in _SCALARS if name in node.arrays]
     kinds = objects.slot_names()

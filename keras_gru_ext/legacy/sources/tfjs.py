@@ -27,6 +27,7 @@ _LAYERS_MODEL = "layers-model"
 _DTYPES = {"float32": "<f4", "int32": "<i4", "bool": "?", "uint8": "u1", "float16": "<f2"}
 _QUANTIZED = {"uint8": "u1", "uint16": "<u2", "float16": "<f2"}
 _LONGEST_START = 4096
+_LARGEST_NUMBER = 1e30
 
 
 def model_json(path: str) -> str | None:
@@ -124,21 +125,25 @@ def _entry(entry: Any, where: str) -> tuple[str, tuple[int, ...], str, np.dtype,
     shape, dtype, quantization = entry.get("shape"), entry.get("dtype"), entry.get("quantization")
     if not isinstance(shape, list) or not all(type(size) is int and size >= 0 for size in shape):
         raise FileFormatError(f"{where}: its shape must be a list of sizes. Received: {shape!r:.200}.")
-    if dtype not in _DTYPES:
+    if not isinstance(dtype, str) or dtype not in _DTYPES:
         raise FileFormatError(f"{where}: its dtype must be one of {list(_DTYPES)}. Received: {dtype!r:.200}.")
     if quantization is None:
         stored = np.dtype(_DTYPES[dtype])
     else:
         how = quantization.get("dtype") if isinstance(quantization, Mapping) else None
-        if how not in _QUANTIZED:
+        if not isinstance(how, str) or how not in _QUANTIZED:
             raise FileFormatError(
                 f"{where}: it must be quantized to one of {list(_QUANTIZED)}. Received: {quantization!r:.200}."
             )
-        scaled = all(isinstance(quantization.get(key), (int, float)) for key in ("min", "scale"))
+        scaled = all(_is_finite(quantization.get(key)) for key in ("min", "scale"))
         if how != "float16" and not scaled:
-            raise FileFormatError(f"{where}: a quantization needs the numbers 'min' and 'scale'.")
+            raise FileFormatError(f"{where}: a quantization needs the finite numbers 'min' and 'scale'.")
         stored = np.dtype(_QUANTIZED[how])
     return entry["name"], tuple(shape), dtype, stored, quantization, math.prod(shape) * stored.itemsize
+
+
+def _is_finite(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) < _LARGEST_NUMBER
 
 
 def _joined(shards: Sequence[str], expected: int, where: str) -> bytearray:
@@ -191,7 +196,8 @@ def _plain(array: np.ndarray, quantization: Mapping | None, dtype: str) -> np.nd
     if quantization["dtype"] == "float16":
         return array.astype("float32")
     numbers = array * np.float64(quantization["scale"]) + np.float64(quantization["min"])
-    return np.round(numbers).astype("int32") if dtype == "int32" else numbers.astype("float32")
+    with np.errstate(invalid="ignore"):
+        return np.round(numbers).astype("int32") if dtype == "int32" else numbers.astype("float32")
 
 
 def _by_layer(config: Mapping, named: Sequence[tuple[str, np.ndarray]], path: str) -> Iterator[LayerArrays]:

@@ -82,9 +82,20 @@ BAD = {
     "a huge shape": (lambda s: _weight(s).update(shape=[10**9, 10**9]), FileFormatError, "its arrays need"),
     "a shape that is none": (lambda s: _weight(s).update(shape=[-1, 2.5]), FileFormatError, "list of sizes"),
     "a dtype that is none": (lambda s: _weight(s).update(dtype="string"), FileFormatError, "its dtype must be"),
+    "a dtype that is no text": (lambda s: _weight(s).update(dtype=[]), FileFormatError, "its dtype must be"),
     "a layer that is none": (lambda s: _weight(s).update(name="other/kernel"), FileFormatError, "belongs to no layer"),
     "a quantization": (lambda s: _weight(s).update(quantization={"dtype": "int4"}), FileFormatError, "be quantized to"),
+    "a quantization to a list": (
+        lambda s: _weight(s).update(quantization={"dtype": [1]}),
+        FileFormatError,
+        "be quantized to",
+    ),
     "no scale": (lambda s: _weight(s).update(quantization={"dtype": "uint8"}), FileFormatError, "'min' and 'scale'"),
+    "a scale that is none": (
+        lambda s: _weight(s).update(quantization={"dtype": "uint8", "min": float("nan"), "scale": 10**400}),
+        FileFormatError,
+        "finite numbers 'min' and 'scale'",
+    ),
 }
 
 
