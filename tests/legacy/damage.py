@@ -117,6 +117,10 @@ def _with_checkpoint(folder):
     return load_model(folder / "model.json", weights=folder / "checkpoint")
 
 
+def _resumed(model, folder):
+    load_weights(model, folder / "weights")
+
+
 def _in_training(folder):
     """Files with the state of an optimizer."""
     load = functools.partial(load_model, compile=True)
@@ -130,6 +134,15 @@ def _in_training(folder):
         if (home / "saved_model").exists():
             for damaged in _checkpoint("variables/variables"):
                 yield Container(f"training, {case}/{damaged}", home / "saved_model", damaged, load)
+    for case in ("tf.keras-2.4.4", "tf_keras-2.21.0"):
+        home = folder / "training" / case / "checkpoint"
+        with zipfile.ZipFile(FIXTURES / "training" / case / "checkpoint.zip") as packed:
+            packed.extractall(home)
+        model = load_model(home / "model.json", weights=home / "weights")
+        model.compile("adam", "mse")
+        resumed = functools.partial(_resumed, model)
+        for damaged in _checkpoint("weights"):
+            yield Container(f"training, {case}/{damaged}", home, damaged, resumed)
     yield Container("training, new keras", folder / "new.keras", load=load)
 
 

@@ -290,7 +290,7 @@ def chunked(file, name):
 REACH = {
     "a virtual dataset": (virtual, UnsafeContentError, "is a virtual dataset"),
     "external storage": (external, UnsafeContentError, "is a dataset with external storage"),
-    "an external link": (linked, UnsafeContentError, "is a external link"),
+    "an external link": (linked, UnsafeContentError, "is an external link"),
     "a chunked dataset of 6 GB": (chunked, FileFormatError, r"declares shape \(40000, 40000\)"),
 }
 

@@ -191,10 +191,11 @@ class _File:
         return Group(name, _attributes(described), children)
 
     def _child_of(self, described: Mapping[str, Any], name: str, names: tuple[str, ...]) -> Group | Array | str:
-        if "outside" in described:
+        if outside := described.get("outside"):
+            article = "an" if outside.startswith("e") else "a"
             raise UnsafeContentError(
-                f"{self.where}: {name!r} is a {described['outside']}. A model file must hold its own arrays; links "
-                "are not followed, and nothing stored outside the file is read."
+                f"{self.where}: {name!r} is {article} {outside}. A model file must hold its own arrays; links are not "
+                "followed, and nothing stored outside the file is read."
             )
         if "children" in described:
             return self._group(described, name, names)

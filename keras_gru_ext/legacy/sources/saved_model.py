@@ -24,6 +24,8 @@ _VARIABLES = os.path.join("variables", "variables")
 _GRAPH_KEY = "_CHECKPOINTABLE_OBJECT_GRAPH"
 # Objects refer to each other freely; no layer of a model is deeper than this.
 _DEEPEST = 40
+# Objects and references to them, in the model's tree and in that of each kind of slot; a large model has 50,000.
+_MOST_REFERENCES = 400_000
 _MOST_KINDS_OF_SLOTS = 10
 
 # Field numbers of the messages, as TensorFlow's saved_model.proto, meta_graph.proto, saved_object_graph.proto,
@@ -173,6 +175,7 @@ class _Graph:
         self._arrays: dict[int, tuple[StoredArray, str] | None] = {}
         # For each array the object to read in its place; `None`: the arrays themselves.
         self._instead: Mapping[int, int] | None = None
+        self._left = [_MOST_REFERENCES]
 
     def node(self, number: int, depth: int = 0) -> ObjectNode:
         if number in self._known:
@@ -183,6 +186,9 @@ class _Graph:
         self._known[number] = ObjectNode()
         children, arrays, labels = {}, {}, []
         for name, child in self._children(number):
+            self._left[0] -= 1
+            if self._left[0] < 0:
+                raise FileFormatError(f"its object graph has more than {_MOST_REFERENCES} references.")
             found = self._array(child)
             if found is None:
                 children[name] = self.node(child, depth + 1)
@@ -226,7 +232,7 @@ class _Graph:
         """The tree of objects with the slot of each array in its place, and NaN where there is none."""
         holders = {of: slot for kind, of, slot in self._slots() if kind == name}
         tree = _Graph(self._nodes, self._bundle)
-        tree._instead = holders
+        tree._instead, tree._left = holders, self._left
         root = tree.node(0)
         return root.children.get("model", root)
 

@@ -11,7 +11,7 @@ from keras_gru_ext.errors import FileFormatError
 from keras_gru_ext.legacy.build.sizes import numbers_in
 from keras_gru_ext.legacy.dialect import recognize
 from keras_gru_ext.legacy.record import LegacyModel
-from keras_gru_ext.legacy.sources import bundle, protobuf
+from keras_gru_ext.legacy.sources import bundle, protobuf, saved_model
 from keras_gru_ext.legacy.sources import crc32c as crc32c_module
 from keras_gru_ext.legacy.sources.bundle import Bundle
 from keras_gru_ext.legacy.sources.crc32c import crc32c, masked_crc32c
@@ -206,6 +206,29 @@ def test_broken_object_graphs(nodes, told, tmp_path):
     with pytest.raises(FileFormatError, match=told) as raised:
         read_checkpoint(written(tmp_path, {GRAPH.encode(): message}, text))
     assert str(tmp_path) in str(raised.value)
+
+
+def test_an_object_graph_is_bounded(tmp_path, monkeypatch):
+    told, text = graph([([(f"child {number}", 1) for number in range(20)], None), ([], None)])
+    prefix = written(tmp_path, {GRAPH.encode(): told}, text)
+    read_checkpoint(prefix)
+    monkeypatch.setattr(saved_model, "_MOST_REFERENCES", 19)
+    with pytest.raises(FileFormatError, match="more than 19 references"):
+        read_checkpoint(prefix)
+
+
+def test_an_optimizer_has_few_kinds_of_slots(tmp_path):
+    """Each kind is a tree of its own."""
+    root = field(1, field(1, field(1, 1) + field(2, b"optimizer")))
+    optimizer = field(
+        1,
+        field(1, field(1, 2) + field(2, b"iter"))
+        + b"".join(field(3, field(1, 2) + field(2, b"kind %d" % kind) + field(3, 2)) for kind in range(50)),
+    )
+    told, text = text_entry(root + optimizer + field(1, field(2, field(3, b"numbers"))))
+    entries = {GRAPH.encode(): told, b"numbers": entry(bytes(4), (), offset=len(text))}
+    with pytest.raises(FileFormatError, match="50 kinds of slots"):
+        read_checkpoint(written(tmp_path, entries, text + bytes(4)))
 
 
 def test_an_object_that_holds_itself(tmp_path):
