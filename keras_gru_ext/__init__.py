@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from keras_gru_ext.activations import legacy_hard_sigmoid
     from keras_gru_ext.callbacks import BackupStates
     from keras_gru_ext.export import to_onnx
-    from keras_gru_ext.layers import GRU, Bidirectional, GRUCell
+    from keras_gru_ext.layers import GRU, Bidirectional, GRUCell, explain
     from keras_gru_ext.legacy import load_model, load_weights
     from keras_gru_ext.tools import convert, inspect, verify
 
@@ -40,6 +40,7 @@ _HOMES = {
     "GRU": "layers",
     "GRUCell": "layers",
     "convert": "tools",
+    "explain": "layers",
     "inspect": "tools",
     "legacy_hard_sigmoid": "activations",
     "load_model": "legacy",
@@ -54,6 +55,7 @@ __all__ = [
     "Bidirectional",
     "GRUCell",
     "convert",
+    "explain",
     "inspect",
     "legacy_hard_sigmoid",
     "load_model",

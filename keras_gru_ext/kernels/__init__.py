@@ -7,12 +7,16 @@
 from importlib import import_module
 
 from keras_gru_ext.errors import ArgumentError
+from keras_gru_ext.kernels.plan import Plan, of_kernel
 from keras_gru_ext.kernels.spec import ACTIVATIONS, GRUSpec
 
-__all__ = ["GRUSpec", "kernel_for", "load", "why_not", "why_not_now"]
+__all__ = ["GRUSpec", "Plan", "kernel_for", "load", "plan_of", "why_not", "why_not_now"]
 
 _MODULES = {"jax": "on_jax", "numpy": "on_numpy", "tensorflow": "on_tensorflow", "torch": "on_torch"}
 """Keras backend -> module of this package with its kernel."""
+
+_WITH_COMPILED_LOOP = ("numpy", "torch")
+"""The Keras backends whose kernel can run the compiled loop."""
 
 _LOADED: dict = {}
 
@@ -55,6 +59,19 @@ def kernel_for(spec, backend):
     if reason is not None:
         raise ArgumentError(f"No fast GRU kernel: {reason}.")
     return _module(backend).gru
+
+
+def plan_of(backend, dtype, device):
+    """Returns the `Plan` by which the kernel of `backend` runs a call that it can serve.
+
+    Args:
+        backend: The name of a backend of Keras that has a kernel.
+        dtype: The name of the arrays' dtype.
+        device: Where they are: "cpu", or the name of another device.
+    """
+    if backend in _WITH_COMPILED_LOOP:
+        return of_kernel(dtype, device)
+    return Plan("framework", (("compiled loop", f"the kernel for {backend!r} is a loop that XLA or a graph holds"),))
 
 
 def load(backend):

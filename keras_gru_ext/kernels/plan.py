@@ -1,14 +1,16 @@
-"""Which way a call of a GRU goes, as a value that the layer follows and people read."""
+"""Which way a call of a GRU goes, and why no better one, as a value for people to read."""
 
 from dataclasses import dataclass
 
+from keras_gru_ext.kernels import compiled
+
 WAYS = {
-    "cudnn": "Keras' own fused path",
-    "compiled": "the compiled loop",
-    "framework": "this package's kernel, in the framework's own operations",
-    "cell": "the cell, step by step, in Keras' loop",
+    "cudnn": "Keras' own fused path (cuDNN)",
+    "compiled": "this package's kernel, the compiled loop",
+    "framework": "this package's kernel, a loop in the framework's operations",
+    "cell": "Keras' loop over the cell, step by step",
 }
-"""Name -> what it is called, from the fastest, each where it can serve."""
+"""Name -> what it is, from the fastest, each where it can serve."""
 
 
 @dataclass(frozen=True)
@@ -17,11 +19,24 @@ class Plan:
 
     Attributes:
         way: A key of `WAYS`.
-        obstacles: Pairs of a better way and why the call does not go by it, as text for a user.
+        obstacles: Pairs of what would be better and why the call goes without, as text for a user.
     """
 
     way: str
     obstacles: tuple[tuple[str, str], ...] = ()
 
     def __str__(self):
-        return "\n".join([WAYS[self.way], *(f"not {WAYS[way]}: {reason}" for way, reason in self.obstacles)])
+        return "\n".join([WAYS[self.way], *(f"  no {what}: {why}" for what, why in self.obstacles)])
+
+
+def of_kernel(dtype, device):
+    """Returns the `Plan` of a kernel that has both loops.
+
+    Args:
+        dtype: The name of the arrays' dtype.
+        device: Where they are: "cpu", or the name of another device.
+    """
+    reason = compiled.why_not(dtype)
+    if device != "cpu":
+        reason = f"it runs on processors, and the arrays are on {device!r}"
+    return Plan("compiled") if reason is None else Plan("framework", (("compiled loop", reason),))

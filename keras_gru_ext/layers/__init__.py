@@ -2,7 +2,8 @@
 
 from keras_gru_ext.layers import locally_connected, masking, merging, recurrent
 from keras_gru_ext.layers.bidirectional import Bidirectional
+from keras_gru_ext.layers.explanation import explain
 from keras_gru_ext.layers.gru import GRU
 from keras_gru_ext.layers.gru_cell import GRUCell
 
-__all__ = ["GRU", "Bidirectional", "GRUCell", "locally_connected", "masking", "merging", "recurrent"]
+__all__ = ["GRU", "Bidirectional", "GRUCell", "explain", "locally_connected", "masking", "merging", "recurrent"]

@@ -316,7 +316,9 @@ class GRU(keras.layers.GRU):
             The last output (B, U), the outputs (B, T, U), which mean something with `return_sequences` only, and a list
             with the last state (B, U).
         """
-        reason = paths.why_not_cudnn(self, mask, training)
+        if paths.CALLS:
+            paths.note(self, sequences, mask)
+        reason = paths.why_not_cudnn(self, mask is not None, training)
         if reason is None and (self.use_cudnn is True or paths.is_on_cudnn(sequences)):
             return super().inner_loop(sequences, initial_state, None, training=False)
         if self.use_cudnn is True:

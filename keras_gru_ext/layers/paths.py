@@ -80,7 +80,41 @@ def loop(layer, step, sequences, states):
     return last_output, outputs, list(states)
 
 
-def why_not_cudnn(layer, mask, training):
+def plan_of(layer, is_masked, training, dtype, device):
+    """Returns the `kernels.Plan` by which a call of the layer goes: what `GRU.inner_loop` decides, as a value.
+
+    Args:
+        layer: The `GRU`.
+        is_masked: Whether the call has a mask.
+        training: Whether it trains.
+        dtype: The name of the dtype that it computes in.
+        device: Where its arrays are: "cpu", or the name of another device.
+    """
+    backend = keras.backend.backend()
+    reason = why_not_cudnn(layer, is_masked, training)
+    has_cudnn = backend == "torch" and device.startswith("cuda")
+    if reason is None and (layer.use_cudnn is True or has_cudnn):
+        return kernels.Plan("cudnn")
+    obstacles = (("cuDNN", reason),) if has_cudnn else ()
+    reason = why_not_kernel(layer, spec_of(layer, is_masked, training))
+    if reason is not None:
+        return kernels.Plan("cell", (*obstacles, ("kernel", reason)))
+    plan = kernels.plan_of(backend, dtype, device)
+    return kernels.Plan(plan.way, (*obstacles, *plan.obstacles))
+
+
+CALLS: list = []
+"""Lists in which calls of layers are noted, as (layer, shape, whether masked, device), while `explain` runs a model."""
+
+
+def note(layer, sequences, mask):
+    """Notes a call for `explain`."""
+    device = str(getattr(sequences, "device", "cpu")).lower()
+    for calls in CALLS:
+        calls.append((layer, tuple(sequences.shape), mask is not None, "cpu" if "cpu" in device else device))
+
+
+def why_not_cudnn(layer, is_masked, training):
     """Returns why Keras' own fused path would not compute what this call means, or `None`."""
     cell = layer.cell
     if layer.use_cudnn is False:
@@ -89,7 +123,7 @@ def why_not_cudnn(layer, mask, training):
         return "it computes the reset-after maths with biases only"
     if (cell.activation, cell.recurrent_activation) != (keras.activations.tanh, keras.activations.sigmoid):
         return "it computes tanh and sigmoid only"
-    if mask is not None:
+    if is_masked:
         return "it treats masked steps in its own way"
     if training and (layer.dropout or layer.recurrent_dropout):
         return "it does not follow this layer's dropout rules"
