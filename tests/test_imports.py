@@ -26,6 +26,7 @@ THIRD_PARTY = {
     "export": {"keras", "numpy", "onnx"},
     "kernels.compiled": {"numba", "numpy"},
     "kernels.compiled.loops": {"llvmlite", "numba", "numpy"},
+    "kernels.compiled.xla": {"llvmlite", "numba", "numpy"},
     "kernels.on_jax": {"jax"},
     "kernels.on_numpy": {"numpy"},
     "kernels.on_tensorflow": {"tensorflow"},

@@ -576,6 +576,9 @@ def test_a_broken_term_is_noticed(maths, table, monkeypatch):
     broken = case(5, 4, 3, maths, recurrent_activation="sigmoid", training=maths == "after")
     if on["torch"]:
         monkeypatch.setattr(module.passes, "LOOPS", dict.fromkeys(module.passes.LOOPS, module.framework_loop.Loop))
+    if on["jax"]:
+        monkeypatch.setattr(module.foreign, "why_not", lambda _: "by scans")
+        module = module.scan
     if table == "SLOPE":
         slopes = module.activations.SLOPE if on["torch"] else module.SLOPE
         slope = slopes["sigmoid"]
@@ -884,7 +887,10 @@ def summed_sizes(jaxpr, in_loop=False):
 
 
 @only_jax
-def test_jax_weight_gradients_are_made_after_the_loop():
+def test_jax_weight_gradients_are_made_after_the_loop(monkeypatch):
+    from keras_gru_ext.kernels.on_jax import foreign
+
+    monkeypatch.setattr(foreign, "why_not", lambda _: "by scans")
     kernel, _, arrays = differentiable(SECOND_ORDER[0])
     graph = jax.make_jaxpr(jax.grad(lambda a: smooth_sum(kernel(*a))))(arrays)
     products = list(summed_sizes(graph.jaxpr))
@@ -1028,6 +1034,7 @@ def test_activation_rows_are_the_references(name):
         scale, shift = module.SCALE_AND_SHIFT.get(name, (1, 0))
         mine = module.ACTIVATION[name](tf.constant(scale * x + shift))
     else:
+        module = module.scan
         mine = module.ACTIVATION[name](to_tensor(x, "float64"))
     np.testing.assert_allclose(to_numpy(mine), y, rtol=1e-13, atol=1e-15)
     y_ = to_tensor(y, "float64")

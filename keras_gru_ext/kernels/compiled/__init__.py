@@ -15,7 +15,7 @@ import numpy as np
 
 from keras_gru_ext.kernels.spec import ACTIVATIONS
 
-__all__ = ["Weights", "available_threads", "backward", "forward", "in_order", "why_not"]
+__all__ = ["Weights", "available_threads", "backward", "forward", "in_order", "useful_threads", "why_not"]
 
 DTYPES = ("float32", "float64")
 
@@ -59,6 +59,11 @@ def available_threads():
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     wished = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0]
     return max(1, min(cores, int(wished))) if wished.isdecimal() else cores
+
+
+def useful_threads(steps, batch, units, threads):
+    """Returns how many of `threads` there is work for."""
+    return max(1, min(threads, batch, 3 * steps * batch * units * units // _WORTH_A_THREAD))
 
 
 def in_order(recurrent_kernel, steps=None, transposed=False):
@@ -143,7 +148,7 @@ def forward(
         _absent(3, dtype) if states is None else states,
         _absent(3, dtype) if q is None else q,
     )
-    _share_out(loops.compiled("forward", dtype), arguments, batch, threads, steps * units * wide)
+    _share_out(loops.compiled("forward", dtype), arguments, batch, useful_threads(steps, batch, units, threads))
     return states, final_state, q
 
 
@@ -199,7 +204,7 @@ def backward(
         _absent(3, dtype) if d_states is None else d_states,
         carry,
     )
-    _share_out(_loops().compiled("backward", dtype), arguments, batch, threads, steps * units * wide)
+    _share_out(_loops().compiled("backward", dtype), arguments, batch, useful_threads(steps, batch, units, threads))
     return carry
 
 
@@ -244,9 +249,8 @@ if hasattr(os, "register_at_fork"):  # A forked process has none of its parent's
     os.register_at_fork(after_in_child=_POOL.clear)
 
 
-def _share_out(loop, arguments, batch, threads, work):
-    """Runs a loop for all rows of a batch; `work` is the number of multiplications of a row."""
-    threads = max(1, min(threads, batch, work * batch // _WORTH_A_THREAD))
+def _share_out(loop, arguments, batch, threads):
+    """Runs a loop for all rows of a batch."""
     ends = [batch * i // threads for i in range(threads + 1)]
     others = [_pool(threads).submit(loop, *arguments, *ends[i : i + 2]) for i in range(1, threads)]
     if batch:

@@ -623,11 +623,15 @@ def compiled(name, dtype):
         "backward": (_backward, types.void(*codes, *backward, *rows)),
         "in_order": (_in_order, flat(given[2], types.boolean)),
     }[name]
-    options = {"nogil": True, "error_model": "numpy"}
+    return cached(numba.njit, signature, function.py_func, nogil=True)
+
+
+def cached(compiler, signature, function, **options):
+    """Compiles by `numba.njit` or `numba.cfunc`, with Numba's cache where there is a folder for it."""
     try:
-        return numba.njit(signature, cache=True, **options)(function.py_func)
+        return compiler(signature, cache=True, error_model="numpy", **options)(function)
     except RuntimeError as error:
-        # Numba has no folder for its cache: neither beside this file, nor the user's own.
+        # There is none: neither beside this file, nor the user's own.
         if "cache" not in str(error):
             raise
-        return numba.njit(signature, **options)(function.py_func)
+        return compiler(signature, error_model="numpy", **options)(function)

@@ -1,8 +1,4 @@
-"""The GRU of `kernels/README.md` in JAX.
-
-`_recurrence` carries its derivative as a forward-mode rule (T0 to T5). JAX transposes that rule, and the transpose is
-the backward pass B1 to B9: one scan from the last step, then a few matrix products for each weight. So `jax.jvp`,
-`jax.grad`, `jax.vmap` and any nesting of them go through the same few lines.
+"""The loop, and the loop of its tangents, as scans of JAX.
 
 Inputs are projected step by step inside the loop: what a step makes of them stays in the cache, while the projection
 of all steps would be the largest array of all, in memory that the system hands out fresh at every call.
@@ -13,7 +9,6 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 from jax import lax
-from jax.custom_derivatives import SymbolicZero
 
 ACTIVATION = {
     "tanh": jnp.tanh,
@@ -42,98 +37,8 @@ SLOPE = {
 """Name -> derivative of the activation, written in terms of its OUTPUT."""
 
 
-def gru(
-    spec,
-    inputs,
-    kernel,
-    bias,
-    recurrent_kernel,
-    recurrent_bias,
-    initial_state,
-    mask,
-    input_masks,
-    recurrent_masks,
-):
-    """Runs the recurrence of `spec`, differentiable in its first six arrays.
-
-    Letters: T time, B batch, F features, U units; gate order z | r | candidate. One floating dtype for all arrays.
-
-    Args:
-        spec: A `GRUSpec` whose activations are in the table.
-        inputs: (T, B, F), T >= 1. Finite, at masked steps as well.
-        kernel: (F, 3U).
-        bias: (3U,) or `None`. Input bias.
-        recurrent_kernel: (U, 3U).
-        recurrent_bias: (3U,), or `None` unless `spec.has_recurrent_bias`.
-        initial_state: (B, U).
-        mask: (T, B) bool, `True` where the step counts; `None` unless `spec.masked`. Not differentiated.
-        input_masks: `None`, (B, F) or (3, B, F), as `spec.input_dropout` says. Not differentiated.
-        recurrent_masks: `None`, (B, U) or (3, B, U), as `spec.recurrent_dropout` says. Not differentiated.
-
-    Returns:
-        `(outputs, last_output, final_state)`: (T, B, U) or `None` without `spec.return_sequences`, (B, U),
-        (B, U).
-
-    Saved for backward, values per step: the state before it BU, gates z | r | candidate 3BU, and with
-    `reset_after` q, BU; the inputs and the mask, which the caller has. Nothing per step where no gradient is
-    needed, apart from the outputs where they are returned.
-
-    Works under `jax.jit`, `grad`, `jvp`, `vmap`, `linearize`, `hessian` and `checkpoint`, nested in any
-    order.
-
-    Raises:
-        ValueError: By JAX, for shapes that do not fit.
-    """
-    if spec.go_backwards:
-        inputs = jnp.flip(inputs, 0)
-        mask = None if mask is None else jnp.flip(mask, 0)
-    input_masks, recurrent_masks = lax.stop_gradient((input_masks, recurrent_masks))
-    states, final_state = _recurrence(
-        spec,
-        inputs,
-        kernel,
-        bias,
-        recurrent_kernel,
-        recurrent_bias,
-        initial_state,
-        mask,
-        input_masks,
-        recurrent_masks,
-    )
-    outputs = states if spec.return_sequences else None
-    last_output = final_state
-    if spec.masked:
-        shown = _shown(spec, mask)
-        last_output = jnp.where(shown[-1], final_state, 0)
-        if spec.return_sequences:
-            outputs = jnp.where(shown, states, 0)
-    return outputs, last_output, final_state
-
-
-def why_not_now():
-    """Returns why the kernel cannot take part in what JAX is doing right now, or `None`."""
-    return None
-
-
-def _shown(spec, mask):
-    """(T, B, 1) bool: where the output is the state; elsewhere it is zero (F5)."""
-    shown = mask if spec.zero_output_for_mask else lax.cummax(mask.astype("uint8")).astype(bool)
-    return shown[..., None]
-
-
 _FEW_ROWS = 8
 """Below this batch size a product in the loop does little but read the weights."""
-
-
-@partial(jax.custom_jvp, nondiff_argnums=(0,))
-def _recurrence(spec, x, W, b, U, c, h0, mask, m_x, m):
-    """(states (T, B, U) or None without `spec.return_sequences`, final state (B, U))."""
-
-    def keep(new, *_):
-        return new if spec.return_sequences else None
-
-    final, states = _loop(spec, x, W, b, U, c, h0, mask, m_x, m, keep)
-    return states, final
 
 
 def _loop(spec, x, W, b, U, c, h0, mask, m_x, m, keep):
@@ -171,22 +76,30 @@ def _loop(spec, x, W, b, U, c, h0, mask, m_x, m, keep):
     return lax.scan(step, h0, (project(x) if project_first else x, mask))
 
 
-@partial(_recurrence.defjvp, symbolic_zeros=True)
-def _recurrence_jvp(spec, primals, tangents):
-    x, W, _, U, _, _, mask, m_x, m = primals
+def forward(spec, x, W, b, U, c, h0, mask, m_x, m):
+    """(states (T, B, U) or None without `spec.return_sequences`, final state (B, U))."""
 
-    def keep(new, *kept):
-        return (new if spec.return_sequences else None), kept
+    def keep(new, *_):
+        return new if spec.return_sequences else None
 
-    final, (states, kept) = _loop(spec, *(*primals, keep))
-    tangents = [None if isinstance(t, SymbolicZero) else t for t in tangents[:6]]
-    # `checkpoint`: what waits for the backward pass are the arguments, and not what is made of them.
-    tangents = jax.checkpoint(partial(_tangents, spec))(x, W, U, mask, m_x, m, *kept, *tangents)
-    return (states, final), tangents
+    final, states = _loop(spec, x, W, b, U, c, h0, mask, m_x, m, keep)
+    return states, final
 
 
-def _tangents(spec, x, W, U, mask, m_x, m, previous, z_r, g, q, tx, tW, tb, tU, tc, th0):
+def forward_kept(spec, *arrays):
+    """States after each step (T, B, U), final state, gates z | r | g (T, B, 3U), and q (T, B, U) or None."""
+
+    def keep(new, before, z_r, g, q):
+        return new, jnp.concatenate([z_r, g], -1), q
+
+    final, (states, gates, q) = _loop(spec, *arrays, keep)
+    return states, final, gates, q
+
+
+def tangents(spec, x, W, U, h0, mask, m_x, m, states, gates, q, tx, tW, tb, tU, tc, th0):
     """Tangents of the states and of the final state: linear in the arguments from `tx` on, where `None` is zero."""
+    previous = jnp.concatenate([h0[None], states[:-1]])
+    z_r, g = _zr_and_h(gates, h0.shape[-1])
     ds, da = SLOPE[spec.recurrent_activation], SLOPE[spec.activation]
     units = previous.shape[-1]
     m_xh, m_h = _of_candidate(m_x), _of_candidate(m)
@@ -237,6 +150,37 @@ def _tangents(spec, x, W, U, mask, m_x, m, previous, z_r, g, q, tx, tW, tb, tU, 
     th0 = jnp.zeros_like(previous[0]) if th0 is None else th0
     final, t_states = lax.scan(step, th0, (t_zr, t_h, t_q, previous, z_r, g, q, mask))
     return t_states, final
+
+
+def project(x, W, b, m_x):
+    """P of all steps (F0)."""
+    return _plus(_product(x, _blocks(W, m_x, W.shape[1] // 3), m_x), b)
+
+
+def project_gradients(x, W, m_x, dP):
+    """The gradients of x, W and b (B9)."""
+    units = W.shape[1] // 3
+    _, pull = jax.vjp(lambda x, W, b: project(x, W, b, m_x), x, W, jnp.zeros(3 * units, x.dtype))
+    return pull(dP)
+
+
+def weight_gradients(spec, previous, m, dP, products):
+    """The gradients of U and c (B6, B7); `products` are dq, or "before" r h m_h."""
+    units = previous.shape[-1]
+    da_zr, da_h = _zr_and_h(dP, units)
+    m_z, m_r, m_h = m if m is not None and m.ndim == 3 else (m, m, m)
+    if spec.reset_after:
+        seen, da_q = _masked(previous, m_h), products
+    else:
+        seen, da_q = products, da_h
+    if m is not None and m.ndim == 3:
+        da_z, da_r = jnp.split(da_zr, 2, -1)
+        parts = [(_masked(previous, m_z), da_z), (_masked(previous, m_r), da_r), (seen, da_q)]
+    else:
+        parts = [(_masked(previous, m), da_zr), (seen, da_q)]
+    rows = [[lax.collapse(array, 0, 2) for array in pair] for pair in parts]
+    dU = jnp.concatenate([x.T @ d for x, d in rows], -1)
+    return dU, jnp.concatenate([d.sum(0) for _, d in rows])
 
 
 def _product(x, blocks, m):

@@ -1,0 +1,119 @@
+"""The GRU of `kernels/README.md` in JAX.
+
+`_recurrence` carries its derivative as a forward-mode rule (T0 to T5). JAX transposes that rule, and the transpose is
+the backward pass B1 to B9: one loop from the last step, then a few matrix products for each weight. So `jax.jvp`,
+`jax.grad`, `jax.vmap` and any nesting of them go through the same few lines.
+
+The loops are scans of JAX, `scan.py`. On one processor the compiled kernel takes the place of all but the tangents,
+`foreign.py`.
+"""
+
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jax.custom_derivatives import SymbolicZero
+
+from keras_gru_ext.kernels.on_jax import foreign, scan
+
+
+def gru(
+    spec,
+    inputs,
+    kernel,
+    bias,
+    recurrent_kernel,
+    recurrent_bias,
+    initial_state,
+    mask,
+    input_masks,
+    recurrent_masks,
+):
+    """Runs the recurrence of `spec`, differentiable in its first six arrays.
+
+    Letters: T time, B batch, F features, U units; gate order z | r | candidate. One floating dtype for all arrays.
+
+    Args:
+        spec: A `GRUSpec` whose activations are in the table.
+        inputs: (T, B, F), T >= 1. Finite, at masked steps as well.
+        kernel: (F, 3U).
+        bias: (3U,) or `None`. Input bias.
+        recurrent_kernel: (U, 3U).
+        recurrent_bias: (3U,), or `None` unless `spec.has_recurrent_bias`.
+        initial_state: (B, U).
+        mask: (T, B) bool, `True` where the step counts; `None` unless `spec.masked`. Not differentiated.
+        input_masks: `None`, (B, F) or (3, B, F), as `spec.input_dropout` says. Not differentiated.
+        recurrent_masks: `None`, (B, U) or (3, B, U), as `spec.recurrent_dropout` says. Not differentiated.
+
+    Returns:
+        `(outputs, last_output, final_state)`: (T, B, U) or `None` without `spec.return_sequences`, (B, U),
+        (B, U).
+
+    Saved for backward, values per step: the state after it BU, gates z | r | candidate 3BU, and with
+    `reset_after` q, BU; the inputs and the mask, which the caller has. Nothing per step where no gradient is
+    needed, apart from the outputs where they are returned.
+
+    Works under `jax.jit`, `grad`, `jvp`, `vmap`, `linearize`, `hessian` and `checkpoint`, nested in any
+    order.
+
+    Raises:
+        ValueError: By JAX, for shapes that do not fit.
+    """
+    if spec.go_backwards:
+        inputs = jnp.flip(inputs, 0)
+        mask = None if mask is None else jnp.flip(mask, 0)
+    input_masks, recurrent_masks = lax.stop_gradient((input_masks, recurrent_masks))
+    states, final_state = _recurrence(
+        spec,
+        inputs,
+        kernel,
+        bias,
+        recurrent_kernel,
+        recurrent_bias,
+        initial_state,
+        mask,
+        input_masks,
+        recurrent_masks,
+    )
+    outputs = states if spec.return_sequences else None
+    last_output = final_state
+    if spec.masked:
+        shown = _shown(spec, mask)
+        last_output = jnp.where(shown[-1], final_state, 0)
+        if spec.return_sequences:
+            outputs = jnp.where(shown, states, 0)
+    return outputs, last_output, final_state
+
+
+def why_not_now():
+    """Returns why the kernel cannot take part in what JAX is doing right now, or `None`."""
+    return None
+
+
+def _shown(spec, mask):
+    """(T, B, 1) bool: where the output is the state; elsewhere it is zero (F5)."""
+    shown = mask if spec.zero_output_for_mask else lax.cummax(mask.astype("uint8")).astype(bool)
+    return shown[..., None]
+
+
+@partial(jax.custom_jvp, nondiff_argnums=(0,))
+def _recurrence(spec, *arrays):
+    """(states (T, B, U) or None without `spec.return_sequences`, final state (B, U))."""
+    forward = scan.forward if foreign.why_not(arrays[0].dtype) else foreign.forward
+    return forward(spec, *arrays)
+
+
+@partial(_recurrence.defjvp, symbolic_zeros=True)
+def _recurrence_jvp(spec, primals, tangents):
+    x, W, _, U, _, h0, mask, m_x, m = primals
+    tangents = [None if isinstance(t, SymbolicZero) else t for t in tangents[:6]]
+    if foreign.why_not(x.dtype):
+        states, final, gates, q = scan.forward_kept(spec, *primals)
+        # `checkpoint`: what waits for the backward pass are the arguments, and not what is made of them.
+        of_arrays = jax.checkpoint(partial(scan.tangents, spec))
+    else:
+        states, final, gates, q = foreign.forward_kept(spec, *primals)
+        of_arrays = partial(foreign.tangents, spec)
+    tangents = of_arrays(x, W, U, h0, mask, m_x, m, states, gates, q, *tangents)
+    return ((states if spec.return_sequences else None), final), tangents
