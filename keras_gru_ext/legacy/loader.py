@@ -197,6 +197,7 @@ def assemble(
         raise type(error)(f"{record.path} (written by {record.dialect}): {error}") from error
     builder = Builder(known, record.path, numbers_in(record))
     model = builder.model(config)
+    _check_is_built(model, record)
     wanted = {path: leaves for path, leaves in builder.weighted_layers(config) if leaves}
     if record.objects is None:
         pairing = in_part(record.config) if partial else by_name_or_order
@@ -207,6 +208,16 @@ def assemble(
     if compile and record.training:
         _compile(model, record, known, config, wanted, fresh=_why_fresh(record, partial, compile))
     return model
+
+
+def _check_is_built(model: keras.Model, record: LegacyModel) -> None:
+    if not model.built and any(group.arrays for group in record.weights):
+        raise ConfigError(
+            f"{record.path} (written by {record.dialect}): the file does not say what shape the input of the "
+            f"Sequential model has, and the arrays of its first layers do not tell. {record.dialect.library} itself "
+            "cannot load such a file. Pass a JSON of the config, with a 'batch_input_shape' in its first layer, and "
+            "this file as weights=."
+        )
 
 
 def _entered(record: LegacyModel, inputs: Inputs, outputs: Outputs) -> tuple[LegacyModel, Inputs, Outputs]:

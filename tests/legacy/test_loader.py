@@ -282,3 +282,17 @@ def test_an_unknown_activation_is_an_error(copy):
         load_model(path)
     [gru] = load_model(path, custom_objects={"mine": keras.ops.tanh}).layers
     assert gru.activation is keras.ops.tanh
+
+
+def test_an_input_that_nothing_tells_is_an_error_that_says_what_to_do(copy):
+    """Of a file of Keras 2.2 without its InputLayer, whose first layer tells no size."""
+    path = copy("single")
+
+    def leave_out_the_input(config):
+        first = {"class_name": "Reshape", "config": {"name": "reshape_1", "target_shape": [5, -1]}}
+        config["config"]["layers"][0]["config"].pop("batch_input_shape")
+        config["config"]["layers"].insert(0, first)
+
+    edit_config(path, leave_out_the_input)
+    with pytest.raises(ConfigError, match=r"single.h5 .*does not say what shape the input .* 'batch_input_shape'"):
+        load_model(path)

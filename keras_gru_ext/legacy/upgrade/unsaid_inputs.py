@@ -14,12 +14,17 @@ from keras_gru_ext.legacy.record import LegacyModel
 from keras_gru_ext.legacy.upgrade.graph_view import GraphView, Tensor, is_container
 from keras_gru_ext.legacy.upgrade.inputs import input_of
 from keras_gru_ext.legacy.upgrade.layer_rules import CONTAINERS, SEQUENTIAL
-from keras_gru_ext.legacy.upgrade.topology import name_of
 
 # Layers whose output has the shape of their input, whatever that is.
 _SHAPELESS = frozenset({"Masking", "Dropout", "SpatialDropout1D", "GaussianNoise", "GaussianDropout", "Activation"})
 _ELEMENTWISE = frozenset({"BatchNormalization", "LayerNormalization", "LeakyReLU", "ReLU", "ELU", "PReLU", "Softmax"})
+# Layers of sequences that keep the size of the last axis.
+_OF_SEQUENCES = frozenset(
+    {"AveragePooling1D", "MaxPooling1D", "ZeroPadding1D", "Cropping1D", "UpSampling1D", "GlobalAveragePooling1D"}
+)
 _RECURRENT = frozenset({"GRU", "LSTM", "SimpleRNN", "CuDNNGRU", "CuDNNLSTM", "RNN", "Bidirectional"})
+
+_LEFT_OUT = "the input that the file leaves out"
 
 
 def complete_input(record: LegacyModel) -> LegacyModel:
@@ -54,11 +59,14 @@ def complete_input(record: LegacyModel) -> LegacyModel:
 
 
 def _shape_from_arrays(record: LegacyModel, entries: list[Any]) -> list[int | None] | None:
-    arrays = {group.layer: group.arrays for group in record.weights}
-    for entry in entries:
-        if str(entry.get("class_name")) not in _SHAPELESS:
-            return _shape_for(entry, arrays.get(str(name_of(entry)), ()))
-    return None
+    """The shape with open batch size and length, where the layers tell the last axis and how many there are."""
+    if next((one.get("class_name") for one in entries if one.get("class_name") not in _SHAPELESS), "") == "Embedding":
+        return [None, None]
+    named = {"class_name": "InputLayer", "name": _LEFT_OUT, "config": {}}
+    graph = GraphView.of({"class_name": SEQUENTIAL, "config": {"layers": [named, *entries]}})
+    behind = _Behind(graph, {group.layer: group.arrays for group in record.weights})
+    rank, last = behind.needs(Tensor(_LEFT_OUT, 0, 0))
+    return [None] * (rank - 1) + [last] if rank in (2, 3) and last is not None else None
 
 
 def _shape_for(entry: Any, held: Sequence[Any]) -> list[int | None] | None:
@@ -70,6 +78,12 @@ def _shape_for(entry: Any, held: Sequence[Any]) -> list[int | None] | None:
     if class_name == "Conv1D" and len(kernel) == 3:
         return [None, None, kernel[1]]
     return [None, None] if class_name == "Embedding" else None
+
+
+def _wraps_dense(entry: Mapping[str, Any]) -> bool:
+    """Whether a TimeDistributed takes sequences of vectors: around recurrent layers, those of sequences."""
+    wrapped = entry["config"].get("layer")
+    return isinstance(wrapped, Mapping) and wrapped.get("class_name") == "Dense"
 
 
 def shape_in_lambda(entry: Mapping[str, Any]) -> list[int | None] | None:
@@ -153,13 +167,17 @@ class _Behind:
         entry, held = self._graph.entries[user.layer], self._arrays.get(user.layer, ())
         class_name = str(entry.get("class_name"))
         kernel = tuple(held[0].shape) if held else ()
+        if class_name in _OF_SEQUENCES:
+            return 3, self.needs(user)[1]
+        if class_name == "BatchNormalization" and len(kernel) == 1 and entry["config"].get("axis") in (None, -1, [-1]):
+            return self.needs(user)[0], kernel[0]
         if class_name in _SHAPELESS or class_name in _ELEMENTWISE:
             return self.needs(user)
         if class_name == "RepeatVector":
             return 2, self.needs(user)[1]
         if class_name == "Dense" and len(kernel) == 2:
             return self.needs(user)[0], kernel[0]
-        if class_name == "TimeDistributed" and len(kernel) == 2:
+        if class_name == "TimeDistributed" and len(kernel) == 2 and _wraps_dense(entry):
             return 3, kernel[0]
         if class_name in _RECURRENT and self._graph.sources(user)[0] != tensor:
             # An initial state.

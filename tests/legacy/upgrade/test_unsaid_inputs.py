@@ -27,6 +27,11 @@ def first_of(model):
         (record(("Masking", {}), ("Bidirectional", {}), bidirectional=(2, 12)), [None, None, 2]),
         (record(("Conv1D", {}), conv1d=(5, 2, 7)), [None, None, 2]),
         (record(("Embedding", {}), embedding=(9, 2)), [None, None]),
+        (record(("Dense", {}), ("GRU", {}), dense=(2, 5), gru=(5, 12)), [None, None, 2]),
+        (record(("BatchNormalization", {}), ("GRU", {}), batchnormalization=(2,), gru=(2, 12)), [None, None, 2]),
+        (record(("AveragePooling1D", {}), ("GRU", {}), gru=(3, 12)), [None, None, 3]),
+        (record(("TimeDistributed", {"layer": {"class_name": "Dense"}}), timedistributed=(4, 2)), [None, None, 4]),
+        (record(("Dense", {}), ("RepeatVector", {}), ("GRU", {}), dense=(2, 5), gru=(5, 12)), [None, 2]),
     ],
 )
 def test_the_first_arrays_tell_the_size(model, shape):
@@ -40,6 +45,8 @@ def test_the_first_arrays_tell_the_size(model, shape):
         record(("GRU", {"batch_input_shape": [None, 5, 3]}), gru=(3, 12)),
         record(("InputLayer", {"batch_input_shape": [None, 5, 3]}), ("GRU", {}), gru=(3, 12)),
         record(("Dense", {}), dense=(3, 4)),  # of an input of any rank
+        record(("Dense", {}), ("Reshape", {}), ("GRU", {}), dense=(3, 4), gru=(4, 12)),
+        record(("TimeDistributed", {"layer": {"class_name": "GRU"}}), timedistributed=(3, 12)),
         record(("GRU", {})),
         record((["GRU"], {})),
     ],
