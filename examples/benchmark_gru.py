@@ -10,6 +10,9 @@ there a step has to agree with this package's own layer stepped cell by cell.) E
 which the contestants take turns. What is not installed is left out and named. Nothing else should run on the machine.
 Beside the times stands what the matrix products alone would take at the rate of a large one, which takes turns too.
 
+One layer that is called directly, a Bidirectional, and one step at a time are timed as well (`benchmark_layer.py`),
+against the better of one and two threads of ONNX Runtime.
+
 Needs one or more of torch, tensorflow and jax; onnx and onnxruntime for the comparison with ONNX Runtime, and
 matplotlib for the plot.
 """
@@ -62,7 +65,7 @@ console = Console(stderr=True)
 def main(argv=None):
     options = parse_options(argv)
     if options.worker:
-        result = {"times": time_backend, "memory": measure_memory, "lengths": time_lengths}[options.worker](options)
+        result = WORKERS[options.worker](options)
         options.json.write_text(json.dumps(result), encoding="utf-8")
         return
     results = {"machine": describe_machine(options.device), "versions": installed_versions(), "backends": {}}
@@ -70,8 +73,12 @@ def main(argv=None):
         if importlib.util.find_spec(backend) is None:
             console.print(f"{backend} is not installed: left out")
             continue
-        measured = {"times": run_worker("times", backend, options)}
-        if not options.quick:
+        measured = {}
+        if "models" in options.parts:
+            measured["times"] = run_worker("times", backend, options)
+        if "layers" in options.parts and not options.quick:
+            measured["layers"] = run_worker("layers", backend, options)
+        if "models" in options.parts and not options.quick:
             cases = itertools.product(MEMORY_SHAPES, options.maths, (OURS, KERAS))
             measured["memory"] = [
                 run_worker("memory", backend, options, shape=[shape], maths=[maths], contestant=who)
@@ -82,8 +89,12 @@ def main(argv=None):
         if options.json:
             options.json.write_text(json.dumps(results, indent=1), encoding="utf-8")
     report(results)
-    if options.plot:
+    if options.plot and "models" in options.parts:
         plot(results, options.plot)
+    if options.plot and "layers" in options.parts and not options.quick:
+        from benchmark_layer import plot as plot_layers
+
+        plot_layers(results, options.plot.with_stem(f"{options.plot.stem}_layer"))
 
 
 def parse_options(argv):
@@ -94,11 +105,12 @@ def parse_options(argv):
     parser.add_argument("--variant", nargs="+", choices=VARIANTS, default=list(VARIANTS))
     parser.add_argument("--device", default="cpu", choices=["cpu", "gpu"])
     parser.add_argument("--rounds", type=int, default=7, help="how often each contestant is timed, at least")
-    parser.add_argument("--quick", action="store_true", help="leave out peak memory and long sequences")
+    parser.add_argument("--quick", action="store_true", help="leave out memory, long sequences and single layers")
+    parser.add_argument("--parts", nargs="+", choices=["models", "layers"], default=["models", "layers"])
     parser.add_argument("--json", type=pathlib.Path, help="file for all figures")
     parser.add_argument("--plot", type=pathlib.Path, help="picture of the ratios, PNG")
     # What the script passes to the processes that it starts.
-    parser.add_argument("--worker", choices=["times", "memory", "lengths"], help=argparse.SUPPRESS)
+    parser.add_argument("--worker", choices=WORKERS, help=argparse.SUPPRESS)
     parser.add_argument("--contestant", help=argparse.SUPPRESS)
     return parser.parse_args(argv)
 
@@ -331,10 +343,11 @@ def check_agreement(shape, arrays):
     return errors
 
 
-def take_turns(calls, rounds, seconds=0.05, most=4.0):
+def take_turns(calls, rounds, seconds=0.05, most=4.0, pause=0.0):
     """Milliseconds per call of each contestant: the median and the quartiles over rounds in which all take turns.
 
-    A sample takes `seconds` or one call. Who has spent `most` seconds sits the rounds after the third out.
+    A sample takes `seconds` or one call, after a `pause` and a call that is not timed. Who has spent `most` seconds
+    sits the rounds after the third out.
     """
     repeats = {}
     for who, call in calls.items():
@@ -348,6 +361,9 @@ def take_turns(calls, rounds, seconds=0.05, most=4.0):
         for who in order:
             if len(samples[who]) >= 3 and sum(samples[who]) * repeats[who] > most * 1000:
                 continue
+            if pause:
+                time.sleep(pause)
+                calls[who]()
             started = time.perf_counter()
             for _ in range(repeats[who]):
                 calls[who]()
@@ -403,6 +419,13 @@ def time_lengths(options):
     return rows
 
 
+def time_single_layers(options):
+    from benchmark_layer import time_layers
+
+    with_onnx = options.device == "cpu" and all(map(importlib.util.find_spec, ("onnx", "onnxruntime")))
+    return time_layers({name: MATHS[name] for name in options.maths}, take_turns, options.rounds, with_onnx)
+
+
 def measure_memory(options):
     """Megabytes that a training step needs beyond what is held between steps."""
     [shape], [maths], who = options.shape, options.maths, options.contestant
@@ -430,6 +453,15 @@ def process_memory(field):
     status = pathlib.Path("/proc/self/status").read_text(encoding="ascii")
     [line] = [line for line in status.splitlines() if line.startswith(field)]
     return int(line.split()[1]) / 1024
+
+
+WORKERS = {
+    "times": time_backend,
+    "memory": measure_memory,
+    "lengths": time_lengths,
+    "layers": time_single_layers,
+}
+"""What a process of its own measures."""
 
 
 # --------------------------------------------------------------------------------------------------------- the report
@@ -480,6 +512,12 @@ def report(results):
     screen.print(", ".join(f"{name} {version}" for name, version in results["versions"].items()))
     screen.print("{processor}, {cores} cores, {system}, {device}".format(**results["machine"]))
     for backend, measured in results["backends"].items():
+        if "layers" in measured:
+            from benchmark_layer import tables
+
+            print(*tables(backend, measured["layers"]), sep="\n")
+        if "times" not in measured:
+            continue
         times = measured["times"]
         table = Table(
             title=f"{backend}: milliseconds, median (quartiles); a float32 matmul runs at "

@@ -139,6 +139,27 @@ def test_any_backend_says_that_there_is_nothing_to_compare(monkeypatch):
         names["main"]([])
 
 
+@pytest.mark.full
+def test_benchmark_of_single_layers(trains, tmp_path):
+    pytest.importorskip("onnxruntime")
+    pytest.importorskip("matplotlib")
+    take_turns = runpy.run_path(str(EXAMPLES / "benchmark_gru.py"))["take_turns"]
+    names = runpy.run_path(str(EXAMPLES / "benchmark_layer.py"))
+    maths = {"reset-after": {"reset_after": True, "recurrent_activation": "sigmoid"}}
+    cases = [("layer", (2, 5, 3, 4), False), ("bidirectional", (1, 5, 3, 4), False), ("one step", (1, 1, 3, 4), True)]
+    rows = names["time_layers"](maths, take_turns, 1, True, cases)
+    assert [row["kind"] for row in rows] == ["layer", "bidirectional", "one step"]
+    for row in rows[:2]:
+        assert {"keras_gru_ext", "Keras", "ONNX Runtime, 1 thread", "ONNX Runtime, 2 threads"} <= row["predict"].keys()
+        assert {"keras_gru_ext", "Keras"} <= row["train"].keys()
+    assert ("torch.nn.GRU" in rows[0]["train"]) == (BACKEND == "torch")
+    lines = "\n".join(names["tables"](BACKEND, rows))
+    assert "| layer | reset-after | B = 2 to 16 | predict | ONNX Runtime |" in lines
+    assert "| one step, stateful | reset-after | B = 1 | predict | Keras |" in lines
+    names["plot"]({"backends": {BACKEND: {"layers": rows}}}, tmp_path / "layers.png")
+    assert (tmp_path / "layers.png").exists()
+
+
 def test_benchmark(trains, tmp_path):
     """It compares before it times; how long anything takes is not asked."""
     pytest.importorskip("onnxruntime")
