@@ -154,7 +154,19 @@ def nested_lists(config):
     layer(config)["config"]["activation"] = value
 
 
+def many_axes(config):
+    layer(config)["config"]["batch_input_shape"] = [7] * 400_000
+
+
+def many_windows(config):
+    config["config"]["layers"].append(
+        {"class_name": "Conv1D", "config": {"name": "wide", "filters": 3, "kernel_size": [7] * 400_000}}
+    )
+
+
 ABSURD = {
+    "axes": (many_axes, "'batch_input_shape' has 400000 axes"),
+    "windows": (many_windows, "'kernel_size' has 400000 axes"),
     "units": (huge_units, r"call for an array of \d+ numbers, but the file holds 150 numbers in all"),
     "features": (huge_features, "call for an array of"),
     "batch": (huge_batch, "no model needs that"),

@@ -24,6 +24,10 @@ _MOST_VALUES = 1_000_000
 # PyYAML's own objects take a kilobyte for each.
 _MOST_YAML_MARKS = 150_000
 _DEEPEST = 200
+# NumPy has no more axes; a number of so many bits is beyond every float.
+_MOST_AXES = 64
+_LONGEST_NUMBER = 1024
+_SIZES = ("size", "strides", "dilation_rate", "padding", "cropping", "output_padding")
 
 # How the metadata of a SavedModel spell sequences that JSON does not know.
 _WRITTEN_OUT = ("__tuple__", "TensorShape")
@@ -161,7 +165,8 @@ def checked_tree(value: Any, where: str) -> Any:
         The copy; its dicts have text keys only.
 
     Raises:
-        ConfigError: if it is cyclic, nested too deeply, or holds too many values.
+        ConfigError: if it is cyclic, nested too deeply, holds too many values, shapes of too many axes, or numbers
+            that are too long.
     """
     left = [_MOST_VALUES]
 
@@ -175,12 +180,24 @@ def checked_tree(value: Any, where: str) -> Any:
         if isinstance(item, Mapping) and item.get("class_name") in _WRITTEN_OUT and isinstance(item.get("items"), list):
             return [copy(child, depth + 1) for child in item["items"]]
         if isinstance(item, Mapping):
+            for key, child in item.items():
+                _check_axes(str(key), child, where)
             return {str(key): copy(child, depth + 1) for key, child in item.items()}
         if isinstance(item, (list, tuple)):
             return [copy(child, depth + 1) for child in item]
+        if isinstance(item, int) and item.bit_length() > _LONGEST_NUMBER:
+            raise ConfigError(f"{where}: the config holds a number of {item.bit_length()} bits. No model needs that.")
         return item
 
     return copy(value, 0)
+
+
+def _check_axes(key: str, value: Any, where: str) -> None:
+    """Whoever multiplies the sizes of a shape need not fear that there are a million of them."""
+    if isinstance(value, (list, tuple)) and (key.endswith("shape") or key.endswith(_SIZES)):
+        axes = sum(isinstance(one, int) for one in value)
+        if axes > _MOST_AXES:
+            raise ConfigError(f"{where}: {key!r} has {axes} axes. No array has more than {_MOST_AXES}.")
 
 
 def _parse_yaml(text: str, path: str) -> Any:

@@ -23,6 +23,7 @@ from keras_gru_ext.legacy.sources.protobuf import embedded, fixed, integer, vari
 _LARGEST_INDEX = 16 * 2**20
 _MOST_ENTRIES = 100_000
 _MOST_SHARDS = 1000
+_MOST_AXES = 64
 _LARGEST_TEXT = 16 * 2**20
 
 _FOOTER, _TRAILER, _MAGIC = 48, 5, 0xDB4775248B80FB57
@@ -73,7 +74,7 @@ class Bundle:
         self._shards = integer(header, _SHARDS)
         if not 0 < self._shards <= _MOST_SHARDS or integer(header, _ENDIANNESS):
             raise FileFormatError(f"{index}: its header says {self._shards} data files, or numbers in another order.")
-        self._entries = {_key(key, index): _entry(value) for key, value in entries.items()}
+        self._entries = {_key(key, index): _entry(value, index) for key, value in entries.items()}
         self._made: dict[str, StoredArray] = {}
         self._check_sizes()
 
@@ -187,9 +188,11 @@ def _key(key: bytes, where: str) -> str:
         raise FileFormatError(f"{where}: the name of an array is not UTF-8: {error}") from error
 
 
-def _entry(value: bytes) -> _Entry:
+def _entry(value: bytes, where: str) -> _Entry:
     shapes = embedded(value, _SHAPE)
     shape = tuple(integer(one, _LENGTH) for one in embedded(shapes[-1], _DIMENSION)) if shapes else ()
+    if len(shape) > _MOST_AXES:
+        raise FileFormatError(f"{where}: an array declares {len(shape)} axes. NumPy has no more than {_MOST_AXES}.")
     return _Entry(
         dtype=integer(value, _DTYPE),
         shape=shape,

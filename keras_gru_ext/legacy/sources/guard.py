@@ -317,8 +317,8 @@ def _check_extents(key: str, value: Any, where: str) -> None:
             waiting.extend(one)
         elif isinstance(one, int):
             product *= max(1, abs(one))
-    if product > _LARGEST_SIZE:
-        raise ConfigError(f"{where}: {key}={value!r:.100} is larger than any model needs.")
+        if product > _LARGEST_SIZE:
+            raise ConfigError(f"{where}: {key}={value!r:.100} is larger than any model needs.")
 
 
 def _shapes_in(holders: list[Any], where: str) -> Iterator[list]:
@@ -344,8 +344,8 @@ def _checked_shape(key: str, shape: Any, where: str) -> list:
         if length is not None and (not isinstance(length, int) or isinstance(length, bool) or length < -1):
             raise ConfigError(f"{where}: {key}={shape!r:.200} is no shape. Expected whole numbers and null.")
         total *= max(1, length or 1)
-    if total > _LARGEST_SHAPE:
-        raise ConfigError(f"{where}: {key}={shape!r:.200} is larger than any model needs.")
+        if total > _LARGEST_SHAPE:
+            raise ConfigError(f"{where}: {key}={shape!r:.200} is larger than any model needs.")
     return list(shape)
 
 

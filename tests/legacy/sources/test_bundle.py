@@ -94,6 +94,7 @@ def test_arrays_are_those_that_were_written(tmp_path):
 BAD = {
     "another shape": ({b"a": entry(bytes(8), (3,))}, bytes(8), r"declares the shape \(3,\), but 8 bytes"),
     "a huge shape": ({b"a": entry(bytes(8), (10**18, 10**18))}, bytes(8), "declares the shape"),
+    "many axes": ({b"a": entry(bytes(8), (2,) * 65)}, bytes(8), "declares 65 axes"),
     "a negative length": ({b"a": entry(bytes(8), (2**64 - 2,))}, bytes(8), "declares the shape"),
     "another checksum": ({b"a": entry(bytes(8), (2,), checksum=1)}, bytes(8), "has another checksum"),
     "other numbers": ({b"a": entry(bytes(8), (2,))}, b"\1" * 8, "has another checksum"),

@@ -254,6 +254,7 @@ BAD_TEXTS = {
     "not YAML": ("a: [", FileFormatError, "not valid YAML"),
     "deep": ("[" * 5000, FileFormatError, "not valid YAML"),
     "another tag": ("a: !other b", FileFormatError, "not valid YAML"),
+    "a long number": (f"class_name: 0x{'F' * 5000}\nconfig: 1", ConfigError, "a number of 20000 bits"),
     "a list": ("- 1", FileFormatError, "must have 'class_name' and 'config'"),
     "a bad date": ("a: 2001-99-99", FileFormatError, "not valid YAML"),
 }

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import keras_gru_ext
-from keras_gru_ext.errors import FileFormatError, UnsafeContentError
+from keras_gru_ext.errors import ConfigError, FileFormatError, UnsafeContentError
 from keras_gru_ext.legacy.dialect import JAVASCRIPT
 from keras_gru_ext.legacy.sources import containers, tfjs
 from tests.legacy.sources.test_containers import FOLDERS
@@ -80,6 +80,7 @@ BAD = {
         "'weights.bin' is named more than once",
     ),
     "a huge shape": (lambda s: _weight(s).update(shape=[10**9, 10**9]), FileFormatError, "its arrays need"),
+    "many axes": (lambda s: _weight(s).update(shape=[2] * 65), ConfigError, "'shape' has 65 axes"),
     "a shape that is none": (lambda s: _weight(s).update(shape=[-1, 2.5]), FileFormatError, "list of sizes"),
     "a dtype that is none": (lambda s: _weight(s).update(dtype="string"), FileFormatError, "its dtype must be"),
     "a dtype that is no text": (lambda s: _weight(s).update(dtype=[]), FileFormatError, "its dtype must be"),
@@ -92,7 +93,7 @@ BAD = {
     ),
     "no scale": (lambda s: _weight(s).update(quantization={"dtype": "uint8"}), FileFormatError, "'min' and 'scale'"),
     "a scale that is none": (
-        lambda s: _weight(s).update(quantization={"dtype": "uint8", "min": float("nan"), "scale": 10**400}),
+        lambda s: _weight(s).update(quantization={"dtype": "uint8", "min": float("nan"), "scale": 10**200}),
         FileFormatError,
         "finite numbers 'min' and 'scale'",
     ),
