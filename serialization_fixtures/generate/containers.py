@@ -46,7 +46,8 @@ def write(name, arguments):
     numpy.savez_compressed(os.path.join(folder, "reference.npz"), **arrays)
 
     if name in SAVED_MODELS:
-        model.save(os.path.join(folder, "saved_model"), save_format="tf")
+        # One without its programs, which nothing here reads.
+        model.save(os.path.join(folder, "saved_model"), save_format="tf", save_traces=not arguments)
     model.save_weights(os.path.join(folder, "checkpoint"), save_format="tf")
     model.save_weights(os.path.join(folder, "plain.h5"))
     with open(os.path.join(folder, "model.json"), "w") as file:
