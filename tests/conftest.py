@@ -22,11 +22,14 @@ def pytest_collection_modifyitems(config, items):
     chosen, left_out = [], []
     for item in items:
         mine = not item.get_closest_marker("full")
-        if item.get_closest_marker("in_turn") and BACKEND in FRAMEWORKS and not _says_its_backend(item):
+        turn = item.get_closest_marker("in_turn")
+        if turn and turn.args:
+            mine = mine and BACKEND in turn.args
+        elif turn and BACKEND in FRAMEWORKS and not _says_its_backend(item):
             grid = item.nodeid.partition("[")[0]
-            turn = zlib.crc32(grid.encode()) + counts[grid]
+            place = zlib.crc32(grid.encode()) + counts[grid]
             counts[grid] += 1
-            mine = mine and FRAMEWORKS[turn % len(FRAMEWORKS)] == BACKEND
+            mine = mine and FRAMEWORKS[place % len(FRAMEWORKS)] == BACKEND
         (chosen if mine else left_out).append(item)
     if left_out:
         items[:] = chosen

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from keras_gru_ext import GRU, GRUCell
-from tests.helpers import BACKEND, FEATURES, UNITS, assert_close, oracle, randomize, rounding, to_numpy
+from tests.helpers import BACKEND, FEATURES, UNITS, assert_close, oracle, randomize, rounding, short, to_numpy
 
 BATCH, TIME = 8, 5
 
@@ -158,9 +158,11 @@ def losses(seed, inputs, steps=3, **compile_options):
 
 
 MODES = {"eager": {"run_eagerly": True}, "graph": {"jit_compile": False}, "jit": {"jit_compile": True}}
+SHORT_MODE = {"torch": 0, "tensorflow": 1}.get(BACKEND, 2)
+"""The one that each backend's users have by default."""
 
 
-@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("mode", short(list(MODES), SHORT_MODE))
 def test_fresh_at_each_training_step(trains, inputs, mode):
     if BACKEND == "torch" and mode == "jit":
         pytest.skip("torch.compile is tried once, in test_places")

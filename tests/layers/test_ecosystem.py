@@ -111,6 +111,7 @@ def test_int8_quantization_leaves_the_gru_in_float(tmp_path, rng, data):
     np.testing.assert_array_equal(again.predict(x, verbose=0), after)
 
 
+@pytest.mark.in_turn("torch")
 # 2026-11: KerasTuner 1.4 uses old names of `threading`, and loads a model before its optimizer has made its variables.
 @pytest.mark.filterwarnings(
     "ignore:(currentThread|getName)\\(\\) is deprecated:DeprecationWarning",

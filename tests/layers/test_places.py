@@ -350,6 +350,7 @@ def test_torch_compile(rng, inputs):
     assert_close("outputs", to_numpy(torch.compile(layer, backend="eager")(inputs)), wanted, rounding("float32"))
 
 
+@pytest.mark.full
 @torch_compile
 def test_torch_jit(inputs):
     if BACKEND != "torch":

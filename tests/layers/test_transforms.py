@@ -577,6 +577,7 @@ def test_sizes(rng, variant, batch, time):
         assert all(np.array_equal(to_numpy(g), np.zeros(g.shape)) for g in got)
 
 
+@pytest.mark.in_turn
 @without_dropout
 def test_batches_of_different_shapes_in_a_row(rng, variant):
     """Training steps, one after the other, as an unbatched or bucketed data set gives them."""

@@ -341,6 +341,7 @@ def blanks(written, path, member):
     return path
 
 
+@pytest.mark.no_backend
 def test_members_of_a_gigabyte_of_blanks(written, tmp_path):
     paths = [
         blanks(written, tmp_path / f"{number}.keras", member)

@@ -111,6 +111,7 @@ def test_onnx_is_not_kept_unless_it_is_right(tmp_path):
 
 
 @no_comparison
+@pytest.mark.in_turn("torch")
 def test_onnx_and_backends(tmp_path):
     pytest.importorskip("onnxruntime")
     [result] = convert(FIXTURE.model, tmp_path / "new.onnx", backends=[keras.backend.backend()]).backends
@@ -118,6 +119,7 @@ def test_onnx_and_backends(tmp_path):
 
 
 @no_comparison
+@pytest.mark.in_turn("torch")
 @pytest.mark.parametrize("name", ["new.keras", "new.weights.h5"])
 def test_backends(tmp_path, name):
     made = convert(FIXTURE.model, tmp_path / name, backends=[keras.backend.backend()], stock=True)

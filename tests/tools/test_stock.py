@@ -1,5 +1,7 @@
 """Models of stock layers only: the same numbers, nothing of this package, or an error that names the layer."""
 
+import itertools
+
 import keras
 import numpy as np
 import pytest
@@ -11,6 +13,7 @@ from keras_gru_ext.errors import ConfigError, VerificationError
 from keras_gru_ext.layers import GRUCell, merging, recurrent
 from keras_gru_ext.layers.bidirectional import Bidirectional
 from keras_gru_ext.tools.stock import scale_blocks, to_stock
+from tests.helpers import short
 from tests.legacy import test_fixtures
 from tests.legacy.test_fixtures import named
 
@@ -42,10 +45,14 @@ def check(model):
     return stock
 
 
-@pytest.mark.parametrize("use_bias", [True, False])
-@pytest.mark.parametrize("reset_after", [True, False])
-@pytest.mark.parametrize("activation", ["tanh", "hard_sigmoid"])
-@pytest.mark.parametrize("gates", ["hard_sigmoid", "sigmoid", keras.activations.hard_sigmoid])
+GATES = ["hard_sigmoid", "sigmoid", keras.activations.hard_sigmoid]
+
+
+# In the short run every pair of settings once.
+@pytest.mark.parametrize(
+    ("gates", "activation", "reset_after", "use_bias"),
+    short(list(itertools.product(GATES, ["tanh", "hard_sigmoid"], [True, False], [True, False])), 0, 7, 9, 14, 18, 21),
+)
 def test_gru(gates, activation, reset_after, use_bias):
     options = {"reset_after": reset_after, "use_bias": use_bias, "return_sequences": True}
     model = sequential(keras_gru_ext.GRU(UNITS, activation, gates, **options), keras.layers.GRU(2))

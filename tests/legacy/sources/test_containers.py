@@ -93,6 +93,7 @@ WEIGHTS = [
 ]
 
 
+@pytest.mark.in_turn
 @pytest.mark.parametrize(("folder", "name"), WEIGHTS)
 def test_weights_into_a_model(folder, name):
     model = blank(folder)
