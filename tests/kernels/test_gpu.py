@@ -135,6 +135,7 @@ CASES = [
 ]
 
 
+@pytest.mark.in_turn
 @pytest.mark.parametrize(("maths", "mask", "dtype"), CASES)
 def test_values_and_gradients(rng, device, maths, mask, dtype):
     layer = built(rng, dtype, **MATHS[maths])

@@ -428,7 +428,7 @@ def configurations(draw):
 
 
 @settings(
-    max_examples=15,
+    max_examples=5 if BACKEND == "jax" else 15,  # JAX compiles each of them.
     deadline=None,
     derandomize=True,
     # The fixture sets the same path for all examples.

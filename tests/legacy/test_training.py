@@ -44,7 +44,7 @@ SHORT = (
     "tf_keras-2.21.0/nested",
 )
 
-pytestmark = pytest.mark.usefixtures("trains")
+pytestmark = [pytest.mark.usefixtures("trains"), pytest.mark.in_turn]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -165,7 +165,6 @@ def _few_programs():
         jax.clear_caches()
 
 
-@pytest.mark.in_turn
 @pytest.mark.parametrize("name", SHORT)
 def test_the_next_steps_are_those_of_the_old_library(name, tmp_path):
     check(FIXTURES[name], tmp_path, steps=3)
@@ -194,7 +193,6 @@ def check(fixture, folder, steps):
         assert distance(model, wanted, fixture) <= TOLERANCE, f"{fixture.generator} makes {path}"
 
 
-@pytest.mark.in_turn
 @pytest.mark.parametrize("name", ["keras-2.2.4/adagrad", "tf.keras-2.4.4/rmsprop", "keras-2.3.1/adam"])
 def test_a_wrong_state_would_be_noticed(name, tmp_path):
     """A fresh optimizer and Keras 3's epsilon are both far from the old library's steps."""
@@ -354,7 +352,6 @@ def test_an_optimizer_that_is_none(tmp_path):
         assemble(dataclasses.replace(record, training=broken), None, {}, compile=True, safe_mode=True)
 
 
-@pytest.mark.in_turn
 @pytest.mark.parametrize("name", ["keras-2.2.4/nadam", "tf.keras-2.4.4/masked", "tf.keras-2.15.1/adam_average"])
 def test_a_converted_file_goes_on(name, tmp_path):
     fixture = FIXTURES[name]
