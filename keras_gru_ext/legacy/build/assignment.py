@@ -154,7 +154,7 @@ def _of_model(
     order = {name: index for index, name in enumerate(entries)}
     weighted = [(name, layer) for name, layer in members(model) if layer.weights]
     weighted.sort(key=lambda pair: order.get(pair[0], 0))
-    wanted = [(name, class_name(layer)) for name, layer in weighted]
+    wanted = [(name, entries.get(name, {}).get("written") or class_name(layer)) for name, layer in weighted]
     for (name, layer), child in zip(weighted, pair_layers(node, wanted, everything, where), strict=True):
         yield from _of_layer(layer, child, f"{where}: {name}", entries.get(name))
 

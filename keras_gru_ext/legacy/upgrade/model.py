@@ -14,6 +14,7 @@ The result has one form, whoever wrote the original:
 - a TensorFlow operation is an entry whose calls are dicts of arguments (see `operations.py`);
 - call numbers count from 0, also for nested models (which legacy files count from 1), and states of stacked cells are
   in the order of the cells;
+- a layer whose class has another name now says under `written` what it was, for files that name arrays after classes;
 - a layer whose arrays are stored in a way of their own says so under `stored`, beside `class_name` and `config`;
 - a layer that one of this package stands in for says so under `own`: its class, and what it must be told.
 
@@ -251,7 +252,7 @@ class _Upgrade:
         return upgrade_lambda(config, self.custom, where)
 
     def _plain(self, class_name: str, config: Mapping, where: str, depth: int, call: Call) -> dict:
-        rule = RULES.get(class_name, Rule())
+        rule, written_as = RULES.get(class_name, Rule()), class_name
         new = _without(copy.deepcopy(dict(config)), INPUT_KEYS | WRITTEN_BY_ALL)
         new = upgrade_dtype(new, self.dialect)
         new = _renamed(new, rule, where)
@@ -271,7 +272,8 @@ class _Upgrade:
         if class_name == "Bidirectional" and self.dialect.bidirectional_says_what_is_trained:
             new["layer"] = _trained_if(new.get("trainable") is not False, new["layer"])
         own, new = substitute(class_name, new, self.dialect, call)
-        return {"class_name": class_name, "config": new, **({"own": own} if own else {})}
+        written = {"written": written_as} if written_as != class_name else {}
+        return {"class_name": class_name, "config": new, **({"own": own} if own else {}), **written}
 
     def _values(self, config: Mapping, where: str) -> dict[str, Any]:
         new = {}
