@@ -73,7 +73,7 @@ def bidirectional(
     Args and returned values are those of `single`.
     """
     pair = (layer.forward_layer, layer.backward_layer)
-    x, mask = _batch_major(graph, layer, x, mask)
+    x, mask = _batch_major(graph, layer.forward_layer, x, mask)
     half = len(initial_state) // 2 if initial_state else 0
     halves = (initial_state[:half], initial_state[half:]) if initial_state else (None, None)
     starts = [_starts(graph, one, given) for one, given in zip(pair, halves, strict=True)]
@@ -91,6 +91,8 @@ def bidirectional(
         backwards = one.go_backwards != (one is layer.backward_layer)
         outputs.append(graph.flip(output, 1) if one.return_sequences and backwards else output)
     leading = x.shape[:2] if layer.return_sequences else x.shape[:1]
+    if layer.return_sequences and getattr(layer.forward_layer, "time_major", False):
+        outputs, leading = [graph.add("Transpose", one, perm=[1, 0, 2]) for one in outputs], leading[::-1]
     widths = [cells.cells_of(one)[-1].units for one in pair]
     returned = [
         Value(output, (*leading, sum(widths) if layer.merge_mode == "concat" else width))

@@ -18,6 +18,7 @@ class Bidirectional(keras.layers.Bidirectional):
     Standalone Keras 1.0 to 2.3.1 repeats the previous output at a masked step. Keras 3 always gives zeros there: its
     wrapper forces `zero_output_for_mask=return_sequences` onto both layers, whatever they were told. The rule only
     matters with `return_sequences=True`. Given an initial state, Keras 3 also loses the mask; here it counts.
+    Layers with `time_major=True` get and return sequences of shape (T, B, ...).
 
     Args:
         layer: As in `keras.layers.Bidirectional`.
@@ -44,6 +45,8 @@ class Bidirectional(keras.layers.Bidirectional):
         for direction in (self.forward_layer, self.backward_layer):
             if hasattr(direction, "zero_output_for_mask"):
                 direction.zero_output_for_mask = self.zero_output_for_mask
+            if isinstance(direction, GRU):
+                direction._is_wrapped_batch_major = False
 
     def call(self, sequences, initial_state=None, mask=None, training=None, sequences_mask=None):
         # Keras passes the inputs' own mask as `mask`, or as `sequences_mask` when there is an initial state as well.
@@ -61,7 +64,7 @@ class Bidirectional(keras.layers.Bidirectional):
             forward, backward = forward[0], backward[0]
         forward, backward = (ops.cast(one, self.compute_dtype) for one in (forward, backward))
         if self.return_sequences:
-            backward = ops.flip(backward, axis=1)
+            backward = ops.flip(backward, axis=0 if getattr(self.forward_layer, "time_major", False) else 1)
         merged = self._merged(forward, backward)
         return (*merged, *last_states) if len(merged) > 1 or self.return_state else merged[0]
 

@@ -196,12 +196,7 @@ class GRU(keras.layers.GRU):
     @zero_output_for_mask.setter
     def zero_output_for_mask(self, value):
         # `keras.layers.Bidirectional` sets this on the layers that it wraps, and takes axis 1 for time.
-        if getattr(self, "time_major", False):
-            raise ArgumentError(
-                f"`zero_output_for_mask` of GRU {self.name!r} cannot be set after construction on a layer with "
-                "time_major=True. If a `keras.layers.Bidirectional` did that: it takes axis 1 for time, which is the "
-                "batch here, so wrap a layer with time_major=False and transpose around it."
-            )
+        self._is_wrapped_batch_major = getattr(self, "time_major", False)
         self._zero_output_for_mask = value
 
     @property
@@ -224,6 +219,11 @@ class GRU(keras.layers.GRU):
 
     def build(self, sequences_shape, initial_state_shape=None):
         """Creates the weights, and the state if the layer is stateful, for inputs of shape (B, T, F)."""
+        if self._is_wrapped_batch_major:
+            raise ArgumentError(
+                f"GRU {self.name!r} has time_major=True, and a `keras.layers.Bidirectional` around it, which takes "
+                "axis 1 for time. Use `keras_gru_ext.Bidirectional`."
+            )
         batch, _, features = self._to_batch_major(sequences_shape)
         if features is None:
             raise ArgumentError(

@@ -27,6 +27,14 @@ def compat_v1(lib):
     return model, sequences(30)
 
 
+def bidirectional_time_major(lib):
+    inputs = lib.Input(batch_shape=(TIME, None, FEATURES))
+    first = lib.layers.Bidirectional(lib.gru(UNITS, return_sequences=True, time_major=True))(inputs)
+    second = lib.gru(2, return_sequences=True, time_major=True)
+    return lib.models.Model(inputs, lib.layers.Bidirectional(second, merge_mode="sum")(first)), sequences(
+        41, TIME, 3, FEATURES)
+
+
 def equivalent(path):
     model, _ = cudnn(Library(keras), equal_to_cudnn(keras))
     model.load_weights(path)
@@ -36,6 +44,8 @@ def equivalent(path):
 builds = {name: (build, {}) for name, build in CASES.items()}
 builds.update(("classic_" + name, (CASES[name], CLASSIC)) for name in CLASSIC_CASES)
 builds["compat_v1"] = (compat_v1, {})
+builds["bidirectional_time_major"] = (bidirectional_time_major, {})
+builds["classic_bidirectional_time_major"] = (bidirectional_time_major, CLASSIC)
 builds["cudnn"] = (lambda lib: cudnn(lib, tf.compat.v1.keras.layers.CuDNNGRU), {})
 
 for name, (build, gru_arguments) in selected(builds):

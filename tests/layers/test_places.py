@@ -7,7 +7,7 @@ import keras
 import numpy as np
 import pytest
 
-from keras_gru_ext import GRU, GRUCell
+from keras_gru_ext import GRU, Bidirectional, GRUCell
 from keras_gru_ext.errors import ArgumentError
 from tests.helpers import (
     BACKEND,
@@ -107,10 +107,22 @@ def test_bidirectional_states(rng, inputs):
     assert not np.array_equal(to_numpy(again), to_numpy(outputs))
 
 
-def test_bidirectional_refuses_time_major_sequences():
-    """Keras would flip the batch axis of what the backward layer returns."""
-    with pytest.raises(ArgumentError, match="time_major"):
-        keras.layers.Bidirectional(GRU(UNITS, time_major=True, return_sequences=True))
+def test_bidirectional_of_time_major_sequences(rng):
+    """Keras' own wrapper takes axis 1 for time; this package's asks its layers."""
+    stock = keras.layers.Bidirectional(GRU(UNITS, time_major=True, return_sequences=True))
+    with pytest.raises(ArgumentError, match=r"keras_gru_ext\.Bidirectional"):
+        stock.build((TIME, BATCH, FEATURES))
+    x = rng.standard_normal((BATCH, TIME, FEATURES)).astype("float32")
+    mask = rng.random((BATCH, TIME)) < 0.7
+    plain, swapped = (Bidirectional(GRU(UNITS, time_major=flag, return_sequences=True)) for flag in (False, True))
+    wanted = to_numpy(plain(x, mask=mask))
+    swapped.build((TIME, BATCH, FEATURES))
+    swapped.set_weights(plain.get_weights())
+    got = to_numpy(swapped(x.swapaxes(0, 1), mask=mask.T))
+    np.testing.assert_allclose(got.swapaxes(0, 1), wanted, atol=1e-6)
+    assert swapped.compute_output_shape((TIME, BATCH, FEATURES)) == (TIME, BATCH, 2 * UNITS)
+    again = Bidirectional.from_config(swapped.get_config())
+    again.build((TIME, BATCH, FEATURES))
 
 
 def test_time_distributed(rng):

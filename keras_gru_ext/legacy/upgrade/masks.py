@@ -268,7 +268,8 @@ def _bidirectional(
     is_as_stock = not inner.get("return_state") and zeros == bool(inner.get("return_sequences"))
     # Of a layer that keeps its states and returns them, too, Keras 3 fails to compute the masks.
     is_refused = inner.get("stateful") and inner.get("return_state")
-    if not runs_backwards and not is_refused and (not call.masked or (is_as_stock and not call.has_initial_state)):
+    is_plain = not (runs_backwards or is_refused or inner.get("time_major"))
+    if is_plain and (not call.masked or (is_as_stock and not call.has_initial_state)):
         return None, config
     return {"class_name": "Bidirectional"}, {**config, "zero_output_for_mask": zeros}
 
