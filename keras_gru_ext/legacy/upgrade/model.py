@@ -41,6 +41,7 @@ from keras_gru_ext.legacy.upgrade.layer_rules import (
     RULES,
     SEQUENTIAL,
     STATES,
+    WITHOUT_ARRAYS,
     WRITTEN_BY_ALL,
     Rule,
 )
@@ -210,6 +211,8 @@ class _Upgrade:
         new = self._layer(entry, where, depth, call)
         if isinstance(name := new["config"].get("name"), str):
             new["config"]["name"] = accepted_name(name)
+        if isinstance(written := entry.get("written"), str):
+            new.setdefault("written", written)
         return new
 
     def _layer(self, entry: Any, where: str, depth: int, call: Call) -> dict[str, Any]:
@@ -272,7 +275,7 @@ class _Upgrade:
         if class_name == "Bidirectional" and self.dialect.bidirectional_says_what_is_trained:
             new["layer"] = _trained_if(new.get("trainable") is not False, new["layer"])
         own, new = substitute(class_name, new, self.dialect, call)
-        written = {"written": written_as} if written_as != class_name else {}
+        written = {"written": written_as} if written_as != class_name and written_as not in WITHOUT_ARRAYS else {}
         return {"class_name": class_name, "config": new, **({"own": own} if own else {}), **written}
 
     def _values(self, config: Mapping, where: str) -> dict[str, Any]:

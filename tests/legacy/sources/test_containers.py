@@ -89,7 +89,7 @@ WEIGHTS = [
     pytest.param(folder, name, id=f"{key}-{name}")
     for key, folder in FOLDERS.items()
     for name in ("plain.h5", "checkpoint", "checkpoint.index", "model.weights.h5", "model.keras")
-    if (folder / name).exists() or (folder / f"{name}.index").exists()
+    if (folder / "plain.h5").exists() and ((folder / name).exists() or (folder / f"{name}.index").exists())
 ]
 
 
