@@ -45,7 +45,6 @@ builds = {name: (build, {}) for name, build in CASES.items()}
 builds.update(("classic_" + name, (CASES[name], CLASSIC)) for name in CLASSIC_CASES)
 builds["compat_v1"] = (compat_v1, {})
 builds["bidirectional_time_major"] = (bidirectional_time_major, {})
-builds["classic_bidirectional_time_major"] = (bidirectional_time_major, CLASSIC)
 builds["cudnn"] = (lambda lib: cudnn(lib, tf.compat.v1.keras.layers.CuDNNGRU), {})
 
 for name, (build, gru_arguments) in selected(builds):
