@@ -1,5 +1,7 @@
 """The GRU of `kernels/README.md` in NumPy: its products, around the compiled loop. There are no gradients."""
 
+from typing import Any
+
 import numpy as np
 
 from keras_gru_ext.kernels import compiled
@@ -44,11 +46,12 @@ def gru(
     dtype = inputs.dtype
     wide = dtype if dtype == np.float64 else np.dtype(np.float32)
     arrays = inputs, kernel, bias, recurrent_kernel, recurrent_bias, initial_state, input_masks, recurrent_masks
-    x, W, b, U, c, state, m_x, m = (None if a is None else np.asarray(a, wide) for a in arrays)
+    ready: list[Any] = [None if a is None else np.asarray(a, wide) for a in arrays]
+    x, W, b, U, c, state, m_x, m = ready
     if spec.go_backwards:
         x = x[::-1]
         mask = None if mask is None else mask[::-1]
-    steps, batch, units = len(x), *state.shape
+    steps, (batch, units) = len(x), state.shape
     states = np.empty((steps, batch, units), wide) if spec.return_sequences else None
     length = max(1, _BLOCK // max(1, 3 * batch * units))
     U = compiled.in_order(U, steps)

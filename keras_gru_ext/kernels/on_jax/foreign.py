@@ -77,8 +77,8 @@ def _primitive(name, by_scan, by_call):
 
     @primitive.def_abstract_eval
     def shapes(*arrays, **how):
-        arrays = [jax.ShapeDtypeStruct(a.shape, a.dtype) for a in arrays]
-        results = jax.eval_shape(partial(by_scan, **how), *arrays)
+        told = [jax.ShapeDtypeStruct(a.shape, a.dtype) for a in arrays]
+        results = jax.eval_shape(partial(by_scan, **how), *told)
         return [jax.core.ShapedArray(a.shape, a.dtype) for a in results]
 
     def lower(context, *operands, **how):
@@ -130,12 +130,12 @@ def _called_forward(spec, x, W, b, U, c, h0, mask, m_x, m, keep):
 
 
 def _call_forward(spec, *arrays):
-    states, final, _, _ = _called_forward(spec, *arrays, keep=False)
+    states, final, _, _ = _called_forward(spec, *(*arrays, False))
     return (states if spec.return_sequences else None), final
 
 
 def _call_forward_kept(spec, *arrays):
-    states, final, gates, q = _called_forward(spec, *arrays, keep=True)
+    states, final, gates, q = _called_forward(spec, *(*arrays, True))
     return states, final, gates, (q if spec.reset_after else None)
 
 

@@ -92,7 +92,7 @@ def forward_kept(spec, *arrays):
     def keep(new, before, z_r, g, q):
         return new, jnp.concatenate([z_r, g], -1), q
 
-    final, (states, gates, q) = _loop(spec, *arrays, keep)
+    final, (states, gates, q) = _loop(spec, *(*arrays, keep))
     return states, final, gates, q
 
 
