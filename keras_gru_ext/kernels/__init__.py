@@ -15,9 +15,6 @@ __all__ = ["GRUSpec", "Plan", "kernel_for", "load", "plan_of", "why_not", "why_n
 _MODULES = {"jax": "on_jax", "numpy": "on_numpy", "tensorflow": "on_tensorflow", "torch": "on_torch"}
 """Keras backend -> module of this package with its kernel."""
 
-_WITH_COMPILED_LOOP = ("numpy", "torch")
-"""The Keras backends whose kernel can run the compiled loop."""
-
 _LOADED: dict = {}
 
 
@@ -69,9 +66,7 @@ def plan_of(backend, dtype, device):
         dtype: The name of the arrays' dtype.
         device: Where they are: "cpu", or the name of another device.
     """
-    if backend in _WITH_COMPILED_LOOP:
-        return of_kernel(dtype, device)
-    return Plan("framework", (("compiled loop", f"the kernel for {backend!r} is a loop that XLA or a graph holds"),))
+    return of_kernel(_module(backend).why_not_compiled(dtype), device)
 
 
 def load(backend):

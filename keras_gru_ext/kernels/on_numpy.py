@@ -70,6 +70,11 @@ def gru(
     return (None if outputs is None else outputs.astype(dtype)), last_output.astype(dtype), state.astype(dtype)
 
 
+def why_not_compiled(dtype):
+    """Returns why the compiled loop cannot run for arrays of the dtype of that name, or `None`."""
+    return None  # What is not float64 is computed in float32; without Numba there is no kernel at all.
+
+
 def why_not_now():
     """Returns why the kernel cannot be used here, or `None`."""
     return compiled.why_not("float32")

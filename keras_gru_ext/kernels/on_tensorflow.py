@@ -119,6 +119,11 @@ def gru(
     return _gru(spec, *sizes, *arrays)
 
 
+def why_not_compiled(dtype):
+    """Returns why the compiled loop cannot run for arrays of the dtype of that name: TensorFlow's kernel has none."""
+    return "the loop of TensorFlow's kernel is part of a graph"
+
+
 def why_not_now():
     """Returns why the kernel cannot take part in what TensorFlow is doing right now, or `None`."""
     return None

@@ -2,8 +2,6 @@
 
 from dataclasses import dataclass
 
-from keras_gru_ext.kernels import compiled
-
 WAYS = {
     "cudnn": "Keras' own fused path (cuDNN)",
     "compiled": "this package's kernel, the compiled loop",
@@ -29,14 +27,13 @@ class Plan:
         return "\n".join([WAYS[self.way], *(f"  no {what}: {why}" for what, why in self.obstacles)])
 
 
-def of_kernel(dtype, device):
-    """Returns the `Plan` of a kernel that has both loops.
+def of_kernel(reason, device):
+    """Returns the `Plan` of a kernel.
 
     Args:
-        dtype: The name of the arrays' dtype.
+        reason: Why it has no compiled loop for the arrays' dtype, or `None`.
         device: Where they are: "cpu", or the name of another device.
     """
-    reason = compiled.why_not(dtype)
     if device != "cpu":
         reason = f"it runs on processors, and the arrays are on {device!r}"
     return Plan("compiled") if reason is None else Plan("framework", (("compiled loop", reason),))

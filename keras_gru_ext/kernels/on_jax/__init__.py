@@ -86,6 +86,11 @@ def gru(
     return outputs, last_output, final_state
 
 
+def why_not_compiled(dtype):
+    """Returns why the compiled loop cannot run for arrays of the dtype of that name, or `None`."""
+    return foreign.why_not(jnp.dtype(dtype))
+
+
 def why_not_now():
     """Returns why the kernel cannot take part in what JAX is doing right now, or `None`."""
     return None

@@ -7,10 +7,11 @@ everywhere else. `second_order` is the backward pass once more, for autograd to 
 
 import torch
 
+from keras_gru_ext.kernels import compiled
 from keras_gru_ext.kernels.on_torch import operators
 from keras_gru_ext.kernels.on_torch.operators import gru_backward, gru_forward
 
-__all__ = ["gru", "gru_backward", "gru_forward", "why_not_now"]
+__all__ = ["gru", "gru_backward", "gru_forward", "why_not_compiled", "why_not_now"]
 
 
 def gru(
@@ -84,6 +85,11 @@ def gru(
         if spec.return_sequences:
             outputs = torch.where(shown, states, 0)
     return outputs, last_output, final_state
+
+
+def why_not_compiled(dtype):
+    """Returns why the compiled loop cannot run for arrays of the dtype of that name, or `None`."""
+    return compiled.why_not(dtype)
 
 
 def why_not_now():

@@ -2,6 +2,7 @@
 
 import functools
 
+from keras_gru_ext.kernels import compiled
 from keras_gru_ext.kernels.on_torch import compiled_loop, framework_loop
 from keras_gru_ext.kernels.plan import of_kernel
 
@@ -12,4 +13,4 @@ LOOPS = {"compiled": compiled_loop.Loop, "framework": framework_loop.Loop}
 @functools.lru_cache(maxsize=64)
 def plan(dtype, device):
     """Returns the `Plan` of a call with arrays of a `torch.dtype` on a kind of device, "cpu" or another."""
-    return of_kernel(str(dtype).removeprefix("torch."), device)
+    return of_kernel(compiled.why_not(str(dtype).removeprefix("torch.")), device)
