@@ -136,7 +136,7 @@ def stored(place):
             yield lambda **asked: load_model(place / "model.json", weights=place / "checkpoint", **asked)
             if (place / "saved_model").exists():
                 yield lambda **asked: load_model(place / "saved_model", **asked)
-    else:
+    elif (place / "model.json").exists():
         yield lambda **asked: load_model(place, **asked)
 
 
