@@ -73,9 +73,8 @@ def _why_not_stand_in(layer: Any, has_initial_state: bool) -> str | None:
         return "the state that it keeps comes before the one that it is given"
     if layer.unroll and layer.zero_output_for_mask and layer.go_backwards:
         return "it puts zeros where the mask has them in the other direction, as unrolled loops of tf.keras do"
-    starts_elsewhere = layer.stateful or has_initial_state or len(cells_of(layer)) > 1
-    if layer.masked_output != "repeat" and starts_elsewhere:
-        return f"at masked steps it outputs a state (masked_output={layer.masked_output!r})"
+    if layer.masked_output != "repeat" and len(cells_of(layer)) > 1:
+        return f"at masked steps it outputs a state of one of its cells (masked_output={layer.masked_output!r})"
     return None
 
 

@@ -182,7 +182,8 @@ def convert_layer(
         return _nested(graph, layer, x, mask)
     if isinstance(layer, (keras.layers.RNN, keras.layers.Bidirectional)):
         initial_state = args[0] if args else kwargs.pop("initial_state", None)
-        return _recurrent(graph, layer, x, initial_state, mask or kwargs.pop("sequences_mask", None))
+        mask = kwargs.pop("sequences_mask", None) if mask is None else mask
+        return _recurrent(graph, layer, x, initial_state, mask)
     carried = keras.tree.map_structure(lambda one: one.mask, x) if mask is None else mask
     x = layers.as_taken(graph, layer, x)
     convert = layers.converter_of(layer)
@@ -232,7 +233,9 @@ def _recurrent(graph: Graph, layer: keras.Layer, x: Any, initial_state: Any, mas
         x, *beside = x
         initial_state = initial_state if initial_state is not None else beside or None
     x = layers.as_floats(graph, x)
-    states = None if initial_state is None else layers.as_floats(graph, keras.tree.flatten(initial_state))
+    mask = None if mask is None else _as_value(graph, mask)
+    given = [_as_value(graph, state) for state in keras.tree.flatten(initial_state)]
+    states = None if initial_state is None else layers.as_floats(graph, given)
     if mask is None and (states is None or recurrent.takes_mask_beside_state(layer)):
         mask = x.mask
     carried = mask or x.mask
@@ -242,6 +245,14 @@ def _recurrent(graph: Graph, layer: keras.Layer, x: Any, initial_state: Any, mas
         sequences = 2 if is_pair and layer.merge_mode is None else 1
         results[:sequences] = [result.with_mask(carried) for result in results[:sequences]]
     return results
+
+
+def _as_value(graph: Graph, given: Any) -> Value:
+    """A value of the graph as it is, an array as a constant."""
+    if isinstance(given, Value):
+        return given
+    array = keras.ops.convert_to_numpy(given)
+    return Value(graph.constant(array), array.shape, str(array.dtype))
 
 
 def _time_distributed(graph: Graph, layer: keras.layers.TimeDistributed, x: Value, mask: Value | None) -> Value:

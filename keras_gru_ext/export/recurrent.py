@@ -55,7 +55,7 @@ def single(
     starts = _starts(graph, layer, initial_state)
     sequence, states = _run_cells(graph, layer, x, mask, starts)
     _keep(graph, layer, states)
-    output = _output(graph, layer, sequence, states[-1][0], mask)
+    output = _output(graph, layer, sequence, states[-1][0], mask, starts[-1][0])
     leading = x.shape[:2] if layer.return_sequences else x.shape[:1]
     if layer.return_sequences and layer.go_backwards:
         output = graph.flip(output, 1)
@@ -84,9 +84,9 @@ def bidirectional(
     else:
         results = [_run_cells(graph, one, x, mask, start) for one, start in zip(pair, starts, strict=True)]
     outputs = []
-    for one, (sequence, last) in zip(pair, results, strict=True):
+    for one, (sequence, last), start in zip(pair, results, starts, strict=True):
         _keep(graph, one, last)
-        output = _output(graph, one, sequence, last[-1][0], mask)
+        output = _output(graph, one, sequence, last[-1][0], mask, start[-1][0])
         # Keras reverses the second layer's sequence, whichever way it ran.
         backwards = one.go_backwards != (one is layer.backward_layer)
         outputs.append(graph.flip(output, 1) if one.return_sequences and backwards else output)
@@ -224,20 +224,23 @@ def _gather(graph: Graph, sequence: str, steps: str) -> str:
     return graph.add("GatherND", sequence, graph.unsqueeze(steps, 2), batch_dims=1)
 
 
-def _output(graph: Graph, layer: keras.Layer, sequence: str, state: str, mask: Value | None) -> str:
+def _output(graph: Graph, layer: keras.Layer, sequence: str, state: str, mask: Value | None, start: str) -> str:
     """Returns a layer's output: (B, U), or (B, T, U) in the order of time.
 
     At a masked step that is the output of the step before it that counts, in the order of the computation, and zeros
-    before the first or, with `zero_output_for_mask`, at every masked step.
+    before the first or, with `zero_output_for_mask`, at every masked step. A layer whose `masked_output` is a state
+    shows the one that it starts from, `start`, before the first; "" stands for zeros.
     """
     if mask is None:
         return sequence if layer.return_sequences else state
     zeros = bool(getattr(layer, "zero_output_for_mask", False))
+    shows_state = not zeros and getattr(layer, "masked_output", "repeat") != "repeat"
+    before: str | float = start if shows_state and start else 0.0
     if not layer.return_sequences:
         end = 0 if layer.go_backwards else -1
         at_end = graph.add("Gather", mask.name, graph.constant(end, "int64"), axis=1)
         shown = at_end if zeros else graph.any(mask.name, 1)
-        return graph.where(graph.unsqueeze(shown, 1), state, 0.0)
+        return graph.where(graph.unsqueeze(shown, 1), state, before)
     counts = graph.cast(mask.name, "int64")
     one = graph.constant(1, "int64")
     if layer.go_backwards:
@@ -249,7 +252,8 @@ def _output(graph: Graph, layer: keras.Layer, sequence: str, state: str, mask: V
     # Where nothing is computed yet, any step will do: it is not shown.
     position = graph.add("Mul", position, graph.cast(computed, "int64"))
     shown = mask.name if zeros else computed
-    return graph.where(graph.unsqueeze(shown, 2), _gather(graph, sequence, position), 0.0)
+    before = graph.unsqueeze(before, 1) if isinstance(before, str) else before
+    return graph.where(graph.unsqueeze(shown, 2), _gather(graph, sequence, position), before)
 
 
 def _merged(graph: Graph, mode: str | None, outputs: Sequence[str]) -> list[str]:

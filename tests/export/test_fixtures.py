@@ -18,13 +18,9 @@ DTYPES = {"tensor(double)": "float64", "tensor(float)": "float32", "tensor(float
 NOT_WRITTEN = {
     "keras-2.2.4-tensorflow-initial_states_masked",
     "keras-2.2.4-tensorflow-stacked_cells_masked",
-    "keras-2.2.4-tensorflow-stateful_masked",
     "tf_keras-2.21.0-attention_heads",
     "tf_keras-2.21.0-kept_and_given_states",
     "tf_keras-2.21.0-unrolled_masked",
-    "tf.keras-1.15.5-operations_constants",
-    "tf.keras-2.15.1-operations_constants",
-    "tf.keras-2.4.4-operations_constants",
 }
 refused = pytest.mark.xfail(
     raises=(ConfigError, ValueError), strict=False, reason="the export does not know its layers"
