@@ -73,10 +73,22 @@ def test_a_mask_that_is_made_at_each_step(rng, path):
     check_model(path, randomize(keras.Model(x, y), rng), data)
 
 
+@pytest.mark.parametrize("backwards", [False, True])
+@pytest.mark.parametrize("whole", [False, True])
+def test_the_first_state_at_masked_steps(rng, path, whole, backwards):
+    x, h = keras.Input((TIME, FEATURES)), keras.Input((UNITS,))
+    options = {"masked_output": "first_cell", "return_sequences": whole, "go_backwards": backwards}
+    y = recurrent.SimpleRNN(UNITS, **options)(layers.Masking()(x), initial_state=h)
+    data = rng.standard_normal((BATCH, TIME, FEATURES)).astype("float32")
+    data[0, :2] = data[0, -2:] = data[1] = 0.0
+    check_model(
+        path, randomize(keras.Model([x, h], y), rng), data, rng.standard_normal((BATCH, UNITS)).astype("float32")
+    )
+
+
 @pytest.mark.parametrize(
     ("make", "reason"),
     [
-        (lambda x, h: recurrent.SimpleRNN(UNITS, masked_output="first_cell")(x, initial_state=h), "outputs a state"),
         (lambda x, h: recurrent.RNN([GRUCell(2), GRUCell(2)], masked_output="first_cell")(x), "outputs a state"),
         (
             lambda x, h: recurrent.LSTM(2, unroll=True, go_backwards=True, zero_output_for_mask=True)(x),
