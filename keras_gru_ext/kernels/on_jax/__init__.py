@@ -105,20 +105,29 @@ def _shown(spec, mask):
 @partial(jax.custom_jvp, nondiff_argnums=(0,))
 def _recurrence(spec, *arrays):
     """(states (T, B, U) or None without `spec.return_sequences`, final state (B, U))."""
-    forward = scan.forward if foreign.why_not(arrays[0].dtype) else foreign.forward
+    forward = foreign.forward if _is_for_compiled(arrays[0]) else scan.forward
     return forward(spec, *arrays)
+
+
+_MOST_ROWS = 16
+"""Up to this batch size the compiled kernel is ahead: above, XLA's products have rows enough to be efficient."""
+
+
+def _is_for_compiled(x):
+    # In an exported program the batch may be unknown.
+    return isinstance(x.shape[1], int) and x.shape[1] <= _MOST_ROWS and foreign.why_not(x.dtype) is None
 
 
 @partial(_recurrence.defjvp, symbolic_zeros=True)
 def _recurrence_jvp(spec, primals, tangents):
     x, W, _, U, _, h0, mask, m_x, m = primals
     tangents = [None if isinstance(t, SymbolicZero) else t for t in tangents[:6]]
-    if foreign.why_not(x.dtype):
+    if _is_for_compiled(x):
+        states, final, gates, q = foreign.forward_kept(spec, *primals)
+        of_arrays = partial(foreign.tangents, spec)
+    else:
         states, final, gates, q = scan.forward_kept(spec, *primals)
         # `checkpoint`: what waits for the backward pass are the arguments, and not what is made of them.
         of_arrays = jax.checkpoint(partial(scan.tangents, spec))
-    else:
-        states, final, gates, q = foreign.forward_kept(spec, *primals)
-        of_arrays = partial(foreign.tangents, spec)
     tangents = of_arrays(x, W, U, h0, mask, m_x, m, states, gates, q, *tangents)
     return ((states if spec.return_sequences else None), final), tangents
