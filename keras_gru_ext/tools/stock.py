@@ -21,8 +21,11 @@ from keras_gru_ext.activations import legacy_hard_sigmoid
 from keras_gru_ext.errors import ConfigError
 from keras_gru_ext.legacy.build.live import Place, places
 from keras_gru_ext.legacy.upgrade.layer_rules import GATES
+from keras_gru_ext.tools import stock_repeats
 
 FACTOR = 1.2
+
+_Names = tuple[str, ...]
 
 _PACKAGE = "keras_gru_ext"
 _LEGACY_FUNCTION = f"{_PACKAGE}>legacy_hard_sigmoid"
@@ -98,9 +101,9 @@ def to_stock(model: keras.Model) -> keras.Model:
         ConfigError: if a layer computes what no stock layer computes; the message names it.
     """
     config = keras.saving.serialize_keras_object(model)
-    masked = any(_makes_masks(place.layer) for place in places(model))
-    stock = keras.saving.deserialize_keras_object(_Rewriting(masked).entry(config, ()))
-    _set_scaled_weights(model, stock)
+    rewriting = _Rewriting(any(_makes_masks(place.layer) for place in places(model)))
+    stock = keras.saving.deserialize_keras_object(rewriting.entry(config, ()))
+    _set_scaled_weights(model, stock, rewriting.moved)
     return stock
 
 
@@ -108,11 +111,13 @@ def _makes_masks(layer: keras.Layer) -> bool:
     return isinstance(layer, keras.layers.Masking) or bool(getattr(layer, "mask_zero", False))
 
 
-def _set_scaled_weights(model: keras.Model, stock: keras.Model) -> None:
+def _set_scaled_weights(model: keras.Model, stock: keras.Model, moved: Mapping[_Names, _Names]) -> None:
     new = {place.names: place for place in places(stock)}
     for place in places(model):
         if place.layer.weights:
-            new[place.names].layer.set_weights(_scaled(place))
+            leading = next((count for count in range(1, len(place.names) + 1) if place.names[:count] in moved), 0)
+            names = (*moved.get(place.names[:leading], ()), *place.names[leading:])
+            new[names].layer.set_weights(_scaled(place))
 
 
 def _scaled(place: Place) -> list[np.ndarray]:
@@ -150,13 +155,24 @@ def scale_blocks(array: np.ndarray, blocks: int, used: list[int]) -> np.ndarray:
 
 
 class _Rewriting:
-    """Rewrites a serialized Keras 3 model so that it names nothing of this package."""
+    """Rewrites a serialized Keras 3 model so that it names nothing of this package.
+
+    Attributes:
+        moved: The names that lead to a layer in the model -> those that lead to it in the stock one, if they differ.
+    """
 
     def __init__(self, masked: bool):
         self._masked = masked
+        self.moved: dict[_Names, _Names] = {}
 
     def entry(self, entry: Mapping, around: tuple[str, ...]) -> dict[str, Any]:
         """Rewrites one serialized layer."""
+        if (
+            self._masked
+            and entry["class_name"] == "Sequential"
+            and any(map(stock_repeats.is_repeating, entry["config"]["layers"]))
+        ):
+            entry = stock_repeats.with_graph(entry)
         config = dict(entry["config"])
         name = str(entry.get("name") or config.get("name") or entry["class_name"])
         where = (*around, name)
@@ -174,9 +190,27 @@ class _Rewriting:
                 config[argument] = "hard_sigmoid"
         if new["class_name"] == "Activation" and _is_legacy_config(config.get("activation")):
             return {**new, **_rescaled_activation(config)}
+        if entry["class_name"] == "Functional":
+            config = self._with_repeats_written_out(config, where)
         new["config"] = {key: self._value(value, where) for key, value in config.items()}
         _refuse_what_is_left(new, where)
         return new
+
+    def _with_repeats_written_out(self, config: Mapping, where: tuple[str, ...]) -> dict[str, Any]:
+        layers: list[Any] = []
+        moved: dict[Any, Any] = {}
+        for one in config["layers"]:
+            if not (self._masked and stock_repeats.is_repeating(one)) or _is_started(one):
+                layers.append(one)
+                continue
+            inside = (*where, one["name"])
+            pair = [self.entry(one["config"][role], inside) for role in ("layer", "backward_layer")]
+            for role in ("forward", "backward"):
+                self.moved[*inside[1:], f"{role}_layer"] = (*where[1:], f"{one['name']}_{role}")
+            made, tensors = stock_repeats.written_out(one, *pair)
+            layers += made
+            moved |= tensors
+        return stock_repeats.redirected({**config, "layers": layers}, moved) if moved else dict(config)
 
     def _value(self, value: Any, where: tuple[str, ...]) -> Any:
         """Rewrites the layers within a value of a config."""
@@ -199,20 +233,19 @@ class _Rewriting:
 def _why_not_stock(class_name: str, entry: Mapping, masked: bool) -> str | None:
     """Says what a layer of this package computes that its stock class does not, or `None`."""
     config, stock = entry["config"], f"keras.layers.{class_name}"
-    is_masked_and_started = masked and any(
-        call["kwargs"].get("initial_state") is not None for call in entry.get("inbound_nodes") or ()
-    )
+    is_masked_and_started = masked and _is_started(entry)
     if class_name in ("GRU", "GRUCell"):
         for key, harmless in _NOT_STOCK.items():
             if config.get(key, harmless[0]) not in harmless:
                 return f"{key}={config[key]!r} has no stock equivalent: {stock} knows no {key}"
         return None
-    if class_name == "Bidirectional":
-        repeats = config["layer"]["config"].get("return_sequences") and not config.get("zero_output_for_mask")
-        if masked and repeats:
-            return f"repeating the previous output at masked steps has no stock equivalent: {stock} always gives zeros"
     if class_name in ("Bidirectional", "LSTM", "RNN", "SimpleRNN") and is_masked_and_started:
         return f"a mask beside an initial state has no stock equivalent: {stock} loses the mask"
+    if masked and stock_repeats.is_repeating(entry):
+        return (
+            f"repeating the previous output at masked steps has no stock equivalent within another layer: {stock} "
+            "always gives zeros, and only in the graph of a model can other layers stand in its place"
+        )
     if class_name in ("LSTM", "RNN", "SimpleRNN"):
         return _why_not_stock_loop(config, stock)
     if class_name == "LegacyMaskGRU":
@@ -246,6 +279,15 @@ def _why_not_stock_loop(config: Mapping, stock: str) -> str | None:
     if config.get("unroll"):
         return f"an unrolled loop over a mask has no stock equivalent: {stock} fails on PyTorch"
     return None
+
+
+def _is_started(entry: Mapping) -> bool:
+    """Whether any call gives the layer an initial state."""
+    calls = entry.get("inbound_nodes") or ()
+    return any(
+        call["kwargs"].get("initial_state") is not None or len(call["args"]) > 1 or isinstance(call["args"][0], list)
+        for call in calls
+    )
 
 
 def _is_legacy_config(value: Any) -> bool:

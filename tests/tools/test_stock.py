@@ -140,10 +140,6 @@ def test_names_settings_and_the_original_stay():
 
 
 REFUSED = {
-    "repeated outputs": (
-        lambda: [keras.layers.Masking(), Bidirectional(keras_gru_ext.GRU(3, return_sequences=True), name="old")],
-        r"> old: repeating the previous output at masked steps has no stock equivalent",
-    ),
     "time-major": (lambda: [keras_gru_ext.GRU(3, time_major=True, name="old")], r"> old: time_major=True has no stock"),
     "state of an LSTM": (lambda: [keras.layers.LSTM(3, activation=HS, name="old")], r"> old: LSTM applies the legacy"),
     "inside": (
@@ -158,6 +154,99 @@ def test_what_has_no_stock_equivalent(make, message):
     shape = (2, TIME, FEATURES) if "TimeDistributed" in str(make()[0]) else (TIME, FEATURES)
     with pytest.raises(ConfigError, match=message):
         to_stock(sequential(*make(), shape=shape))
+
+
+def repeating(layer=None, **options):
+    return Bidirectional(layer or keras_gru_ext.GRU(3, return_sequences=True), name="both", **options)
+
+
+def masked_input(time=None):
+    inputs = keras.Input((time, FEATURES))
+    return inputs, keras.layers.Masking()(inputs)
+
+
+def of_a_sequential_model():
+    lstm = recurrent.LSTM(3, return_sequences=True)
+    return [keras.Input((TIME, FEATURES)), keras.layers.Masking(), repeating(lstm), keras_gru_ext.GRU(2)]
+
+
+def returning_states():
+    inputs, x = masked_input()
+    layer = keras_gru_ext.GRU(3, return_sequences=True, return_state=True)
+    return keras.Model(inputs, repeating(layer, merge_mode="sum")(x))
+
+
+def called_twice():
+    inputs, x = masked_input()
+    both = repeating(keras_gru_ext.GRU(FEATURES, return_sequences=True), merge_mode="ave")
+    return keras.Model(inputs, [both(both(x)), keras_gru_ext.GRU(2)(both(x))])
+
+
+def two_kinds():
+    inputs, x = masked_input()
+    backward = keras_gru_ext.GRU(3, reset_after=True, return_sequences=True, go_backwards=True)
+    return keras.Model(inputs, keras_gru_ext.GRU(2)(repeating(backward_layer=backward)(x)))
+
+
+def in_a_nested_model():
+    inner = keras.Sequential(of_a_sequential_model()[:-1], name="inner")
+    inputs = keras.Input((TIME, FEATURES))
+    return keras.Model(inputs, keras_gru_ext.GRU(2)(inner(inputs)))
+
+
+def of_cells():
+    inputs, x = masked_input()
+    cells = recurrent.RNN([GRUCell(3), GRUCell(2)], return_sequences=True)
+    return keras.Model(inputs, keras_gru_ext.GRU(2, go_backwards=True)(repeating(cells, merge_mode="mul")(x)))
+
+
+def without_merging():
+    inputs, x = masked_input()
+    ahead, back = repeating(merge_mode=None)(x)
+    return keras.Model(inputs, [ahead, back, keras_gru_ext.GRU(2)(back)])
+
+
+REPEATING = {
+    "Sequential": lambda: keras.Sequential(of_a_sequential_model()),
+    "states": returning_states,
+    "called twice": called_twice,
+    "two kinds": two_kinds,
+    "nested": in_a_nested_model,
+    "cells": of_cells,
+    "no merging": without_merging,
+}
+
+
+@pytest.mark.parametrize("make", REPEATING.values(), ids=REPEATING)
+def test_repeated_outputs_of_both_directions(make, tmp_path):
+    model = random_weights(make())
+    stock = check(model)
+    stock.save(tmp_path / "stock.keras")
+    assert error(model, keras.saving.load_model(tmp_path / "stock.keras")) <= 1e-6
+
+
+def test_repeated_outputs_are_not_zeros():
+    inputs, x = masked_input(TIME)
+    model = random_weights(keras.Model(inputs, repeating()(x)))
+    zeros = random_weights(keras.Model(inputs, repeating(zero_output_for_mask=True)(x)))
+    zeros.set_weights(model.get_weights())
+    assert error(to_stock(model), zeros) > 1e-3
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("producer", ["keras-2.2.4-tensorflow", "keras-1.2.2", "tf.keras-2.0.4"])
+def test_repeated_outputs_of_a_legacy_model(producer, tmp_path):
+    fixture = named(producer, "bidirectional_masked_sequences")
+    to_stock(fixture.load()).save(tmp_path / "stock.keras")
+    test_fixtures.check(keras.saving.load_model(tmp_path / "stock.keras"), fixture)
+
+
+def test_repeated_outputs_within_another_layer_are_refused():
+    x = keras.Input((2, TIME, FEATURES))
+    distributed = keras.layers.TimeDistributed(repeating(), name="steps")
+    model = keras.Model(x, distributed(keras.layers.Masking()(x)))
+    with pytest.raises(ConfigError, match=r"> steps > both: repeating the previous output .* within another layer"):
+        to_stock(model)
 
 
 def test_scale_blocks():
