@@ -13,7 +13,7 @@ from keras_gru_ext.errors import ConfigError, VerificationError
 from keras_gru_ext.layers import GRUCell, merging, recurrent
 from keras_gru_ext.layers.bidirectional import Bidirectional
 from keras_gru_ext.tools.stock import scale_blocks, to_stock
-from tests.helpers import short
+from tests.helpers import KERAS_VERSION, short
 from tests.legacy import test_fixtures
 from tests.legacy.test_fixtures import named
 
@@ -217,7 +217,18 @@ REPEATING = {
 }
 
 
-@pytest.mark.parametrize("make", REPEATING.values(), ids=REPEATING)
+loses_a_named_mask = pytest.mark.skipif(
+    KERAS_VERSION < (3, 15), reason="no mask that a call names leaves a nested model; a conversion finds that out"
+)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        pytest.param(make, id=name, marks=loses_a_named_mask if name == "nested" else ())
+        for name, make in REPEATING.items()
+    ],
+)
 def test_repeated_outputs_of_both_directions(make, tmp_path):
     model = random_weights(make())
     stock = check(model)
