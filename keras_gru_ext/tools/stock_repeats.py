@@ -9,9 +9,9 @@ repeat the output before. So they stand in the graph side by side, and the rest 
     both of these    -> TimeDistributed(Identity) of the one with the other as its `mask`: the mask is there again
 
 Stock merging layers would not do: all but `Concatenate` replace masked entries, and `Concatenate` wants a mask for each
-of its inputs. All of it stands in the graph itself: a model within the graph would lose the mask. Keras 3.9 does not hand a
-mask on that a call names; there it reaches what follows in the same graph, whose calls name it too, but leaves no nested
-model.
+of its inputs. All of it stands in the graph itself: a model within the graph would lose the mask. Keras 3.9 does not
+hand a mask on that a call names; there it reaches what follows in the same graph, whose calls name it too, but leaves
+no nested model.
 """
 
 from __future__ import annotations
