@@ -18,11 +18,13 @@ Sources: `rnn` in `backend/tensorflow_backend.py` of Keras 1.2.2, 2.2.4 and in `
 
 import functools
 import inspect
+from collections.abc import Callable
 from typing import Any
 
 import keras
 from keras import ops
 
+from keras_gru_ext.errors import ArgumentError
 from keras_gru_ext.layers import arguments, paths
 from keras_gru_ext.layers.gru import GRU
 from keras_gru_ext.vocabulary import upgrade_gru_config
@@ -50,6 +52,8 @@ def over_masked_steps(layer, sequences, initial_state, mask, training):
     zeros_in_the_loop = layer.zero_output_for_mask and not layer.unroll
     which = {"first_cell": 0, "last_cell": -_states_of_last_cell(layer.cell)}.get(layer.masked_output)
     known = {"training": training} if "training" in inspect.signature(layer.cell.call).parameters else {}
+    if getattr(layer, "num_constants", None):
+        known["constants"] = layer._constants()
 
     def step(inputs_and_mask, flat):
         *states, before = flat
@@ -146,7 +150,59 @@ class SimpleRNN(_MaskedSteps, keras.layers.SimpleRNN):
 
 @keras.saving.register_keras_serializable(package="keras_gru_ext")
 class RNN(_MaskedSteps, keras.layers.RNN):
-    """`keras.layers.RNN` with the masks and the states of legacy models."""
+    """`keras.layers.RNN` with the masks, the states and the constants of legacy models.
+
+    Args:
+        cell: As in `keras.layers.RNN`. A cell that is given constants takes them as `call(inputs, states, constants)`,
+            a list of tensors, and, if it asks for it, their shapes as `build(input_shape, constants_shape)`.
+        num_constants: How many constants the layer is called with, or `None`.
+        **kwargs: Other arguments of `keras.layers.RNN`, `masked_output` and `prefers_kept_state`.
+    """
+
+    def __init__(self, cell, *args, num_constants=None, **kwargs):
+        super().__init__(cell, *args, **kwargs)
+        if num_constants and "constants" not in inspect.signature(self.cell.call).parameters:
+            raise ArgumentError(
+                f"RNN {self.name!r} has num_constants={num_constants}, but its cell, a {type(self.cell).__name__}, "
+                "takes none. Expected a cell of your own with `call(self, inputs, states, constants)`."
+            )
+        self.num_constants = num_constants
+        self._constants: Callable[[], list] = list
+
+    def build(self, sequences_shape, initial_state_shape=None, constants_shape=None):
+        """Builds the cell for steps of shape (B, ...)."""
+        self._check_constants(constants_shape)
+        if (
+            constants_shape
+            and not self.cell.built
+            and "constants_shape" in inspect.signature(self.cell.build).parameters
+        ):
+            self.cell.build((sequences_shape[0], *sequences_shape[2:]), constants_shape=constants_shape)
+        super().build(sequences_shape, initial_state_shape)
+
+    def call(self, sequences, initial_state=None, mask=None, training=False, sequences_mask=None, constants=None):
+        self._check_constants(constants)
+        mask = sequences_mask if mask is None else mask
+        if constants and mask is None:
+            mask = ops.ones(ops.shape(sequences)[:2], dtype="bool")
+        # A function, since Keras takes a list in an attribute for a part of the layer.
+        self._constants = lambda: list(constants or ())
+        try:
+            return super().call(sequences, initial_state=initial_state, mask=mask, training=training)
+        finally:
+            self._constants = list
+
+    def _check_constants(self, given):
+        count = len(given or ())
+        if count != (self.num_constants or 0):
+            raise ArgumentError(
+                f"RNN {self.name!r} has num_constants={self.num_constants}. Received: {count} constants beside its "
+                "input."
+            )
+
+    def get_config(self):
+        """Returns the config of the class of Keras and the arguments of this class."""
+        return {**super().get_config(), "num_constants": self.num_constants}
 
 
 @keras.saving.register_keras_serializable(package="keras_gru_ext")

@@ -79,7 +79,7 @@ _NOT_STOCK: Mapping[str, tuple] = MappingProxyType(
 _SHAPE_KEYS = ("batch_input_shape", "fused")
 
 # What the other classes of this package write beside the config of the stock class.
-_OWN_KEYS = ["masked_output", "prefers_kept_state", "adds_mask"]
+_OWN_KEYS = ["masked_output", "prefers_kept_state", "adds_mask", "num_constants"]
 
 # Layers for which it makes no difference how `TimeDistributed` deals with masks.
 _INDIFFERENT_TO_MASKS = ("Activation", "Dense", "Dropout", "Conv1D", "Conv2D", "MaxPooling2D", "AveragePooling2D")
@@ -274,6 +274,8 @@ def _why_not_stock_loop(config: Mapping, stock: str) -> str | None:
     is_stack = (config.get("cell") or {}).get("class_name") == "StackedRNNCells"
     if config.get("masked_output") != "repeat" and (is_stack or config.get("stateful")):
         return f"what it outputs at masked steps ({config.get('masked_output')}) has no stock equivalent in {stock}"
+    if config.get("num_constants"):
+        return f"the constants of its cell have no stock equivalent: {stock} takes none"
     if config.get("prefers_kept_state"):
         return f"a kept state that comes before an initial one has no stock equivalent: {stock} takes the initial one"
     if config.get("unroll"):

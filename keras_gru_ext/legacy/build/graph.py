@@ -119,6 +119,13 @@ class Graph:
     def _call(self, layer: keras.Layer, call: list) -> Any:
         tensors = [self.given(argument[:3]) for argument in call]
         keywords = {key: self._keyword(key, value) for argument in call for key, value in argument[3].items()}
+        if count := getattr(layer, "num_constants", None):
+            if len(tensors) <= count:
+                raise ConfigError(
+                    f"{self._source}: {self._path}: {layer.name!r} has num_constants={count}, but is called with "
+                    f"{len(tensors)} tensors. Expected its input, initial states if any, and the constants."
+                )
+            tensors, keywords["constants"] = tensors[:-count], tensors[-count:]
         if isinstance(layer, (keras.layers.RNN, keras.layers.Bidirectional)) and len(tensors) > 1:
             keywords["initial_state"] = _states_of(layer, tensors[1:])
             tensors = tensors[:1]

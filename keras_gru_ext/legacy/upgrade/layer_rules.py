@@ -69,7 +69,9 @@ _POOL = "pool_size strides padding data_format"
 
 _RNN_DROPPED = {"implementation": ANYTHING, "time_major": (False,)}
 _NO_CONSTANTS: Mapping[str, object] = {"num_constants": (None, 0)}
-_WHY_NO_CONSTANTS = {"num_constants": "its RNN cannot be called with constants beside the input and the initial states"}
+_WHY_NO_CONSTANTS = {
+    "num_constants": "its layers cannot be called with constants beside the input and the initial states"
+}
 _RECURRENT_DEFAULTS = {"recurrent_activation": "hard_sigmoid"}
 _CONVOLUTION = Rule(_words(f"{_KERNEL} {_WINDOW} filters groups"))
 _TRANSPOSED = Rule(_words(f"{_KERNEL} {_WINDOW} filters output_padding"), dropped={"groups": (1,)})
@@ -194,9 +196,10 @@ RULES: Mapping[str, Rule] = MappingProxyType(
         "PReLU": Rule(_words("alpha_initializer alpha_regularizer alpha_constraint shared_axes")),
         "Permute": Rule(_words("dims")),
         "RNN": Rule(
-            _words("cell return_sequences return_state go_backwards stateful unroll zero_output_for_mask"),
-            dropped={**_RNN_DROPPED, **_NO_CONSTANTS},
-            reasons=_WHY_NO_CONSTANTS,
+            _words(
+                "cell num_constants return_sequences return_state go_backwards stateful unroll zero_output_for_mask"
+            ),
+            dropped=_RNN_DROPPED,
         ),
         "ReLU": Rule(_words("max_value negative_slope threshold")),
         "RepeatVector": Rule(_words("n")),

@@ -62,6 +62,7 @@ __all__ = ["HARD_SIGMOID", "upgrade_model"]
 
 # Deeper nesting than any real model has; it bounds the recursion over untrusted configs.
 _DEEPEST = 30
+_MOST_CONSTANTS = 1000
 
 _NESTED = ("layer", "backward_layer", "cell", "cells")
 _GRU_UPGRADES: Mapping[str, Callable[[Mapping], dict]] = {
@@ -265,6 +266,8 @@ class _Upgrade:
             theano.check_padding(new, where)
         class_name = rule.now or class_name
         new = self._values(new, where)
+        if class_name == "RNN":
+            new = _constants(new, where)
         if class_name == "Bidirectional" and new.get("layer") is None:
             raise ConfigError(f"{where}: a Bidirectional wraps a layer, and there is none.")
         new = _gru(class_name, new, where) if class_name in _GRU_UPGRADES else _stock(class_name, new, rule, where)
@@ -370,6 +373,16 @@ def _dropped(config: dict, rule: Rule, where: str) -> dict:
             reason = rule.reasons.get(key, f"only {', '.join(repr(value) for value in harmless)} has")
             raise ConfigError(f"{where}: {key}={config[key]!r} has no equivalent in Keras 3 ({reason}).")
     return _without(config, rule.dropped)
+
+
+def _constants(config: dict, where: str) -> dict:
+    """Leaves out how many constants an RNN is called with if there are none."""
+    count = config.get("num_constants")
+    if count is None or (type(count) is int and count == 0):
+        return _without(config, ["num_constants"])
+    if type(count) is not int or not 0 < count < _MOST_CONSTANTS:
+        raise ConfigError(f"{where}: num_constants must be a number of tensors. Received: {count!r:.100}.")
+    return config
 
 
 def _gru(class_name: str, config: Mapping, where: str) -> dict:
