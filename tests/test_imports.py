@@ -29,7 +29,7 @@ THIRD_PARTY = {
     "kernels.compiled.xla": {"llvmlite", "numba", "numpy"},
     "kernels.on_jax": {"jax"},
     "kernels.on_numpy": {"numpy"},
-    "kernels.on_tensorflow": {"tensorflow"},
+    "kernels.on_tensorflow": {"numpy", "tensorflow"},
     "kernels.on_torch": {"torch"},
     "kernels.reference": {"numpy"},
     "layers": {"keras"},

@@ -21,6 +21,8 @@ def gru(
     mask,
     input_masks,
     recurrent_masks,
+    *,
+    threads=None,
 ):
     """Runs the recurrence of `spec`.
 
@@ -38,6 +40,7 @@ def gru(
         mask: (T, B) bool, `True` where the step counts; `None` unless `spec.masked`.
         input_masks: `None`, (B, F) or (3, B, F), as `spec.input_dropout` says.
         recurrent_masks: `None`, (B, U) or (3, B, U), as `spec.recurrent_dropout` says.
+        threads: How many threads may work at the same time. `None`: as many as there are cores for.
 
     Returns:
         `(outputs, last_output, final_state)`: (T, B, U) or `None` without `spec.return_sequences`, (B, U),
@@ -55,7 +58,7 @@ def gru(
     states = np.empty((steps, batch, units), wide) if spec.return_sequences else None
     length = max(1, _BLOCK // max(1, 3 * batch * units))
     U = compiled.in_order(U, steps)
-    threads = compiled.available_threads()
+    threads = threads or compiled.available_threads()
     for start in range(0, steps, length):
         now = slice(start, start + length)
         some = None if mask is None else mask[now]
@@ -67,7 +70,7 @@ def gru(
         shown = mask if spec.zero_output_for_mask else np.logical_or.accumulate(mask)
         last_output = np.where(shown[-1, :, None], state, 0)
         outputs = None if states is None else np.where(shown[..., None], states, 0)
-    return (None if outputs is None else outputs.astype(dtype)), last_output.astype(dtype), state.astype(dtype)
+    return tuple(None if y is None else y.astype(dtype, copy=False) for y in (outputs, last_output, state))
 
 
 def why_not_compiled(dtype):

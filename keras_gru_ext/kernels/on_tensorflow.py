@@ -1,13 +1,17 @@
 """The GRU of `kernels/README.md` in TensorFlow.
 
 `_recurrence` carries the hand-derived backward pass as a custom gradient whose operations TensorFlow can
-differentiate again. Called eagerly, the kernel runs as one traced function, so that its loop is a graph's.
+differentiate again. Called eagerly, the kernel runs as one traced function, so that its loop is a graph's; but
+predictions on a processor go to the compiled loop.
 """
 
 from functools import lru_cache, partial
 from typing import Any
 
+import numpy as np
 import tensorflow as tf
+
+from keras_gru_ext.kernels import compiled, on_numpy
 
 # Hard sigmoids are `clip(scale x + shift, 0, 1)`. Scale and shift go into the weights and the bias, once per call,
 # which leaves one operation per step of four.
@@ -114,14 +118,48 @@ def gru(
     )
     arrays: list[Any] = [None if a is None else tf.convert_to_tensor(a) for a in given]
     sizes = arrays[1].shape[0], arrays[3].shape[0]
-    if tf.executing_eagerly():
+    if not tf.executing_eagerly():
+        return _gru(spec, *sizes, *arrays)
+    if spec.training or "CPU" not in arrays[0].device or compiled.why_not(arrays[0].dtype.name):
         return _traced(spec, *sizes)(*arrays)
-    return _gru(spec, *sizes, *arrays)
+    return _predicted(spec, _traced_gradient(spec, *sizes), arrays)
+
+
+def _predicted(spec, traced_gradient, arrays):
+    """What `_gru` returns, by the compiled loop. Tapes do not see it: gradients are those of `traced_gradient`."""
+    *differentiated, mask, m_x, m = arrays
+    present = [a is not None for a in differentiated]
+
+    def all_of(given):
+        given = iter(given)
+        return *(next(given) if there else None for there in present), mask, m_x, m
+
+    @tf.custom_gradient
+    def run(*given):
+        def gradient(*d):
+            found = traced_gradient(d, *all_of(given))
+            return [y for y, there in zip(found, present, strict=True) if there]
+
+        results = on_numpy.gru(spec, *map(_array, all_of(given)), threads=_threads())
+        return tuple(tf.convert_to_tensor(y) for y in results if y is not None), gradient
+
+    results = run(*(a for a in differentiated if a is not None))
+    return results if spec.return_sequences else (None, *results)
+
+
+def _array(tensor):
+    """What an eager tensor holds, without a copy."""
+    return None if tensor is None else np.asarray(memoryview(tensor))
+
+
+def _threads():
+    """How many threads TensorFlow was told to use, or `None`."""
+    return tf.config.threading.get_intra_op_parallelism_threads() or None
 
 
 def why_not_compiled(dtype):
-    """Returns why the compiled loop cannot run for arrays of the dtype of that name: TensorFlow's kernel has none."""
-    return "the loop of TensorFlow's kernel is part of a graph"
+    """Returns why the compiled loop cannot run in a model, for arrays of the dtype of that name."""
+    return "the loop of TensorFlow's kernel is part of a graph; only layers that are called directly predict without"
 
 
 def why_not_now():
@@ -136,6 +174,21 @@ def _traced(spec, features, units):
     The least recently used of many are forgotten, with their graphs.
     """
     return tf.function(partial(_gru, spec, features, units), reduce_retracing=True, autograph=False)
+
+
+@lru_cache(maxsize=128)
+def _traced_gradient(spec, features, units):
+    """The same for gradients of the first six arrays, from those of the results and the arrays."""
+
+    def gradient(d, *arrays):
+        differentiated = [a for a in arrays[:6] if a is not None]
+        with tf.GradientTape() as tape:
+            tape.watch(differentiated)
+            results = [y for y in _gru(spec, features, units, *arrays) if y is not None]
+        found = iter(tape.gradient(results, differentiated, output_gradients=d, unconnected_gradients="zero"))
+        return [None if a is None else next(found) for a in arrays[:6]]
+
+    return tf.function(gradient, reduce_retracing=True, autograph=False)
 
 
 def _gru(spec, features, units, x, W, b, U, c, h0, mask, m_x, m):

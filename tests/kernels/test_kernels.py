@@ -501,9 +501,37 @@ def compare_inference(case):
 
 @needs_inference
 @pytest.mark.filterwarnings("ignore:overflow encountered in exp:RuntimeWarning")  # Keras' own sigmoid, in NumPy.
-@pytest.mark.parametrize("case", [*VARIANTS, *(SIZES if BACKEND == "numpy" else [])], ids=str)
+@pytest.mark.parametrize("case", [*VARIANTS, *(SIZES if BACKEND in ("numpy", "tensorflow") else [])], ids=str)
 def test_results_are_the_same_when_no_gradient_is_needed(case, way, poisoned):
     compare_inference(case)
+
+
+@only_tensorflow
+@pytest.mark.parametrize("case", short(SIZES + VARIANTS, 3, 12), ids=str)
+def test_tensorflow_predicts_by_its_own_loop_where_nothing_is_compiled(case, monkeypatch):
+    from keras_gru_ext.kernels import compiled
+
+    monkeypatch.setattr(compiled, "why_not", lambda dtype: "of a test")
+    compare_inference(case)
+
+
+@only_tensorflow
+def test_tensorflow_takes_the_compiled_loop_for_eager_predictions_alone(monkeypatch):
+    module = __import__("keras_gru_ext.kernels.on_tensorflow", fromlist=["gru"])
+    if module.compiled.why_not("float32"):
+        pytest.skip(module.compiled.why_not("float32"))
+    calls = []
+    by_numpy = module.on_numpy.gru
+    monkeypatch.setattr(module.on_numpy, "gru", lambda *args, **kw: calls.append(1) or by_numpy(*args, **kw))
+    arguments, _ = problem(VARIANTS[1])
+    tensors = [to_tensor(x, "float32") for x in arguments]
+    spec = dataclasses.replace(VARIANTS[1].spec, training=False)
+    gru = kernel_for(spec, BACKEND)
+    gru(spec, *tensors)
+    assert calls == [1]
+    gru(VARIANTS[1].spec, *tensors)
+    tf.function(lambda *tensors: gru(spec, *tensors))(*tensors)
+    assert calls == [1]
 
 
 @needs_inference
