@@ -56,26 +56,14 @@ _LAYERS = (layers.GRU, keras.layers.GRU, keras.layers.LSTM, keras.layers.SimpleR
 STAND_INS = (recurrent.LSTM, recurrent.LegacyMaskGRU, recurrent.RNN, recurrent.SimpleRNN)
 
 
-def why_not(layer: keras.Layer, has_initial_state: bool) -> str | None:
+def why_not(layer: keras.Layer) -> str | None:
     """Returns why a recurrent layer that is no Bidirectional cannot become operators, or `None`."""
-    if isinstance(layer, STAND_INS) and (reason := _why_not_stand_in(layer, has_initial_state)):
-        return reason
     if type(layer) in (*_LAYERS, recurrent.LSTM, recurrent.LegacyMaskGRU, recurrent.SimpleRNN):
         return None
     if type(layer) not in (keras.layers.RNN, recurrent.RNN):
         return f"{type(layer).__name__} is none of GRU, LSTM, SimpleRNN and RNN"
     others = [type(cell).__name__ for cell in cells_of(layer) if type(cell) not in _OPERATORS]
     return f"its cells are not all GRU, LSTM and simple cells, but {', '.join(others)}" if others else None
-
-
-def _why_not_stand_in(layer: Any, has_initial_state: bool) -> str | None:
-    if layer.stateful and layer.prefers_kept_state and has_initial_state:
-        return "the state that it keeps comes before the one that it is given"
-    if layer.unroll and layer.zero_output_for_mask and layer.go_backwards:
-        return "it puts zeros where the mask has them in the other direction, as unrolled loops of tf.keras do"
-    if layer.masked_output != "repeat" and len(cells_of(layer)) > 1:
-        return f"at masked steps it outputs a state of one of its cells (masked_output={layer.masked_output!r})"
-    return None
 
 
 def cells_of(layer: keras.Layer) -> list[keras.Layer]:

@@ -222,8 +222,7 @@ def _nested(graph: Graph, model: keras.Model, x: Any, mask: Any) -> list[Value]:
 
 
 def _recurrent(graph: Graph, layer: keras.Layer, x: Any, initial_state: Any, mask: Value | None) -> list[Value]:
-    has_initial_state = initial_state is not None or (isinstance(x, (list, tuple)) and len(x) > 1)
-    reason = recurrent.why_not(layer, has_initial_state)
+    reason = recurrent.why_not(layer)
     if reason is not None:
         raise ConfigError(
             f"{described(layer)} cannot become one of ONNX's recurrent operators: {reason}. "

@@ -23,12 +23,12 @@ _States = list[list[str]]
 """Names of states: for each cell a list."""
 
 
-def why_not(layer: keras.Layer, has_initial_state: bool = False) -> str | None:
+def why_not(layer: keras.Layer) -> str | None:
     """Returns why a recurrent layer cannot become operators, or `None`."""
     if type(layer) in BIDIRECTIONAL_LAYERS:
-        inner = [why_not(one, has_initial_state) for one in (layer.forward_layer, layer.backward_layer)]
+        inner = [why_not(one) for one in (layer.forward_layer, layer.backward_layer)]
         return next((reason for reason in inner if reason), None)
-    return cells.why_not(layer, has_initial_state)
+    return cells.why_not(layer)
 
 
 def takes_mask_beside_state(layer: keras.Layer) -> bool:
@@ -53,9 +53,9 @@ def single(
     """
     x, mask = _batch_major(graph, layer, x, mask)
     starts = _starts(graph, layer, initial_state)
-    sequence, states = _run_cells(graph, layer, x, mask, starts)
+    sequences, states = _run_cells(graph, layer, x, mask, starts)
     _keep(graph, layer, states)
-    output = _output(graph, layer, sequence, states[-1][0], mask, starts[-1][0])
+    output = _output(graph, layer, sequences, states, mask, starts)
     leading = x.shape[:2] if layer.return_sequences else x.shape[:1]
     if layer.return_sequences and layer.go_backwards:
         output = graph.flip(output, 1)
@@ -80,13 +80,13 @@ def bidirectional(
     if _share_an_operator(*pair):
         both = [cells.cells_of(one)[0] for one in pair]
         sequences, states = _run_operator(graph, pair, both, x, mask, [one[0] for one in starts])
-        results = [(sequence, [last]) for sequence, last in zip(sequences, states, strict=True)]
+        results = [([sequence], [last]) for sequence, last in zip(sequences, states, strict=True)]
     else:
         results = [_run_cells(graph, one, x, mask, start) for one, start in zip(pair, starts, strict=True)]
     outputs = []
-    for one, (sequence, last), start in zip(pair, results, starts, strict=True):
+    for one, (of_cells, last), start in zip(pair, results, starts, strict=True):
         _keep(graph, one, last)
-        output = _output(graph, one, sequence, last[-1][0], mask, start[-1][0])
+        output = _output(graph, one, of_cells, last, mask, start)
         # Keras reverses the second layer's sequence, whichever way it ran.
         backwards = one.go_backwards != (one is layer.backward_layer)
         outputs.append(graph.flip(output, 1) if one.return_sequences and backwards else output)
@@ -126,7 +126,8 @@ def _batch_major(graph: Graph, layer: keras.Layer, x: Value, mask: Value | None)
 def _starts(graph: Graph, layer: keras.Layer, given: Sequence[Value] | None) -> _States:
     """Returns the states of each cell before the first step, "" for zeros.
 
-    The kept state of a stateful layer is an input of the graph, and the state after the last step an output.
+    The kept state of a stateful layer is an input of the graph, and the state after the last step an output. With
+    `prefers_kept_state` it comes before a given one, unless it is zero.
     """
     counts = [cells.states_of(cell) for cell in cells.cells_of(layer)]
     if layer.stateful and id(layer) not in graph.states:
@@ -141,10 +142,20 @@ def _starts(graph: Graph, layer: keras.Layer, given: Sequence[Value] | None) -> 
     names = [""] * sum(counts)
     if given:
         names = [state.name for state in given]
-    elif layer.stateful:
-        names = list(graph.states[id(layer)][2])
+    if layer.stateful:
+        kept = list(graph.states[id(layer)][2])
+        prefers_kept = given and getattr(layer, "prefers_kept_state", False)
+        names = _kept_or_given(graph, kept, names) if prefers_kept else names if given else kept
     taken = iter(names)
     return [[next(taken) for _ in range(count)] for count in counts]
+
+
+def _kept_or_given(graph: Graph, kept: Sequence[str], given: Sequence[str]) -> list[str]:
+    """The kept states, unless all of them are zero."""
+    has_any, *others = [graph.any(graph.cast(state, "bool"), 0, 1) for state in kept]
+    for other in others:
+        has_any = graph.add("Or", has_any, other)
+    return [graph.where(has_any, one, other) for one, other in zip(kept, given, strict=True)]
 
 
 def _keep(graph: Graph, layer: keras.Layer, states: _States) -> None:
@@ -152,15 +163,18 @@ def _keep(graph: Graph, layer: keras.Layer, states: _States) -> None:
         graph.states[id(layer)][2][:] = keras.tree.flatten(states)
 
 
-def _run_cells(graph: Graph, layer: keras.Layer, x: Value, mask: Value | None, starts: _States) -> tuple[str, _States]:
-    """Runs the cells of a layer one after another; see `_run_operator` for what comes back."""
-    states = []
+def _run_cells(
+    graph: Graph, layer: keras.Layer, x: Value, mask: Value | None, starts: _States
+) -> tuple[list[str], _States]:
+    """Runs the cells of a layer one after another; see `_run_operator` for what comes back, here of each cell."""
+    names, states = [], []
     sequence = x
     for cell, start in zip(cells.cells_of(layer), starts, strict=True):
         [name], [last] = _run_operator(graph, [layer], [cell], sequence, mask, [start], compact=sequence is not x)
         sequence = Value(name, (*x.shape[:2], cell.units))
+        names.append(name)
         states.append(last)
-    return sequence.name, states
+    return names, states
 
 
 def _run_operator(
@@ -224,23 +238,47 @@ def _gather(graph: Graph, sequence: str, steps: str) -> str:
     return graph.add("GatherND", sequence, graph.unsqueeze(steps, 2), batch_dims=1)
 
 
-def _output(graph: Graph, layer: keras.Layer, sequence: str, state: str, mask: Value | None, start: str) -> str:
+def _output(
+    graph: Graph, layer: keras.Layer, sequences: Sequence[str], states: _States, mask: Value | None, starts: _States
+) -> str:
     """Returns a layer's output: (B, U), or (B, T, U) in the order of time.
 
     At a masked step that is the output of the step before it that counts, in the order of the computation, and zeros
     before the first or, with `zero_output_for_mask`, at every masked step. A layer whose `masked_output` is a state
-    shows the one that it starts from, `start`, before the first; "" stands for zeros.
+    shows the one before the step: of the last cell, what it puts out itself, or of the first.
+
+    Args:
+        graph: Receives the nodes.
+        layer: The layer.
+        sequences: The outputs of each cell, with the steps that count in front.
+        states: The states of each after the last step.
+        mask: Mask (B, T), or `None`.
+        starts: The states of each before the first step, "" for zeros.
     """
     if mask is None:
-        return sequence if layer.return_sequences else state
+        return sequences[-1] if layer.return_sequences else states[-1][0]
     zeros = bool(getattr(layer, "zero_output_for_mask", False))
-    shows_state = not zeros and getattr(layer, "masked_output", "repeat") != "repeat"
-    before: str | float = start if shows_state and start else 0.0
+    rule = "repeat" if zeros else getattr(layer, "masked_output", "repeat")
+    shows_first = rule == "first_cell" and len(sequences) > 1
+    before = "" if rule == "repeat" else starts[-1][0]
     if not layer.return_sequences:
-        end = 0 if layer.go_backwards else -1
-        at_end = graph.add("Gather", mask.name, graph.constant(end, "int64"), axis=1)
-        shown = at_end if zeros else graph.any(mask.name, 1)
-        return graph.where(graph.unsqueeze(shown, 1), state, before)
+        at_end = graph.add("Gather", mask.name, graph.constant(0 if layer.go_backwards else -1, "int64"), axis=1)
+        shown = at_end if zeros or shows_first else graph.any(mask.name, 1)
+        return graph.where(graph.unsqueeze(shown, 1), states[-1][0], states[0][0] if shows_first else before or 0.0)
+    output = _repeated(graph, layer, sequences[-1], mask, before)
+    if zeros:
+        # Unrolled loops of tf.keras put zeros by the mask as it was given, whichever way they ran.
+        other_way = layer.go_backwards and layer.unroll and isinstance(layer, cells.STAND_INS)
+        shown = graph.flip(mask.name, 1) if other_way else mask.name
+        return graph.where(graph.unsqueeze(shown, 2), output, 0.0)
+    if shows_first:
+        first = _repeated(graph, layer, sequences[0], mask, starts[0][0])
+        return graph.where(graph.unsqueeze(mask.name, 2), output, first)
+    return output
+
+
+def _repeated(graph: Graph, layer: keras.Layer, sequence: str, mask: Value, start: str) -> str:
+    """At each step the output of the last one that counts up to it; before the first `start` (B, U), or zeros."""
     counts = graph.cast(mask.name, "int64")
     one = graph.constant(1, "int64")
     if layer.go_backwards:
@@ -251,9 +289,8 @@ def _output(graph: Graph, layer: keras.Layer, sequence: str, state: str, mask: V
         computed = graph.add("GreaterOrEqual", position, graph.constant(0, "int64"))
     # Where nothing is computed yet, any step will do: it is not shown.
     position = graph.add("Mul", position, graph.cast(computed, "int64"))
-    shown = mask.name if zeros else computed
-    before = graph.unsqueeze(before, 1) if isinstance(before, str) else before
-    return graph.where(graph.unsqueeze(shown, 2), _gather(graph, sequence, position), before)
+    before = graph.unsqueeze(start, 1) if start else 0.0
+    return graph.where(graph.unsqueeze(computed, 2), _gather(graph, sequence, position), before)
 
 
 def _merged(graph: Graph, mode: str | None, outputs: Sequence[str]) -> list[str]:

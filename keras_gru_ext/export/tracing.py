@@ -42,6 +42,10 @@ def convert(
     """
     taken = inspect.signature(layer.call).parameters
     kwargs = {name: value for name, value in kwargs.items() if name in taken}
+    # As in Keras: a layer of several tensors is told the mask of each, under its name.
+    for name, value in [*zip(taken, args, strict=False), *kwargs.items()]:
+        if f"{name}_mask" in taken and kwargs.get(f"{name}_mask") is None and isinstance(value, Value):
+            kwargs[f"{name}_mask"] = value.mask
     weights = {name: value for name, value in vars(layer).items() if isinstance(value, keras.Variable)}
     constants = {
         name: Value(graph.constant(array_of(one), "float32"), tuple(one.shape)) for name, one in weights.items()

@@ -3,10 +3,9 @@
 import numpy as np
 import pytest
 
-from keras_gru_ext.errors import ConfigError
 from tests.export.helpers import written
 from tests.helpers import assert_close
-from tests.legacy.test_fixtures import FIXTURES
+from tests.legacy.test_fixtures import each_fixture
 
 pytest.importorskip("onnx")
 pytest.importorskip("onnxruntime")
@@ -14,27 +13,8 @@ pytest.importorskip("onnxruntime")
 DTYPES = {"tensor(double)": "float64", "tensor(float)": "float32", "tensor(float16)": "float16", "tensor(bool)": "bool"}
 
 
-# Models with layers of this package that the export does not know yet. They are refused; wrong numbers fail here, too.
-NOT_WRITTEN = {
-    "keras-2.2.4-tensorflow-initial_states_masked",
-    "keras-2.2.4-tensorflow-stacked_cells_masked",
-    "tf_keras-2.21.0-attention_heads",
-    "tf_keras-2.21.0-kept_and_given_states",
-    "tf_keras-2.21.0-unrolled_masked",
-}
-refused = pytest.mark.xfail(
-    raises=(ConfigError, ValueError), strict=False, reason="the export does not know its layers"
-)
-CASES = [
-    pytest.param(
-        one, id=f"{one.producer}-{one.case}", marks=[refused] if f"{one.producer}-{one.case}" in NOT_WRITTEN else []
-    )
-    for one in FIXTURES
-]
-
-
 @pytest.mark.full
-@pytest.mark.parametrize("fixture", CASES)
+@each_fixture
 def test_same_numbers_in_onnx_runtime(fixture, tmp_path):
     session = written(str(tmp_path / "model.onnx"), fixture.load())
     given, names = session.get_inputs(), [one.name for one in session.get_outputs()]

@@ -8,7 +8,7 @@ import keras_gru_ext
 from keras_gru_ext import GRU
 from keras_gru_ext.errors import ConfigError
 from tests.export.helpers import check_model, sequences
-from tests.helpers import BACKEND, FEATURES, UNITS, only_on, randomize, skip_before
+from tests.helpers import BACKEND, FEATURES, TIME, UNITS, only_on, randomize, skip_before
 
 pytest.importorskip("onnx")
 pytest.importorskip("onnxruntime")
@@ -119,6 +119,21 @@ def test_attention(rng, path):
         layers.Attention(score_mode="concat")([queries, keys, keys]),
         GRU(UNITS)(layers.Attention()([queries, keys])),
         *layers.Attention()([queries, keys], return_attention_scores=True),
+    ]
+    values = sequences(rng), sequences(rng, time=4)
+    values[0][0, :2] = values[1][1, -1] = values[1][2, 0] = 0
+    check_model(path, randomize(keras.Model([x, y], outputs), rng), *values)
+
+
+def test_attention_of_several_heads(rng, path):
+    x, y = keras.Input((TIME, FEATURES)), keras.Input((None, FEATURES))
+    # One for each: Keras 3.15 takes the masks away from what such a layer is called on.
+    first, second, third, fourth = (layers.Masking()(one) for one in (x, y, y, y))
+    outputs = [
+        GRU(UNITS)(layers.MultiHeadAttention(2, 3)(first, second)),
+        layers.MultiHeadAttention(2, 3)(x, third, key=y),
+        layers.MultiHeadAttention(2, 3)(x, x, use_causal_mask=True),
+        *layers.MultiHeadAttention(2, 3, dropout=0.1)(x, fourth, return_attention_scores=True),
     ]
     values = sequences(rng), sequences(rng, time=4)
     values[0][0, :2] = values[1][1, -1] = values[1][2, 0] = 0

@@ -5,7 +5,6 @@ import numpy as np
 import pytest
 
 from keras_gru_ext import GRUCell
-from keras_gru_ext.errors import ConfigError
 from keras_gru_ext.layers import masking, recurrent
 from tests.export.helpers import CLOSE, check_model, operators, predicted, run, sequences, written
 from tests.helpers import BATCH, FEATURES, TIME, UNITS, assert_close, randomize
@@ -86,24 +85,36 @@ def test_the_first_state_at_masked_steps(rng, path, whole, backwards):
     )
 
 
-@pytest.mark.parametrize(
-    ("make", "reason"),
-    [
-        (lambda x, h: recurrent.RNN([GRUCell(2), GRUCell(2)], masked_output="first_cell")(x), "outputs a state"),
-        (
-            lambda x, h: recurrent.LSTM(2, unroll=True, go_backwards=True, zero_output_for_mask=True)(x),
-            "puts zeros where the mask has them in the other direction",
-        ),
-        (
-            lambda x, h: recurrent.LegacyMaskGRU(UNITS, stateful=True, prefers_kept_state=True)(x, initial_state=h),
-            "comes before the one that it is given",
-        ),
-    ],
-)
-def test_rules_that_no_operator_has(path, make, reason):
+@pytest.mark.parametrize("rule", ["first_cell", "last_cell"])
+@pytest.mark.parametrize("whole", [False, True])
+def test_a_state_of_a_stack_at_masked_steps(rng, path, masked, whole, rule):
+    x, h = keras.Input((None, FEATURES)), keras.Input((UNITS,))
+    cells = [layers.LSTMCell(UNITS), GRUCell(UNITS)]
+    one = recurrent.RNN(cells, masked_output=rule, return_sequences=whole)
+    y = one(layers.Masking()(x), initial_state=[[h, h + 1], h - 1])
+    start = rng.standard_normal((len(masked), UNITS)).astype("float32")
+    check_model(path, randomize(keras.Model([x, h], y), rng), masked, start)
+
+
+@pytest.mark.parametrize("whole", [False, True])
+def test_zeros_of_unrolled_loops(rng, path, masked, whole):
+    x = keras.Input((TIME, FEATURES))
+    options = {"unroll": True, "zero_output_for_mask": True, "return_sequences": whole}
+    made = [
+        recurrent.LSTM(UNITS, go_backwards=backwards, **options)(layers.Masking()(x)) for backwards in (False, True)
+    ]
+    check_model(path, randomize(keras.Model(x, made), rng), masked)
+
+
+def test_kept_states_before_given_ones(rng, path):
     x, h = keras.Input(batch_shape=(BATCH, TIME, FEATURES)), keras.Input(batch_shape=(BATCH, UNITS))
-    with pytest.raises(ConfigError, match=reason):
-        written(path, keras.Model([x, h], [make(layers.Masking()(x), h), h]))
+    y = recurrent.LegacyMaskGRU(UNITS, stateful=True, prefers_kept_state=True)(x, initial_state=h)
+    model = randomize(keras.Model([x, h], y), rng)
+    session = written(path, model)
+    data, start, kept = sequences(rng), rng.standard_normal((BATCH, UNITS)), np.zeros((BATCH, UNITS))
+    for _ in range(2):
+        got, kept = run(session, data, start.astype("float32"), kept.astype("float32"))
+        assert_close("output", got, predicted(model, data, start.astype("float32"))[0], CLOSE)
 
 
 @pytest.mark.parametrize("cls", [layers.LSTM, layers.SimpleRNN])
