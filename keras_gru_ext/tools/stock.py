@@ -204,10 +204,11 @@ class _Rewriting:
                 layers.append(one)
                 continue
             inside = (*where, one["name"])
-            pair = [self.entry(one["config"][role], inside) for role in ("layer", "backward_layer")]
+            prefix = stock_repeats.prefix_of(one, [other["name"] for other in config["layers"]])
+            forward, backward = (self.entry(one["config"][role], inside) for role in ("layer", "backward_layer"))
             for role in ("forward", "backward"):
-                self.moved[*inside[1:], f"{role}_layer"] = (*where[1:], f"{one['name']}_{role}")
-            made, tensors = stock_repeats.written_out(one, *pair)
+                self.moved[*inside[1:], f"{role}_layer"] = (*where[1:], f"{prefix}{role}")
+            made, tensors = stock_repeats.written_out(one, forward, backward, prefix)
             layers += made
             moved |= tensors
         return stock_repeats.redirected({**config, "layers": layers}, moved) if moved else dict(config)

@@ -17,7 +17,7 @@ no nested model.
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import keras
@@ -44,8 +44,16 @@ def with_graph(entry: Mapping) -> dict[str, Any]:
     return {**entry, **{key: made[key] for key in ("module", "class_name", "config", "registered_name")}}
 
 
+def prefix_of(entry: Mapping, names: Collection[str]) -> str:
+    """What the names of the new layers begin with: the layer's own name, so long that nothing else has them."""
+    prefix = f"{entry['config']['name']}_"
+    while any(name.startswith(prefix) for name in names):
+        prefix += "_"
+    return prefix
+
+
 def written_out(
-    entry: Mapping, forward: Mapping, backward: Mapping
+    entry: Mapping, forward: Mapping, backward: Mapping, prefix: str
 ) -> tuple[list[dict[str, Any]], dict[_Reference, _Reference]]:
     """Writes a `Bidirectional` out.
 
@@ -53,15 +61,16 @@ def written_out(
         entry: The serialized layer with its calls. The last of what takes its place has its name.
         forward: The layer that runs forward, as a stock one.
         backward: The other one.
+        prefix: What the names of the new layers begin with.
 
     Returns:
         The serialized layers and operations, and for each tensor that the layer returned the one in its place.
     """
     [x, *_] = entry["inbound_nodes"][0]["args"]
-    made = _part(entry, forward, backward, x["config"])
+    made = _part(entry, forward, backward, x["config"], prefix)
     part, name = made.get_config(), entry["config"]["name"]
     names = {
-        one.name: one.name if isinstance(one, keras.Layer) else f"{name}_{type(one).__name__.lower()}"
+        one.name: one.name if isinstance(one, keras.Layer) else f"{prefix}{type(one).__name__.lower()}"
         for one in made.operations
     }
     layers = [one for one in part["layers"] if one["class_name"] != "InputLayer"]
@@ -80,13 +89,13 @@ def written_out(
     return layers, moved
 
 
-def _part(entry: Mapping, forward: Mapping, backward: Mapping, x: Mapping) -> keras.Model:
+def _part(entry: Mapping, forward: Mapping, backward: Mapping, x: Mapping, prefix: str) -> keras.Model:
     config = entry["config"]
     name, mode, dtype = config["name"], config["merge_mode"], config["dtype"]
     sequences = keras.Input(batch_shape=x["shape"], dtype=x["dtype"], name=f"{name}{_INPUT}")
     returned = []
     for one, role in ((forward, "forward"), (backward, "backward")):
-        changed = {**one["config"], "name": f"{name}_{role}", "zero_output_for_mask": False}
+        changed = {**one["config"], "name": f"{prefix}{role}", "zero_output_for_mask": False}
         layer = keras.saving.deserialize_keras_object({**one, "config": changed})
         returned.append(keras.tree.flatten(layer(sequences)))
     ones = keras.layers.SimpleRNN(
@@ -99,7 +108,7 @@ def _part(entry: Mapping, forward: Mapping, backward: Mapping, x: Mapping) -> ke
         zero_output_for_mask=True,
         trainable=False,
         dtype=dtype,
-        name=f"{name}_counts",
+        name=f"{prefix}counts",
     )
     mask = ops.any(ops.greater(ones(sequences), 0), axis=-1)
     (ahead, *forward_states), (back, *backward_states) = returned
@@ -112,7 +121,7 @@ def _part(entry: Mapping, forward: Mapping, backward: Mapping, x: Mapping) -> ke
         merged = [ops.multiply(ahead, back)]
     else:
         merged = [ops.add(ahead, back)] if mode == "sum" else [ops.divide(ops.add(ahead, back), 2)]
-    named = [name, f"{name}_reversed"]
+    named = [name, f"{prefix}reversed"]
     masked = [
         keras.layers.TimeDistributed(keras.layers.Identity(dtype=dtype), dtype=dtype, name=own)(one, mask=mask)
         for own, one in zip(named, merged, strict=False)

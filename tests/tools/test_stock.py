@@ -200,6 +200,11 @@ def of_cells():
     return keras.Model(inputs, keras_gru_ext.GRU(2, go_backwards=True)(repeating(cells, merge_mode="mul")(x)))
 
 
+def with_names_that_are_taken():
+    inputs, x = masked_input()
+    return keras.Model(inputs, keras_gru_ext.GRU(2, name="both_forward")(repeating()(x)))
+
+
 def without_merging():
     inputs, x = masked_input()
     ahead, back = repeating(merge_mode=None)(x)
@@ -214,6 +219,7 @@ REPEATING = {
     "nested": in_a_nested_model,
     "cells": of_cells,
     "no merging": without_merging,
+    "taken names": with_names_that_are_taken,
 }
 
 
