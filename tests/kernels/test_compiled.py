@@ -250,7 +250,10 @@ def last_state_by_two_threads():
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
-@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
+@pytest.mark.filterwarnings(
+    "ignore:This process .* is multi-threaded:DeprecationWarning",
+    "ignore:os.fork.. was called:RuntimeWarning",  # By JAX, where another test has imported it.
+)
 def test_a_forked_process_has_threads_of_its_own(monkeypatch):
     monkeypatch.setattr(compiled, "_WORTH_A_THREAD", 1)
     expected = last_state_by_two_threads()
