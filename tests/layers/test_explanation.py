@@ -61,7 +61,10 @@ def test_it_says_what_stands_in_the_way_of_the_compiled_loop(monkeypatch):
     if BACKEND == "numpy":
         reason = "no kernel: of a test"
     elif BACKEND == "tensorflow":
-        reason = "no compiled loop: the loop of TensorFlow's kernel is part of a graph"
+        reason = (
+            "no compiled loop: the loop of TensorFlow's kernel is part of a graph; only layers that are called "
+            "directly predict without"
+        )
     else:
         reason = "no compiled loop: of a test"
     monkeypatch.setattr(compiled, "why_not", lambda dtype: "of a test")
