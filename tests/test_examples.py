@@ -56,7 +56,7 @@ def test_hard_sigmoid(run, capsys):
     assert "the two functions differ by up to 0.083" in capsys.readouterr().out
 
 
-@pytest.mark.in_turn("torch")
+@pytest.mark.in_turn("tensorflow")
 def test_forecast(run, capsys):
     errors = run("forecast", "--epochs", 8, "--series", 1000)
     assert errors["GRU"] < errors["last value"] / 2
@@ -73,7 +73,7 @@ def test_histories_of_the_forecast_are_ragged_and_end_where_the_forecast_starts(
         assert np.all(history[length:] == names["PADDING"])
 
 
-@pytest.mark.in_turn("torch")
+@pytest.mark.in_turn("tensorflow")
 def test_encoder_decoder(run, capsys):
     share = run("encoder_decoder", "--epochs", 5, "--dates", 6000)
     assert share > 0.1  # guessing all but the day would give one in thirty
@@ -96,7 +96,7 @@ def test_decoding_step_by_step_is_what_the_decoder_computes(rng):
     np.testing.assert_array_equal(scores.argmax(-1), translated)
 
 
-@pytest.mark.in_turn("torch")
+@pytest.mark.in_turn("tensorflow")
 def test_character_model(run, capsys):
     bits, written = run("character_model", "--epochs", 10)
     assert bits["GRU that remembers"] < bits["GRU that forgets between pieces"]
@@ -163,7 +163,7 @@ def test_benchmark_of_single_layers(trains, tmp_path):
     assert (tmp_path / "layers.png").exists()
 
 
-@pytest.mark.in_turn("torch")
+@pytest.mark.in_turn("tensorflow")
 def test_benchmark(trains, tmp_path):
     """It compares before it times; how long anything takes is not asked."""
     pytest.importorskip("onnxruntime")
