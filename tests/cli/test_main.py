@@ -102,7 +102,7 @@ def test_convert_many(run, tmp_path):
     source, target = tmp_path / "old", tmp_path / "new"
     (source / "deeper").mkdir(parents=True)
     shutil.copy(named("keras-2.2.4-tensorflow", "single").model, source / "deeper" / "good.h5")
-    shutil.copy(FIXTURE.model, source / "repeats.h5")
+    shutil.copy(named("keras-2.2.4-tensorflow", "locally_connected").model, source / "local.h5")
     (source / "bad.h5").write_bytes(b"none")
     (source / "notes.txt").write_text("not a model")
     code, out, err = run("convert", source, target, "--stock")
@@ -110,9 +110,9 @@ def test_convert_many(run, tmp_path):
     assert sorted(path.relative_to(target).as_posix() for path in target.rglob("*.*")) == ["deeper/good.keras"]
     assert "1 of 3 converted" in out
     assert "not a readable HDF5 file" in out
-    assert "no stock equivalent" in out
+    assert "keras.layers has no LocallyConnected2D" in out
     assert run("convert", source / "*.h5", target, "--to", ".weights.h5")[0] == cli.FAILED
-    assert (target / "repeats.weights.h5").exists()
+    assert (target / "local.weights.h5").exists()
     assert run("convert", source / "deeper", target / "again")[0] == cli.DONE
 
 
