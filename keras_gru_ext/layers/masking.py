@@ -69,6 +69,34 @@ class LayerNormalization(keras.layers.LayerNormalization):
 
 
 @keras.saving.register_keras_serializable(package="keras_gru_ext")
+class BatchNormalization(keras.layers.BatchNormalization):
+    """`keras.layers.BatchNormalization` that takes a mask of any rank, and masked entries into its statistics.
+
+    Keras 3 refuses a mask that has not one axis less than the inputs, though it predicts the same with a mask and
+    without, and in training it leaves masked entries out of the statistics.
+
+    Args:
+        masked_statistics: Whether the statistics leave masked entries out, as in Keras 3.
+        **kwargs: As in `keras.layers.BatchNormalization`.
+
+    Sources: `BatchNormalization` of Keras 1.2.2 to 2.11, which hands its mask on, and of Keras 2.12 to 2.15, which
+    has masked statistics.
+    """
+
+    def __init__(self, masked_statistics=False, **kwargs):
+        super().__init__(**kwargs)
+        self.masked_statistics = bool(masked_statistics)
+
+    def call(self, inputs, training=None, mask=None):
+        fits = mask is not None and len(mask.shape) == len(inputs.shape) - 1
+        return super().call(inputs, training=training, mask=mask if fits and self.masked_statistics else None)
+
+    def get_config(self):
+        """Returns the stock config and `masked_statistics`."""
+        return {**super().get_config(), "masked_statistics": self.masked_statistics}
+
+
+@keras.saving.register_keras_serializable(package="keras_gru_ext")
 class TimeDistributed(keras.layers.TimeDistributed):
     """`keras.layers.TimeDistributed` with the mask of its layer.
 

@@ -92,6 +92,14 @@ class Dialect:
         """
         return self.library == BUNDLED and self.version >= (2, 4)
 
+    @property
+    def has_masked_statistics(self) -> bool:
+        """Whether BatchNormalization in training leaves masked entries out of its statistics: from Keras 2.12 on.
+
+        Source: `layers/normalization/batch_normalization.py` of Keras 2.11, 2.12 and 2.15.
+        """
+        return self.version >= (2, 12)
+
     def lists_as_trainable(self, class_name: str) -> bool:
         """Whether the arrays of a layer stand among the trainable ones of a nested model though the layer is frozen.
 

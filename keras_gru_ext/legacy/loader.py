@@ -35,11 +35,18 @@ from keras_gru_ext.legacy.upgrade.masks import lost_masks
 from keras_gru_ext.legacy.upgrade.model import advice_on_code, parts_of_model, upgrade_model
 from keras_gru_ext.legacy.upgrade.parts import nested, part_of
 from keras_gru_ext.legacy.upgrade.training import upgrade_training
-from keras_gru_ext.legacy.upgrade.unsaid_inputs import complete_input
+from keras_gru_ext.legacy.upgrade.unsaid_inputs import complete_input, is_shape, leaves_input_out
 
 # Names of layers; for inputs also the shapes of what those give.
 Inputs = Sequence[str] | Mapping[str, Sequence[int | None] | None] | None
 Outputs = Sequence[str] | Literal["auto"] | None
+
+_LEFT_OUT = (
+    "The file leaves the shape of the model's input out, and its arrays do not tell all of it (the number of steps and "
+    "the batch size are in none). Say it: load_model(..., batch_shape=(None, steps, features)), with the batch size in "
+    "the place of None if the model is stateful."
+)
+_NOT_LEFT_OUT = "batch_shape= is for a legacy Sequential model that does not say the shape of its input; this one does."
 
 
 def load_model(
@@ -50,6 +57,7 @@ def load_model(
     compile: bool | Literal["fresh"] = False,
     safe_mode: bool = True,
     inputs: Inputs = None,
+    batch_shape: Sequence[int | None] | None = None,
 ) -> keras.Model:
     """Loads a model that a legacy Keras saved, so that it computes the same numbers as it did there.
 
@@ -72,12 +80,14 @@ def load_model(
             that need them. Other inputs of the model that are needed must be named, too. Where the file does not
             tell the shape of what a layer gives, say it, without the batch axis: `{"sampling": (16,)}`. A mask
             that came from there is lost, and a warning says to whom.
+        batch_shape: The shape of the input of a Sequential model, with the batch axis, where the file leaves it out
+            (Keras 2.2 and 2.3, behind an `InputLayer`) and the arrays do not tell it: `(None, 6, 3)`.
 
     Returns:
         A Keras model. Its GRU layers are `keras_gru_ext.GRU`.
 
     Raises:
-        ArgumentError: if `path` is no path.
+        ArgumentError: if `path` is no path, or `batch_shape` is given for a file that says the shape.
         FileFormatError: if the file is missing, damaged or of another kind.
         ConfigError: if the architecture cannot be understood; the message names the layer.
         WeightsError: if the weights do not fit the architecture, or the optimizer's state does not.
@@ -88,10 +98,17 @@ def load_model(
     """
     path = path_of(path, "a model")
     custom_objects = custom_objects or {}
+    if batch_shape is not None and not is_shape(batch_shape):
+        raise ArgumentError(
+            "batch_shape must be the sizes of the axes, the batch's first, as in (None, 6, 3). Received: "
+            f"batch_shape={batch_shape!r}."
+        )
     with containers.opened(path) as container:
         if container.is_keras_3:
             if weights is not None and container.text is None:
                 raise ArgumentError(f"{path}: weights= is for legacy files; load the weights into the model instead.")
+            if batch_shape is not None:
+                raise ArgumentError(f"{path}: {_NOT_LEFT_OUT} Received: batch_shape={batch_shape!r}.")
             return load_keras_3(container, weights, custom_objects, bool(compile), safe_mode, inputs, outputs)
         if safe_mode and container.is_of_unknown_version:
             check_code(container.config(), _known(custom_objects), path, only_known=False)
@@ -103,7 +120,7 @@ def load_model(
             "keras_gru_ext.load_weights(model, ...) with that file.",
             stacklevel=2,
         )
-    return assemble(record, outputs, custom_objects, compile, safe_mode, inputs)
+    return assemble(record, outputs, custom_objects, compile, safe_mode, inputs, batch_shape)
 
 
 def load_weights(model: keras.Model, path: str | os.PathLike, by_name: bool = False) -> None:
@@ -162,6 +179,7 @@ def assemble(
     compile: bool | Literal["fresh"],
     safe_mode: bool,
     inputs: Inputs = None,
+    batch_shape: Sequence[int | None] | None = None,
 ) -> keras.Model:
     """Makes a live model of what a source read.
 
@@ -172,6 +190,7 @@ def assemble(
         compile: As for `load_model`.
         safe_mode: As for `load_model`.
         inputs: As for `load_model`.
+        batch_shape: As for `load_model`.
 
     Returns:
         The model, with its weights.
@@ -182,7 +201,11 @@ def assemble(
     known = _known(custom_objects)
     try:
         record, inputs, outputs = _entered(record, inputs, outputs)
-        record = complete_input(complete_cells(record))
+        record = complete_cells(record)
+        is_left_out = leaves_input_out(record)
+        if batch_shape is not None and not is_left_out:
+            raise ArgumentError(f"{record.path}: {_NOT_LEFT_OUT} Received: batch_shape={batch_shape!r}.")
+        record = complete_input(record, batch_shape)
         if record.dialect.records_input_dtype_in_layer and are_float64(record.weights):
             record = replace(record, dialect=replace(record.dialect, dtype="float64"))
         if outputs == "auto":
@@ -196,8 +219,14 @@ def assemble(
     except (ConfigError, UnsafeContentError) as error:
         raise type(error)(f"{record.path} (written by {record.dialect}): {error}") from error
     builder = Builder(known, record.path, numbers_in(record))
-    model = builder.model(config)
-    _check_is_built(model, record)
+    try:
+        model = builder.model(config)
+    except ConfigError as error:
+        if is_left_out and batch_shape is None:
+            raise ConfigError(f"{error} {_LEFT_OUT}") from error
+        raise
+    if not model.built and any(group.arrays for group in record.weights):
+        raise ConfigError(f"{record.path} (written by {record.dialect}): the model is not built. {_LEFT_OUT}")
     wanted = {path: leaves for path, leaves in builder.weighted_layers(config) if leaves}
     if record.objects is None:
         pairing = in_part(record.config) if partial else by_name_or_order
@@ -208,16 +237,6 @@ def assemble(
     if compile and record.training:
         _compile(model, record, known, config, wanted, fresh=_why_fresh(record, partial, compile))
     return model
-
-
-def _check_is_built(model: keras.Model, record: LegacyModel) -> None:
-    if not model.built and any(group.arrays for group in record.weights):
-        raise ConfigError(
-            f"{record.path} (written by {record.dialect}): the file does not say what shape the input of the "
-            f"Sequential model has, and the arrays of its first layers do not tell. {record.dialect.library} itself "
-            "cannot load such a file. Pass a JSON of the config, with a 'batch_input_shape' in its first layer, and "
-            "this file as weights=."
-        )
 
 
 def _entered(record: LegacyModel, inputs: Inputs, outputs: Outputs) -> tuple[LegacyModel, Inputs, Outputs]:

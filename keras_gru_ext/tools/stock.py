@@ -79,7 +79,10 @@ _NOT_STOCK: Mapping[str, tuple] = MappingProxyType(
 _SHAPE_KEYS = ("batch_input_shape", "fused")
 
 # What the other classes of this package write beside the config of the stock class.
-_OWN_KEYS = ["masked_output", "prefers_kept_state", "adds_mask", "num_constants"]
+_OWN_KEYS = ["masked_output", "prefers_kept_state", "adds_mask", "masked_statistics", "num_constants"]
+
+# The rank of sequences of vectors, whose masks Keras 3 takes.
+_SEQUENCES = 3
 
 # Layers for which it makes no difference how `TimeDistributed` deals with masks.
 _INDIFFERENT_TO_MASKS = ("Activation", "Dense", "Dropout", "Conv1D", "Conv2D", "MaxPooling2D", "AveragePooling2D")
@@ -264,6 +267,12 @@ def _why_not_stock(class_name: str, entry: Mapping, masked: bool) -> str | None:
         shape = (entry.get("build_config") or {}).get("input_shape") or ()
         if masked and list(shape[1:]) == list(config["target_shape"]):
             return f"it removes the mask and nothing else, which {stock} does not do on JAX"
+        return None
+    if (
+        class_name == "BatchNormalization"
+        and len((entry.get("build_config") or {}).get("input_shape") or ()) <= _SEQUENCES
+    ):
+        # What it predicts does not depend on the mask.
         return None
     inner = config["layer"]["class_name"] if class_name == "TimeDistributed" else None
     if not masked or class_name == "Bidirectional" or inner in _INDIFFERENT_TO_MASKS:

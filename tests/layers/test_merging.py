@@ -101,6 +101,25 @@ def test_normalization_over_any_axes(axis):
     assert np.allclose(keras.ops.convert_to_numpy(layer(X)), wanted, atol=1e-5)
 
 
+@pytest.mark.parametrize("masked", [False, True])
+def test_statistics_of_masked_entries(masked):
+    layer = masking.BatchNormalization(masked_statistics=masked, momentum=0.0)
+    mask = (X != 0).any(-1)
+    layer(X, training=True, mask=mask)
+    counted = X[mask] if masked else X.reshape(-1, 3)
+    assert np.allclose(keras.ops.convert_to_numpy(layer.moving_mean), counted.mean(0), atol=1e-5)
+    assert np.allclose(keras.ops.convert_to_numpy(layer.moving_variance), counted.var(0), atol=1e-5)
+    again = masking.BatchNormalization.from_config(layer.get_config())
+    assert again.masked_statistics == masked
+
+
+def test_a_mask_with_two_axes_less_than_what_is_normalized():
+    x = np.stack([X, X], axis=2)
+    layer = masking.BatchNormalization(masked_statistics=True)
+    wanted = keras.ops.convert_to_numpy(layer(x))
+    assert np.allclose(keras.ops.convert_to_numpy(layer(x, mask=(X != 0).any(-1))), wanted)
+
+
 def test_time_distributed_takes_and_makes_the_masks_of_its_layer():
     x = np.random.default_rng(0).standard_normal((2, 3, 4, 2)).astype("float32")
     x[0, 1, 2:] = 0.0

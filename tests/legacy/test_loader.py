@@ -11,7 +11,7 @@ import pytest
 import keras_gru_ext
 from keras_gru_ext.activations import legacy_hard_sigmoid
 from keras_gru_ext.comparison import predict
-from keras_gru_ext.errors import ConfigError, FileFormatError, UnsafeContentError, WeightsError
+from keras_gru_ext.errors import ArgumentError, ConfigError, FileFormatError, UnsafeContentError, WeightsError
 from keras_gru_ext.layers.bidirectional import Bidirectional
 from keras_gru_ext.legacy import load_model
 from tests.legacy.test_fixtures import named
@@ -296,5 +296,16 @@ def test_an_input_that_nothing_tells_is_an_error_that_says_what_to_do(copy):
         config["config"]["layers"].insert(0, first)
 
     edit_config(path, leave_out_the_input)
-    with pytest.raises(ConfigError, match=r"single.h5 .*does not say what shape the input .* 'batch_input_shape'"):
+    with pytest.raises(ConfigError, match=r"single.h5 .*leaves the shape .*batch_shape=\(None, steps, features\)"):
         load_model(path)
+    shape = (None, 5, load_model(named(OLD, "single").model).input_shape[-1])
+    assert load_model(path, batch_shape=shape).input_shape == shape
+    with pytest.raises(ArgumentError, match=r"batch_shape must be .*\(None, 6, 3\). Received: batch_shape='wide'"):
+        load_model(path, batch_shape="wide")
+
+
+def test_a_shape_that_the_file_says_is_not_given_again(copy):
+    with pytest.raises(
+        ArgumentError, match=r"single.h5: batch_shape= is for .*; this one does. Received: .*\(2, 5, 3\)"
+    ):
+        load_model(copy("single"), batch_shape=(2, 5, 3))

@@ -7,9 +7,10 @@ import numpy as np
 
 from keras_gru_ext.export.graph import Graph, Value, array_of
 from keras_gru_ext.export.layers.registry import converter
+from keras_gru_ext.layers import masking
 
 
-@converter(keras.layers.BatchNormalization)
+@converter(keras.layers.BatchNormalization, masking.BatchNormalization)
 def _batch_normalization(graph: Graph, layer: keras.Layer, x: Value, mask: Value | None) -> str:
     scale = 1 / np.sqrt(array_of(layer.moving_variance).astype("float64") + layer.epsilon)
     scale = scale * array_of(layer.gamma) if layer.scale else scale

@@ -8,6 +8,8 @@ from typing import Any
 from keras_gru_ext.errors import ConfigError
 from keras_gru_ext.legacy.upgrade.keras_1 import dot_axes_of, input_shape_of
 
+_EPSILON = 1e-7
+
 
 def _is_list(value: Any) -> bool:
     return isinstance(value, (list, tuple))
@@ -26,7 +28,7 @@ def rewrite_container(class_name: str, config: Any) -> tuple[str, Any]:
 
     Returns:
         The class and config of an equal model: a Sequential model that begins by merging other models becomes a
-        Functional one, and a merge by cosine becomes two layers.
+        Functional one, and a merge by cosine becomes layers and operations.
     """
     if class_name == "Sequential":
         entries = config.get("layers") if isinstance(config, Mapping) else config
@@ -45,16 +47,38 @@ def _merged_models(entry: Any) -> list | None:
 
 
 def _split(entry: Any) -> list:
-    """A merge by cosine: a normalized product, which then gets an axis more."""
+    """A merge by cosine, of which no layer does all: products, and operations on them.
+
+    Source: `Merge.call` of Keras 1.2.2. Of sequences it divides products by roots of products, entry by entry.
+    """
     config = entry.get("config") if isinstance(entry, Mapping) and entry.get("class_name") == "Merge" else None
     if not isinstance(config, Mapping) or config.get("mode") != "cos":
         return [entry]
     name = entry.get("name") or config.get("name") or "merge"
-    product = {"name": f"{name}_cosine", "axes": dot_axes_of(config), "normalize": True}
-    shape = {"name": name, "target_shape": [1, 1]}
+    calls = entry.get("inbound_nodes")
+    tensors = calls[0] if _is_list(calls) and len(calls) == 1 else None
+    if not _is_list(tensors) or len(tensors) != 2:
+        raise ConfigError(f"the model > {name} (Merge): a cosine is of two tensors, once. Received: {calls!r:.200}.")
+    one, other = tensors
+
+    def product(part: str, *tensors: Any) -> dict[str, Any]:
+        settings = {"name": f"{name}_{part}", "axes": dot_axes_of(config)}
+        return {"class_name": "Dot", "name": settings["name"], "config": settings, "inbound_nodes": [list(tensors)]}
+
+    def operation(part: str, function: str, of: str, **arguments: Any) -> dict[str, Any]:
+        settings = {"name": part, "function": function}
+        calls = [[f"{name}_{of}", 0, 0, arguments]]
+        return {"class_name": "TFOpLambda", "name": part, "config": settings, "inbound_nodes": calls}
+
     return [
-        {"class_name": "Dot", "name": product["name"], "config": product, "inbound_nodes": entry["inbound_nodes"]},
-        {"class_name": "Reshape", "name": name, "config": shape, "inbound_nodes": [[[product["name"], 0, 0]]]},
+        product("product", one, other),
+        product("first_square", one, one),
+        product("second_square", other, other),
+        operation(f"{name}_squares", "math.multiply", "first_square", y=[f"{name}_second_square", 0, 0]),
+        operation(f"{name}_root", "math.sqrt", "squares"),
+        operation(f"{name}_divisor", "math.maximum", "root", y=_EPSILON),
+        operation(f"{name}_cosine", "math.truediv", "product", y=[f"{name}_divisor", 0, 0]),
+        operation(name, "expand_dims", "cosine", axis=1),
     ]
 
 

@@ -234,6 +234,8 @@ def _choice(class_name: str, config: Mapping[str, Any], dialect: Dialect, call: 
         return None
     if class_name in _MERGING or class_name in ("Reshape", "TimeDistributed"):
         return own
+    if class_name == "BatchNormalization":
+        return {**own, "masked_statistics": dialect.has_masked_statistics}
     if class_name == "Softmax":
         return {**own, "adds_mask": dialect.library == BUNDLED and dialect.version >= (2, 4)}
     if class_name == "GRU":

@@ -27,30 +27,41 @@ _RECURRENT = frozenset({"GRU", "LSTM", "SimpleRNN", "CuDNNGRU", "CuDNNLSTM", "RN
 _LEFT_OUT = "the input that the file leaves out"
 
 
-def complete_input(record: LegacyModel) -> LegacyModel:
+def leaves_input_out(record: LegacyModel) -> bool:
+    """Tells whether a model is a Sequential that does not say the shape of its input.
+
+    Args:
+        record: A model as a file holds it.
+    """
+    config = record.config.get("config")
+    if CONTAINERS.get(str(record.config.get("class_name"))) != SEQUENTIAL or not isinstance(config, Mapping):
+        return False
+    entries = config.get("layers")
+    if not isinstance(entries, list) or not entries or "build_input_shape" in config:
+        return False
+    if not all(isinstance(entry, Mapping) and isinstance(entry.get("config"), Mapping) for entry in entries):
+        # Lists of layers, and what is wrong with the others, are for `upgrade_model`.
+        return False
+    class_name = entries[0].get("class_name")
+    return isinstance(class_name, str) and class_name != "InputLayer" and input_of(entries[0]) is None
+
+
+def complete_input(record: LegacyModel, batch_shape: Sequence[int | None] | None = None) -> LegacyModel:
     """Describes the input of a Sequential model by what the first layer with arrays needs, where the file does not.
 
     Args:
         record: A model as a file holds it. It is not changed.
+        batch_shape: The shape of the input with the batch axis, if it is known; else the arrays tell.
 
     Returns:
         The model with `batch_input_shape` in its first layer; the same object if that is there, or if the arrays do
         not tell.
     """
-    config = record.config.get("config")
-    if CONTAINERS.get(str(record.config.get("class_name"))) != SEQUENTIAL or not isinstance(config, Mapping):
+    if not leaves_input_out(record):
         return record
-    entries = config.get("layers")
-    if not isinstance(entries, list) or not entries or "build_input_shape" in config:
-        return record
-    if not all(isinstance(entry, Mapping) and isinstance(entry.get("config"), Mapping) for entry in entries):
-        # Lists of layers, and what is wrong with the others, are for `upgrade_model`.
-        return record
-    if not isinstance(class_name := entries[0].get("class_name"), str) or class_name == "InputLayer":
-        return record
-    if input_of(entries[0]) is not None:
-        return record
-    shape = _shape_from_arrays(record, entries)
+    config = record.config["config"]
+    entries = config["layers"]
+    shape = list(batch_shape) if batch_shape is not None else _shape_from_arrays(record, entries)
     if shape is None:
         return record
     first = {**entries[0], "config": {**entries[0]["config"], "batch_input_shape": shape}}
@@ -102,6 +113,11 @@ def shape_in_lambda(entry: Mapping[str, Any]) -> list[int | None] | None:
     shape = shape.get("items") if isinstance(shape, Mapping) else shape
     sizes = [shape] if _is_size(shape) and shape is not None else shape
     return list(sizes) if isinstance(sizes, (list, tuple)) and all(_is_size(one) for one in sizes) else None
+
+
+def is_shape(value: Any) -> bool:
+    """Tells whether a value is a shape: a list or tuple of sizes, of which some may be open."""
+    return isinstance(value, (list, tuple)) and bool(value) and all(_is_size(one) for one in value)
 
 
 def _is_size(value: Any) -> bool:

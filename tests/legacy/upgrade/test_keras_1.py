@@ -113,6 +113,14 @@ def test_refused(class_name, config, message):
         translate(class_name, config, "here")
 
 
+@pytest.mark.parametrize("calls", [[], [[["d", 0, 0]]], [[["d", 0, 0]] * 2] * 2])
+def test_a_cosine_of_other_than_two_tensors_is_refused(calls):
+    merge = {**layer("Merge", "m", mode="cos", dot_axes=1), "name": "m", "inbound_nodes": calls}
+    model = {"class_name": "Model", "config": {"layers": [merge], "input_layers": [], "output_layers": [["m", 0, 0]]}}
+    with pytest.raises(ConfigError, match=r"the model > m \(Merge\): a cosine is of two tensors, once. Received: \["):
+        upgrade_model(model, KERAS_1)
+
+
 def test_a_merge_by_code_is_refused():
     model = flat(layer("Dense", "d", output_dim=1), layer("Merge", "m", mode="code", mode_type="lambda"))
     with pytest.raises(UnsafeContentError, match=r"the model > m: .*outputs=\['d'\]"):

@@ -17,6 +17,7 @@ PRODUCERS = {
     "tf.keras 1.4": recognize({}, "2.0.8-tf", "tensorflow"),
     "tf.keras 2.0": recognize({}, "2.2.4-tf", "tensorflow"),
     "tf.keras 2.4": recognize({}, "2.4.0", "tensorflow"),
+    "tf.keras 2.12": recognize({}, "2.12.0", "tensorflow"),
 }
 
 
@@ -34,6 +35,7 @@ def last(entries, producer):
         layer("Multiply", "x"),
         layer("Concatenate", "x", axis=-1),
         layer("Softmax", "x", axis=-1),
+        layer("BatchNormalization", "x", axis=[2]),
         layer("TimeDistributed", "x", layer=layer("Flatten", "f")),
         layer("Bidirectional", "x", layer=rnn(return_sequences=True), merge_mode="sum"),
         rnn(),
@@ -43,6 +45,12 @@ def last(entries, producer):
 def test_stock_layers_are_replaced_where_a_mask_may_reach_them(entry):
     assert "own" not in last([entry], "keras 2.2.4")
     assert last([MASKING, entry], "keras 2.2.4")["own"]["class_name"] == entry["class_name"]
+
+
+@pytest.mark.parametrize(("producer", "masked"), [("tf.keras 2.4", False), ("tf.keras 2.12", True)])
+def test_whether_statistics_leave_masked_entries_out(producer, masked):
+    own = last([MASKING, layer("BatchNormalization", "x", axis=[2])], producer)["own"]
+    assert own["masked_statistics"] == masked
 
 
 FLOWS = {
