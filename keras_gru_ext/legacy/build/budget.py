@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import keras
+import numpy as np
 
 from keras_gru_ext.errors import ConfigError
 
@@ -21,7 +22,7 @@ _one_at_a_time = threading.RLock()
 
 
 @contextmanager
-def at_most(numbers: int, where: str) -> Iterator[None]:
+def at_most(numbers: int, where: str, starts_at_zero: bool = False) -> Iterator[None]:
     """While it lasts, layers that are made in this thread can have so many numbers in their weights.
 
     Layers allocate whatever sizes follow from their configs and inputs, and each may be small enough where all together
@@ -32,13 +33,15 @@ def at_most(numbers: int, where: str) -> Iterator[None]:
     Args:
         numbers: How many numbers the file holds.
         where: The file, for messages.
+        starts_at_zero: Whether weights begin as zeros, whatever the layers say. For those that will all be assigned,
+            nothing is drawn then, which on JAX takes longer than all else.
 
     Raises:
         ConfigError: if a layer asks for more, from within the layer.
     """
     with _one_at_a_time:
         original = keras.Layer.add_weight
-        keras.Layer.add_weight = _counting(original, numbers, where)
+        keras.Layer.add_weight = _counting(original, numbers, where, starts_at_zero)
         token = _left.set([2 * numbers + _SPARE])
         try:
             yield
@@ -47,7 +50,12 @@ def at_most(numbers: int, where: str) -> Iterator[None]:
             keras.Layer.add_weight = original
 
 
-def _counting(original: Callable[..., Any], numbers: int, where: str) -> Callable[..., Any]:
+def _zeros(shape: Any, dtype: Any = None) -> Any:
+    """Zeros that NumPy makes, as JAX compiles a program for each shape."""
+    return keras.ops.convert_to_tensor(np.zeros(shape), dtype)
+
+
+def _counting(original: Callable[..., Any], numbers: int, where: str, starts_at_zero: bool) -> Callable[..., Any]:
     @functools.wraps(original)
     def add_weight(layer: keras.Layer, shape: Any = None, *arguments: Any, **keywords: Any) -> Any:
         left = _left.get()
@@ -62,6 +70,12 @@ def _counting(original: Callable[..., Any], numbers: int, where: str) -> Callabl
                     f"{shape}, but the file holds {numbers} numbers in all. The config is damaged, or the weights are "
                     "those of another architecture."
                 )
+            if starts_at_zero:
+                # The initializer is the first argument behind the shape.
+                if arguments:
+                    arguments = (_zeros, *arguments[1:])
+                else:
+                    keywords["initializer"] = _zeros
         return original(layer, shape, *arguments, **keywords)
 
     return add_weight

@@ -57,7 +57,9 @@ class Builder:
             ConfigError: if a class is unknown, or a layer cannot be built or called as the config says.
         """
         _reserve_names(config)
-        budget = contextlib.nullcontext() if self._held is None else at_most(self._held, self._source)
+        budget = (
+            contextlib.nullcontext() if self._held is None else at_most(self._held, self._source, starts_at_zero=True)
+        )
         with keras.saving.custom_object_scope(self._custom), budget:
             return self._build(config, _ROOT)
 

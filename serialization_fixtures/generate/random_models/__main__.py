@@ -41,7 +41,8 @@ def write_all(library, folder, seeds):
         # Every producer has models of its own.
         own = zlib.crc32(("%s/%d" % (library.producer, seed)).encode())
         try:
-            writing.write(library, plan_for(library, own), at, chance=Chance(own + 1))
+            plan, done = plan_for(library, own)
+            writing.write(library, plan, at, chance=Chance(own + 1), done=done)
             made += 1
         except library.REFUSALS + (writing.Useless, Nothing) as error:
             useless += 1

@@ -17,16 +17,20 @@ def form(weight):
 
 
 def plan_for(library, seed):
-    """A plan: the model and what is done with it before it is saved."""
+    """A plan: the model and what is done with it before it is saved.
+
+    Also what its steps left while it was drawn, if the model can be made of that; else `None`.
+    """
     chance = Chance(seed)
     library.reset(chance.float64)
-    model = chance.pick(FORMS)(chance, library)
+    model, done = chance.pick(FORMS)(chance, library)
     plan = {"seed": seed, "model": model, "stateful": chance.stateful, "float64": chance.float64}
     if chance.maybe(0.25):
         plan["optimizer"] = chance.one_of("adam", "sgd", "rmsprop")
     if chance.frozen:
         freeze(chance, model)
-    return plan
+        done = None
+    return plan, done
 
 
 def freeze(chance, model):
@@ -110,7 +114,7 @@ def chain(chance, library, length=None):
     for _ in range(length or chance.between(1, 5)):
         at = growth.next_layer(at)
         layers.append(growth.steps[-1]["layer"])
-    return dict({"chain": layers, "first": size, "data": data}, **chance.name())
+    return dict({"chain": layers, "first": size, "data": data}, **chance.name()), None
 
 
 @form(4)
@@ -130,13 +134,14 @@ def film(chance, library):
     if len(growth.shape(at)) == 4:
         [at] = growth.apply(flat, at)
         layers += [flat, recurrent(chance, True, "GRU")]
-    return {"chain": layers, "first": size_arguments(chance, *shape), "data": {"kind": "plain", "shape": shape, "seed": chance.seed()}}
+    data = {"kind": "plain", "shape": shape, "seed": chance.seed()}
+    return {"chain": layers, "first": size_arguments(chance, *shape), "data": data}, None
 
 
 @form(10)
 def chain_of_models(chance, library):
     """A Sequential whose layers are models, too."""
-    first = chain(chance, library, length=chance.between(1, 2))
+    first, _ = chain(chance, library, length=chance.between(1, 2))
     growth = Growth(library, chance)
     at = start(growth, first, first["first"], first["data"])
     layers = [first]
@@ -148,7 +153,7 @@ def chain_of_models(chance, library):
         else:
             at = growth.next_layer(at)
         layers.append(growth.steps[-1]["layer"])
-    return dict({"chain": layers}, **chance.name())
+    return dict({"chain": layers}, **chance.name()), None
 
 
 @form(55)
@@ -159,6 +164,8 @@ def graph(chance, library):
         _source(chance, growth)
     for _ in range(chance.between(2, 7)):
         growth.attempt(chance.pick(KINDS))
+    if not any(done.layer is not None and done.layer.weights for done in growth.done):
+        growth.apply(recurrent(chance, chance.maybe(0.5)), growth.some(2))
     outputs = growth.unused()
     chance.random.shuffle(outputs)
     outputs = outputs[:3]
@@ -168,7 +175,7 @@ def graph(chance, library):
         outputs.append(growth.some())
     # Standalone Keras knows no dicts.
     options = chance.options(lists=(0.3, True), dicts=(0.05 if library.is_tensorflow_2 else 0.0, True))
-    return dict({"steps": growth.steps, "outputs": outputs}, **dict(options, **chance.name()))
+    return dict({"steps": growth.steps, "outputs": outputs}, **dict(options, **chance.name())), growth.done
 
 
 def _source(chance, growth):

@@ -34,6 +34,17 @@ class Library(object):
         """Forgets all models; layers' names start from one again."""
         self.keras.backend.clear_session()
         self.keras.backend.set_floatx("float64" if float64 else "float32")
+        if not self.is_tensorflow_2:
+            self.keras.backend.set_session(self._session())
+
+    def _session(self):
+        """A session that runs graphs as they are: to optimize one takes longer than to run it a few times."""
+        v1 = getattr(getattr(self.tensorflow, "compat", None), "v1", self.tensorflow)
+        options = v1.ConfigProto(intra_op_parallelism_threads=1, inter_op_parallelism_threads=1)
+        options.graph_options.optimizer_options.opt_level = v1.OptimizerOptions.L0
+        if hasattr(options.graph_options.rewrite_options, "disable_meta_optimizer"):
+            options.graph_options.rewrite_options.disable_meta_optimizer = True
+        return v1.Session(config=options)
 
     def make(self, path, options):
         """An object by the path of its class."""

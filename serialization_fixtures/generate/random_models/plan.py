@@ -89,6 +89,11 @@ def _graph(library, described):
     done = []
     for step in described["steps"]:
         done.append(run(library, step, done))
+    return finished(library, described, done)
+
+
+def finished(library, described, done):
+    """The model of a graph whose steps are done."""
     inputs = [one.tensors[0] for one, step in zip(done, described["steps"]) if "input" in step]
     outputs = [done[at].tensors[index] for at, index in described["outputs"]]
     if described.get("dicts"):

@@ -6,7 +6,7 @@ import shutil
 import numpy
 
 import data
-from plan import build, data_of, flat
+from plan import build, data_of, finished, flat
 
 LARGEST = 1e3
 # The containers, by the file that stands for each, and how often a model is written in those besides the first.
@@ -24,13 +24,16 @@ class Useless(Exception):
     """A model that tells nothing: without weights, or with values that no tolerance makes sense for."""
 
 
-def write(library, plan, folder, chance=None, containers=None):
+def write(library, plan, folder, chance=None, containers=None, done=None):
     """Writes `reference.npz`, the model in its containers, and `plan.json` last, and returns what that holds.
 
-    `containers` names them; otherwise `chance` draws them.
+    `containers` names them; otherwise `chance` draws them. `done` is what `plan_for` returned beside the plan.
     """
-    library.reset(plan["float64"])
-    model = build(library, plan["model"])
+    if done is None:
+        library.reset(plan["float64"])
+        model = build(library, plan["model"])
+    else:
+        model = finished(library, plan["model"], done)
     if not model.weights:
         raise Useless("no weights")
     inputs = [data.inputs(one, plan["float64"]) for one in data_of(plan["model"])]
