@@ -286,6 +286,16 @@ def test_an_unknown_activation_is_an_error(copy):
     assert gru.activation is keras.ops.tanh
 
 
+def test_nothing_is_drawn_for_weights_that_the_file_holds(monkeypatch):
+    def refuse(*_, **__):
+        raise AssertionError("a random initializer was called")
+
+    for initializer in (keras.initializers.VarianceScaling, keras.initializers.Orthogonal):
+        monkeypatch.setattr(initializer, "__call__", refuse)
+    [gru] = load_model(named(OLD, "single").model).layers
+    assert isinstance(gru.recurrent_initializer, keras.initializers.Orthogonal)
+
+
 def test_an_input_that_nothing_tells_is_an_error_that_says_what_to_do(copy):
     """Of a file of Keras 2.2 without its InputLayer, whose first layer tells no size."""
     path = copy("single")
