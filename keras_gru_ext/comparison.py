@@ -99,9 +99,9 @@ def _random_input(shape: tuple, random: np.random.Generator, words: int | None, 
     if words is not None and len(sizes) == 2:
         return random.integers(0, words, size=sizes).astype("int32")
     array = random.normal(size=sizes).astype("float32")
-    if masks and len(sizes) == 3:
-        for row, step in enumerate((0, sizes[1] // 2, -1)[: sizes[0]]):
-            array[row, step] = masks[0]
+    if masks and len(sizes) >= 3:
+        for row, step in enumerate((0, sizes[-2] // 2, -1)[: sizes[0]]):
+            array[row, ..., step, :] = masks[0]
     return array
 
 

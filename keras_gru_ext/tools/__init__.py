@@ -4,8 +4,8 @@
     inspection.py   what is in a file, in plain JSON values; `summary.py` lists its layers
     references.py   predictions against stored ones
     backends.py     predictions on other backends, one process each
-    stock.py        this package's layers -> stock Keras 3 layers with the same numbers; `stock_repeats.py` writes a
-                    Bidirectional out that repeats outputs at masked steps
+    stock.py        this package's layers -> stock Keras 3 layers with the same numbers; `stock_masks.py` writes around
+                    recurrent layers what keeps their masks
 
 May use everything but the command line, which is a thin shell over this.
 """

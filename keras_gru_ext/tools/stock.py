@@ -21,7 +21,7 @@ from keras_gru_ext.activations import legacy_hard_sigmoid
 from keras_gru_ext.errors import ConfigError
 from keras_gru_ext.legacy.build.live import Place, places
 from keras_gru_ext.legacy.upgrade.layer_rules import GATES
-from keras_gru_ext.tools import stock_repeats
+from keras_gru_ext.tools import stock_masks
 
 FACTOR = 1.2
 
@@ -104,7 +104,7 @@ def to_stock(model: keras.Model) -> keras.Model:
         ConfigError: if a layer computes what no stock layer computes; the message names it.
     """
     config = keras.saving.serialize_keras_object(model)
-    rewriting = _Rewriting(any(_makes_masks(place.layer) for place in places(model)))
+    rewriting = _Rewriting(any(_makes_masks(place.layer) for place in places(model)) or _names_a_mask(config))
     stock = keras.saving.deserialize_keras_object(rewriting.entry(config, ()))
     _set_scaled_weights(model, stock, rewriting.moved)
     return stock
@@ -114,12 +114,23 @@ def _makes_masks(layer: keras.Layer) -> bool:
     return isinstance(layer, keras.layers.Masking) or bool(getattr(layer, "mask_zero", False))
 
 
+def _names_a_mask(config: Any) -> bool:
+    """Whether a call in a serialized model hands over a mask."""
+    if isinstance(config, list):
+        return any(map(_names_a_mask, config))
+    if not isinstance(config, Mapping):
+        return False
+    calls = config.get("inbound_nodes") or ()
+    return any(call["kwargs"].get("mask") is not None for call in calls) or _names_a_mask(list(config.values()))
+
+
 def _set_scaled_weights(model: keras.Model, stock: keras.Model, moved: Mapping[_Names, _Names]) -> None:
     new = {place.names: place for place in places(stock)}
     for place in places(model):
         if place.layer.weights:
-            leading = next((count for count in range(1, len(place.names) + 1) if place.names[:count] in moved), 0)
-            names = (*moved.get(place.names[:leading], ()), *place.names[leading:])
+            names = place.names
+            for count in range(len(names), 0, -1):  # what is inside first, then what is around it
+                names = (*moved.get(names[:count], names[:count]), *names[count:])
             new[names].layer.set_weights(_scaled(place))
 
 
@@ -168,16 +179,16 @@ class _Rewriting:
         self._masked = masked
         self.moved: dict[_Names, _Names] = {}
 
-    def entry(self, entry: Mapping, around: tuple[str, ...]) -> dict[str, Any]:
-        """Rewrites one serialized layer."""
+    def entry(self, entry: Mapping, around: tuple[str, ...], held_as: str | None = None) -> dict[str, Any]:
+        """Rewrites one serialized layer, which goes by its own name or by the attribute that holds it."""
         if (
             self._masked
             and entry["class_name"] == "Sequential"
-            and any(map(stock_repeats.is_repeating, entry["config"]["layers"]))
+            and any(map(stock_masks.needs_writing_out, entry["config"]["layers"]))
         ):
-            entry = stock_repeats.with_graph(entry)
+            entry = stock_masks.with_graph(entry)
         config = dict(entry["config"])
-        name = str(entry.get("name") or config.get("name") or entry["class_name"])
+        name = held_as or str(entry.get("name") or config.get("name") or entry["class_name"])
         where = (*around, name)
         own = entry.get("registered_name") or ""
         new = copy.deepcopy(dict(entry))
@@ -194,27 +205,53 @@ class _Rewriting:
         if new["class_name"] == "Activation" and _is_legacy_config(config.get("activation")):
             return {**new, **_rescaled_activation(config)}
         if entry["class_name"] == "Functional":
-            config = self._with_repeats_written_out(config, where)
+            config = self._written_out(config, where)
+        if entry["class_name"] == "TimeDistributed":
+            is_apart = self._masked and stock_masks.needs_directions_apart(config["layer"])
+            config["layer"] = self._as_model(entry, where) if is_apart else self.entry(config["layer"], where, "layer")
         new["config"] = {key: self._value(value, where) for key, value in config.items()}
         _refuse_what_is_left(new, where)
         return new
 
-    def _with_repeats_written_out(self, config: Mapping, where: tuple[str, ...]) -> dict[str, Any]:
+    def _written_out(self, config: Mapping, where: tuple[str, ...]) -> dict[str, Any]:
+        """Rewrites a graph so that nothing depends on masks that stock layers lose or treat in another way."""
         layers: list[Any] = []
         moved: dict[Any, Any] = {}
         for one in config["layers"]:
-            if not (self._masked and stock_repeats.is_repeating(one)) or _is_started(one):
+            if not (self._masked and stock_masks.needs_writing_out(one)):
                 layers.append(one)
                 continue
-            inside = (*where, one["name"])
-            prefix = stock_repeats.prefix_of(one, [other["name"] for other in config["layers"]])
-            forward, backward = (self.entry(one["config"][role], inside) for role in ("layer", "backward_layer"))
-            for role in ("forward", "backward"):
-                self.moved[*inside[1:], f"{role}_layer"] = (*where[1:], f"{prefix}{role}")
-            made, tensors = stock_repeats.written_out(one, forward, backward, prefix)
+            names = [other["name"] for other in config["layers"]]
+            prefix = stock_masks.prefix_of(one, names)
+            if stock_masks.needs_directions_apart(one):
+                stock = self._directions(one, (*where, one["name"]), where, prefix)
+            else:
+                name = one["name"] if stock_masks.stands_alone(one) else f"{prefix}inside"
+                stock = {name: self.entry(one, where)}
+                self.moved[*where[1:], one["name"]] = (*where[1:], name)
+            made, tensors = stock_masks.written_out(one, stock, prefix)
             layers += made
             moved |= tensors
-        return stock_repeats.redirected({**config, "layers": layers}, moved) if moved else dict(config)
+        return stock_masks.redirected({**config, "layers": layers}, moved) if moved else dict(config)
+
+    def _as_model(self, entry: Mapping, where: tuple[str, ...]) -> dict[str, Any]:
+        """Rewrites a `Bidirectional` within `TimeDistributed`."""
+        inner = entry["config"]["layer"]
+        shape = entry["build_config"]["input_shape"]
+        place = (*where, "layer")
+        stock = self._directions(inner, place, place, stock_masks.prefix_of(inner, ()))
+        return stock_masks.as_model(inner, stock, (shape[0], *shape[2:]))
+
+    def _directions(
+        self, entry: Mapping, place: tuple[str, ...], around: tuple[str, ...], prefix: str
+    ) -> dict[str, dict[str, Any]]:
+        """The layers of a `Bidirectional` as stock ones, by the names that they take."""
+        made = {}
+        for role, key in (("forward", "layer"), ("backward", "backward_layer")):
+            name = f"{prefix}{role}"
+            made[name] = self.entry(entry["config"][key], place)
+            self.moved[*place[1:], f"{role}_layer"] = (*around[1:], name)
+        return made
 
     def _value(self, value: Any, where: tuple[str, ...]) -> Any:
         """Rewrites the layers within a value of a config."""
@@ -237,18 +274,15 @@ class _Rewriting:
 def _why_not_stock(class_name: str, entry: Mapping, masked: bool) -> str | None:
     """Says what a layer of this package computes that its stock class does not, or `None`."""
     config, stock = entry["config"], f"keras.layers.{class_name}"
-    is_masked_and_started = masked and _is_started(entry)
     if class_name in ("GRU", "GRUCell"):
         for key, harmless in _NOT_STOCK.items():
             if config.get(key, harmless[0]) not in harmless:
                 return f"{key}={config[key]!r} has no stock equivalent: {stock} knows no {key}"
         return None
-    if class_name in ("Bidirectional", "LSTM", "RNN", "SimpleRNN") and is_masked_and_started:
-        return f"a mask beside an initial state has no stock equivalent: {stock} loses the mask"
-    if masked and stock_repeats.is_repeating(entry):
+    if masked and stock_masks.needs_directions_apart(entry):
         return (
-            f"repeating the previous output at masked steps has no stock equivalent within another layer: {stock} "
-            "always gives zeros, and only in the graph of a model can other layers stand in its place"
+            "what it outputs at masked steps has no stock equivalent within another layer than TimeDistributed: "
+            f"{stock} has one rule, and only in the graph of a model can other layers stand in its place"
         )
     if class_name in ("LSTM", "RNN", "SimpleRNN"):
         return _why_not_stock_loop(config, stock)
@@ -274,9 +308,15 @@ def _why_not_stock(class_name: str, entry: Mapping, masked: bool) -> str | None:
     ):
         # What it predicts does not depend on the mask.
         return None
-    inner = config["layer"]["class_name"] if class_name == "TimeDistributed" else None
-    if not masked or class_name == "Bidirectional" or inner in _INDIFFERENT_TO_MASKS:
+    if not masked or class_name == "Bidirectional":
         return None
+    if class_name == "TimeDistributed":
+        inner = config["layer"]["class_name"]
+        has_open_batch = (entry.get("build_config") or {}).get("input_shape", [0])[0] is None
+        masks = [call["kwargs"].get("mask") for call in entry.get("inbound_nodes") or ()]
+        has_step_mask = any(mask and len(mask["config"].get("shape", ())) == 2 for mask in masks)
+        if inner in _INDIFFERENT_TO_MASKS or (has_open_batch and not has_step_mask and inner in stock_masks.RECURRENT):
+            return None
     return f"its masks have no stock equivalent: {stock} treats masked entries in another way"
 
 
@@ -291,15 +331,6 @@ def _why_not_stock_loop(config: Mapping, stock: str) -> str | None:
     if config.get("unroll"):
         return f"an unrolled loop over a mask has no stock equivalent: {stock} fails on PyTorch"
     return None
-
-
-def _is_started(entry: Mapping) -> bool:
-    """Whether any call gives the layer an initial state."""
-    calls = entry.get("inbound_nodes") or ()
-    return any(
-        call["kwargs"].get("initial_state") is not None or len(call["args"]) > 1 or isinstance(call["args"][0], list)
-        for call in calls
-    )
 
 
 def _is_legacy_config(value: Any) -> bool:

@@ -1,0 +1,304 @@
+"""Masks that stock Keras 3 recurrent layers lose or treat in another way, by stock layers and operations around them.
+
+`keras.layers.Bidirectional` gives zeros at masked steps in sequences and repeats the output before in last outputs,
+whatever its layers say. Its two layers alone, outside of it, do what they say. A layer that is given an initial state
+loses the mask of its input, unless its call names one; and before the first step that counts it then outputs, on JAX,
+that state. So this is written in the place of such a layer, into the graph of the model:
+
+    the input        -> a SimpleRNN that says 1 at steps that count, 0 at others: the input's mask, as a tensor
+    this             -> the `mask` of the recurrent layer, beside its initial state
+    its sequences    -> a SimpleRNN that outputs its input, from zeros on: at masked steps the output before
+    two directions   -> flip the second along time; concatenate, add, average or multiply: operations, which look at
+                        no mask and have none
+    sequences        -> TimeDistributed(Identity), with that tensor as its `mask`: the mask is there again
+
+Stock merging layers would not do: all but `Concatenate` replace masked entries, and `Concatenate` wants a mask for each
+of its inputs. All of it stands in the graph itself: a model within the graph would lose the mask. Keras 3.9 does not
+hand a mask on that a call names; there it reaches what follows in the same graph, whose calls name it too, but leaves
+no nested model.
+
+Inside `TimeDistributed` there is no graph, and no need of one: `keras.layers.TimeDistributed` gives its layer the mask
+of each step's sequence and hands the whole mask on itself. So there a model of the two directions takes the place.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
+
+import keras
+from keras import ops
+
+_Reference = tuple[str, int, int]
+"""The name of a layer, the number of its call, the number of the tensor that it returns."""
+
+_INPUT = ">input"
+RECURRENT = ("Bidirectional", "GRU", "LSTM", "RNN", "SimpleRNN")
+
+
+def needs_directions_apart(entry: Mapping) -> bool:
+    """Whether a serialized layer is a `Bidirectional` with another output at masked steps than the stock class has."""
+    if entry["class_name"] != "Bidirectional" or not _keeps_the_mask(entry):
+        return False
+    zeros = outputs_zeros(entry)
+    return zeros != returns_sequences(entry) or (is_started(entry) and not zeros)
+
+
+def outputs_zeros(entry: Mapping) -> bool:
+    """Whether a serialized recurrent layer outputs zeros at masked steps."""
+    is_stock = entry["class_name"] == "Bidirectional" and "zero_output_for_mask" not in entry["config"]
+    return returns_sequences(entry) if is_stock else bool(entry["config"].get("zero_output_for_mask"))
+
+
+def is_started(entry: Mapping) -> bool:
+    """Whether any call gives a serialized layer an initial state."""
+    return any(_states_of(call) is not None for call in entry.get("inbound_nodes") or ())
+
+
+def needs_writing_out(entry: Mapping) -> bool:
+    """Whether other layers have to stand around the stock class, or in its place, if there are masks."""
+    return needs_directions_apart(entry) or (_keeps_the_mask(entry) and is_started(entry)) or _reduces_the_mask(entry)
+
+
+def _keeps_the_mask(entry: Mapping) -> bool:
+    # Within Keras' own Bidirectional, too, layers of this package find the mask of their input.
+    own = [one.get("registered_name") or "" for one in (entry, entry["config"].get("layer") or {})]
+    return entry["class_name"] in RECURRENT and any(name.startswith("keras_gru_ext>") for name in own)
+
+
+def _reduces_the_mask(entry: Mapping) -> bool:
+    # Over a layer that returns its last output, this package's TimeDistributed has a mask for each step, Keras' own
+    # that of the inner sequences.
+    is_own = entry.get("registered_name") == "keras_gru_ext>TimeDistributed"
+    return is_own and entry["config"]["layer"]["class_name"] in RECURRENT and not returns_sequences(entry)
+
+
+def stands_alone(entry: Mapping) -> bool:
+    """Whether nothing comes after the stock layer where a serialized layer `needs_writing_out`."""
+    return not _hands_on_a_mask(entry) and outputs_zeros(entry)
+
+
+def _hands_on_a_mask(entry: Mapping) -> bool:
+    return returns_sequences(entry) or _reduces_the_mask(entry)
+
+
+def returns_sequences(entry: Mapping) -> bool:
+    """Whether a serialized recurrent layer, or the one in a wrapper, returns a sequence."""
+    while "layer" in entry["config"]:
+        entry = entry["config"]["layer"]
+    return bool(entry["config"].get("return_sequences"))
+
+
+def with_graph(entry: Mapping) -> dict[str, Any]:
+    """Turns a serialized Sequential model into a Functional one of the same name, which has calls to write to."""
+    model = keras.saving.deserialize_keras_object({key: entry[key] for key in entry if key != "inbound_nodes"})
+    made = keras.saving.serialize_keras_object(keras.Model(model.inputs[0], model.outputs[0], name=model.name))
+    return {**entry, **{key: made[key] for key in ("module", "class_name", "config", "registered_name")}}
+
+
+def prefix_of(entry: Mapping, names: Collection[str]) -> str:
+    """What the names of the new layers begin with: the layer's own name, so long that nothing else has them."""
+    prefix = f"{entry['config']['name']}_"
+    while any(name.startswith(prefix) for name in names):
+        prefix += "_"
+    return prefix
+
+
+def written_out(
+    entry: Mapping, stock: Mapping[str, Mapping], prefix: str
+) -> tuple[list[dict[str, Any]], dict[_Reference, _Reference]]:
+    """Writes a recurrent layer out.
+
+    Args:
+        entry: The serialized layer with its calls. The last of what takes its place has its name.
+        stock: The stock layers that compute, serialized, by the names that they take: both directions of a
+            `Bidirectional`, or the one layer.
+        prefix: What the names of the new layers begin with.
+
+    Returns:
+        The serialized layers and operations, and for each tensor that the layer returned the one in its place.
+    """
+    [x, *_] = entry["inbound_nodes"][0]["args"]
+    made = _part(entry, stock, x["config"], prefix)
+    part, name = made.get_config(), entry["config"]["name"]
+    names: dict[str, str] = {}
+    for one in made.operations:
+        kind = one.name if isinstance(one, keras.Layer) else f"{prefix}{type(one).__name__.lower()}"
+        names[one.name] = kind if kind not in names.values() else f"{kind}_{len(names)}"
+    shares = {one: (index, len(stock)) for index, one in enumerate(stock)}
+    layers = [one for one in part["layers"] if one["class_name"] != "InputLayer"]
+    for one in layers:
+        [node] = one["inbound_nodes"]
+        share = shares.get(one["name"], (0, 0))
+        one["inbound_nodes"] = [
+            _call(node, call, number, names, share) for number, call in enumerate(entry["inbound_nodes"])
+        ]
+        one["name"] = names[one["name"]]
+        if "name" in one["config"]:  # operations have none there in Keras 3.9
+            one["config"]["name"] = one["name"]
+    outputs = part["output_layers"]
+    moved = {
+        (name, call, index): (names[output], call, tensor)
+        for index, (output, _, tensor) in enumerate(outputs if isinstance(outputs[0], list) else [outputs])
+        for call in range(len(entry["inbound_nodes"]))
+    }
+    return layers, moved
+
+
+def as_model(entry: Mapping, stock: Mapping[str, Mapping], shape: Sequence) -> dict[str, Any]:
+    """Writes a `Bidirectional` as a model of its two layers, which computes by the mask that it is called with.
+
+    Args:
+        entry: The serialized layer.
+        stock: As for `written_out`.
+        shape: The shape of its inputs.
+
+    Returns:
+        The serialized model. It returns no states, and no mask.
+    """
+    config = entry["config"]
+    sequences = keras.Input(batch_shape=tuple(shape), name=f"{config['name']}{_INPUT}")
+    returned = [keras.tree.flatten(layer(sequences)) for layer in _layers(entry, stock)]
+    [merged] = _merged([output for output, *_ in returned], config["merge_mode"], returns_sequences(entry))
+    return keras.saving.serialize_keras_object(keras.Model(sequences, merged, name=config["name"]))
+
+
+def _part(entry: Mapping, stock: Mapping[str, Mapping], x: Mapping, prefix: str) -> keras.Model:
+    config = entry["config"]
+    name, dtype = config["name"], config["dtype"]
+    sequences = keras.Input(batch_shape=x["shape"], dtype=x["dtype"], name=f"{name}{_INPUT}")
+    ones: keras.Layer = _simple_rnn(
+        1, True, dtype, f"{prefix}counts", kernel="zeros", bias="ones", zero_output_for_mask=True
+    )
+    axes: Any = -1
+    if entry["class_name"] == "TimeDistributed":
+        ones, axes = keras.layers.TimeDistributed(ones, dtype=dtype, name=f"{prefix}steps"), (-2, -1)
+    mask = ops.any(ops.greater(ones(sequences), 0), axis=axes)
+    returned = []
+    for layer in _layers(entry, stock, always_sequences=is_started(entry) and not outputs_zeros(entry)):
+        if not is_started(entry):
+            returned.append(keras.tree.flatten(layer(sequences)))
+            continue
+        output, *others = keras.tree.flatten(layer(sequences, mask=mask))
+        if not outputs_zeros(entry):
+            filled = f"{layer.name}_filled" if returns_sequences(entry) or len(stock) > 1 else name
+            fill = _simple_rnn(output.shape[-1], returns_sequences(entry), dtype, filled, kernel="identity", bias=None)
+            output = fill(output, mask=ops.flip(mask, axis=1) if layer.go_backwards else mask)
+        returned.append([output, *others])
+    if len(stock) > 1:
+        merged = _merged([output for output, *_ in returned], config["merge_mode"], returns_sequences(entry))
+        states = [state for _, *states in returned for state in states]
+    else:
+        count = 2 if config.get("merge_mode", "") is None else 1
+        merged, states = returned[0][:count], returned[0][count:]
+    if _reduces_the_mask(entry):  # what an operation returns has no mask yet
+        merged = [ops.add(one, 0) for one in merged]
+    if _hands_on_a_mask(entry):
+        merged = [
+            keras.layers.TimeDistributed(keras.layers.Identity(dtype=dtype), dtype=dtype, name=own)(one, mask=mask)
+            for own, one in zip([name, f"{prefix}reversed"], merged, strict=False)
+        ]
+    return keras.Model(sequences, [*merged, *states])
+
+
+def _simple_rnn(
+    units: int, sequences: bool, dtype: Any, name: str, kernel: str, bias: str | None, **options: Any
+) -> keras.Layer:
+    """A layer that outputs its input times a constant kernel, plus a constant bias."""
+    return keras.layers.SimpleRNN(
+        units,
+        activation="linear",
+        use_bias=bias is not None,
+        kernel_initializer=kernel,
+        recurrent_initializer="zeros",
+        bias_initializer=bias or "zeros",
+        return_sequences=sequences,
+        trainable=False,
+        dtype=dtype,
+        name=name,
+        **options,
+    )
+
+
+def _layers(entry: Mapping, stock: Mapping[str, Mapping], always_sequences: bool = False) -> list[keras.Layer]:
+    made = []
+    for name, one in stock.items():
+        changed = {**one["config"], "name": name}
+        if always_sequences:
+            changed["return_sequences"] = True
+        if len(stock) > 1:
+            changed["zero_output_for_mask"] = outputs_zeros(entry)
+        given = {key: one[key] for key in one if key != "inbound_nodes"}
+        made.append(keras.saving.deserialize_keras_object({**given, "config": changed}))
+    return made
+
+
+def _merged(directions: Sequence, mode: str | None, are_sequences: bool) -> list:
+    ahead, back = directions
+    back = ops.flip(back, axis=1) if are_sequences else back
+    if mode is None:
+        return [ahead, back]
+    if mode == "concat":
+        return [ops.concatenate([ahead, back], axis=-1)]
+    if mode == "mul":
+        return [ops.multiply(ahead, back)]
+    return [ops.add(ahead, back)] if mode == "sum" else [ops.divide(ops.add(ahead, back), 2)]
+
+
+def _states_of(call: Mapping) -> Any:
+    given = call["kwargs"].get("initial_state")
+    return call["args"][1] if given is None and len(call["args"]) > 1 else given
+
+
+def _call(
+    node: Mapping, call: Mapping, number: int, names: Mapping[str, str], share: tuple[int, int]
+) -> dict[str, Any]:
+    """A call of a layer of the part, as one that belongs to a call of the layer that is written out.
+
+    Args:
+        node: The call within the part.
+        call: The call of the whole.
+        number: Its number.
+        names: What the layers of the part are called in the graph.
+        share: Which part of the initial states goes to the layer, and how many parts there are.
+
+    Returns:
+        The serialized call.
+    """
+    [x, *_] = call["args"]
+    takes_x = False
+
+    def placed(value: Any) -> Any:
+        nonlocal takes_x
+        if isinstance(value, (list, tuple)):
+            return [placed(one) for one in value]
+        if not isinstance(value, Mapping) or value.get("class_name") != "__keras_tensor__":
+            return value
+        layer, _, index = value["config"]["keras_history"]
+        if layer.endswith(_INPUT):
+            takes_x = True
+            return copy.deepcopy(x)
+        return {**value, "config": {**value["config"], "keras_history": [names[layer], number, index]}}
+
+    args, kwargs = placed(node["args"]), {key: placed(value) for key, value in node["kwargs"].items()}
+    if takes_x:  # a recurrent layer
+        given = {key: call["kwargs"][key] for key in ("mask", "training") if call["kwargs"].get(key) is not None}
+        kwargs = given | ({"mask": kwargs["mask"]} if kwargs.get("mask") is not None else {})
+        index, parts = share
+        states = _states_of(call)
+        if parts and states is not None:
+            size = len(states) // parts if isinstance(states, (list, tuple)) else 0
+            kwargs["initial_state"] = copy.deepcopy(states[index * size :][:size] if size else states)
+    return {"args": args, "kwargs": kwargs}
+
+
+def redirected(value: Any, moved: Mapping[_Reference, _Reference]) -> Any:
+    """Replaces the references to tensors in a serialized value."""
+    if isinstance(value, (list, tuple)):
+        if len(value) == 3 and [type(one) for one in value] == [str, int, int]:
+            return list(moved.get(tuple(value), value))
+        return [redirected(one, moved) for one in value]
+    if isinstance(value, Mapping):
+        return {key: redirected(one, moved) for key, one in value.items()}
+    return value
