@@ -93,21 +93,16 @@ class Bidirectional(keras.layers.Bidirectional):
         """Makes a built wrapper around two layers with the weights of a bidirectional `torch.nn.GRU`.
 
         Args:
-            module: The `torch.nn.GRU`, with `bidirectional=True` and `batch_first=True`. If it is not `batch_first`,
-                say so by `time_major=False`: the inputs of this wrapper begin with the batch all the same.
+            module: The `torch.nn.GRU`, with `bidirectional=True`.
             layer: Which layer of a stack, from 0.
             merge_mode: As in `keras.layers.Bidirectional`; PyTorch concatenates.
-            **kwargs: Arguments of both `GRU` layers, such as `return_sequences`.
+            **kwargs: Arguments of both `GRU` layers, such as `return_sequences`. `time_major` is `True` unless the
+                module is `batch_first`, as in `GRU.from_torch`.
 
         Raises:
             ArgumentError: if it is no such module, or has no such layer.
         """
         where = "Bidirectional.from_torch"
-        if not getattr(module, "batch_first", True) and "time_major" not in kwargs:
-            raise ArgumentError(
-                f"The inputs of the module that {where} received begin with the time (batch_first=False), those of a "
-                "Bidirectional with the batch. Pass time_major=False, and transpose what you feed it."
-            )
         pair = [GRU._of_torch(module, layer, reverse, where, kwargs) for reverse in (False, True)]
         made = cls(pair[0], merge_mode=merge_mode, backward_layer=pair[1], dtype=pair[0].dtype_policy)
         made.build((None, None, pair[0].cell.kernel.shape[0]))

@@ -63,6 +63,10 @@ def test_inputs_that_begin_with_the_time(rng, x):
     assert_close("outputs", to_numpy(layer(x)), computed(module, x)[0], CLOSE)
     assert not layer.to_torch().batch_first
     assert not GRU.from_torch(module, time_major=False).time_major
+    module = module_of(rng, batch_first=False, bidirectional=True)
+    both = Bidirectional.from_torch(module, return_sequences=True)
+    assert_close("outputs of both directions", to_numpy(both(x)), computed(module, x)[0], CLOSE)
+    assert not both.to_torch().batch_first
 
 
 def test_to_torch(rng, x):
@@ -121,8 +125,6 @@ def test_what_is_no_such_module(rng):
         GRU.from_torch(module_of(rng), layer=1)
     with pytest.raises(ArgumentError, match="needs a module with bidirectional=True"):
         Bidirectional.from_torch(module_of(rng))
-    with pytest.raises(ArgumentError, match=r"begin with the time .* Pass time_major=False"):
-        Bidirectional.from_torch(module_of(rng, batch_first=False, bidirectional=True))
 
 
 def test_without_pytorch(monkeypatch):
