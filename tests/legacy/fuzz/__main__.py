@@ -16,17 +16,17 @@ def main():
     options = _options()
     results = options.results or options.folder / f"results-{keras.backend.backend()}.jsonl"
     if not options.report:
-        run(options.folder, results, options.producer, options.seconds)
+        run(folders(options.folder)[:: options.every], results, options.producer, options.seconds)
     report(read(results), options.producer)
 
 
-def run(folder, results, producer, seconds):
+def run(models, results, producer, seconds):
     """Appends a line for each container of each model that has none yet."""
     judged = {verdict.model for verdict in read(results)}
     started, count = time.monotonic(), 0
     float64 = keras.backend.backend() != "jax" or _jax_has_float64()
     with open(results, "a", encoding="utf-8") as file:
-        for path in folders(folder):
+        for path in models:
             name = f"{path.parent.name}/{path.name}"
             if name in judged or not name.startswith(producer):
                 continue
@@ -109,6 +109,7 @@ def _options():
     parser.add_argument("--results", type=Path, help="where verdicts are kept; by default in the folder, per backend")
     parser.add_argument("--producer", default="", help="only models whose producer starts like this")
     parser.add_argument("--seconds", type=float, default=float("inf"), help="stop after so many")
+    parser.add_argument("--every", type=int, default=1, help="only every so many-th model")
     parser.add_argument("--report", action="store_true", help="only report what earlier runs found")
     return parser.parse_args()
 

@@ -6,6 +6,7 @@ The small model is left in FOLDER/small/PRODUCER-SEED, and its plan is printed.
 """
 
 import argparse
+import gc
 import json
 import os
 import subprocess
@@ -154,6 +155,7 @@ def main():
     options = parser.parse_args()
     first = json.loads((options.models[0] / "plan.json").read_text(encoding="utf-8"))
     folder = options.models[0].parents[1] / "small"
+    gc.freeze()
     with OldLibrary(options.python, first["producer"].rsplit("-", 1)[0], folder) as old:
         for model in options.models:
             found = shrink(model, old, options.container)
