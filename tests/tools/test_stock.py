@@ -10,7 +10,7 @@ import keras_gru_ext
 from keras_gru_ext.activations import legacy_hard_sigmoid
 from keras_gru_ext.comparison import predict, random_inputs
 from keras_gru_ext.errors import ConfigError
-from keras_gru_ext.layers import GRUCell, merging, recurrent
+from keras_gru_ext.layers import GRUCell, masking, merging, recurrent
 from keras_gru_ext.layers.bidirectional import Bidirectional
 from keras_gru_ext.layers.masking import TimeDistributed
 from keras_gru_ext.tools.stock import scale_blocks, to_stock
@@ -343,6 +343,16 @@ def test_what_stock_layers_do_otherwise_under_masks_is_refused():
     for reason, y in layers.items():
         with pytest.raises(ConfigError, match=reason):
             to_stock(keras.Model([x, states], [y, states]))
+
+
+def test_normalization_is_stock_where_its_mask_is_one_that_keras_takes():
+    inputs = keras.Input((4, 3))
+    x = keras.layers.Masking()(inputs)
+    stock = to_stock(keras.Model(inputs, masking.BatchNormalization()(x)))
+    assert type(stock.layers[-1]) is keras.layers.BatchNormalization
+    wider = keras.layers.TimeDistributed(keras.layers.RepeatVector(2))(x)
+    with pytest.raises(ConfigError, match="its masks have no stock equivalent: keras.layers.BatchNormalization"):
+        to_stock(keras.Model(inputs, masking.BatchNormalization()(wider)))
 
 
 def test_own_recurrent_layers_become_stock_ones():
