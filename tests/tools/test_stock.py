@@ -351,7 +351,7 @@ def test_normalization_is_stock_where_its_mask_is_one_that_keras_takes():
     stock = to_stock(keras.Model(inputs, masking.BatchNormalization()(x)))
     assert type(stock.layers[-1]) is keras.layers.BatchNormalization
     wider = keras.layers.TimeDistributed(keras.layers.RepeatVector(2))(x)
-    with pytest.raises(ConfigError, match="its masks have no stock equivalent: keras.layers.BatchNormalization"):
+    with pytest.raises(ConfigError, match=r"its masks have no stock equivalent: keras\.layers\.BatchNormalization"):
         to_stock(keras.Model(inputs, masking.BatchNormalization()(wider)))
 
 
