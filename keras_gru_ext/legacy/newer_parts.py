@@ -44,7 +44,7 @@ def cut(
 
     Raises:
         ConfigError: as `part_of`.
-        WeightsError: if the file keeps the arrays of a nested model without their layers.
+        WeightsError: if the file does not tell which layer of a nested model its arrays are of.
     """
     names = None if inputs is None else list(inputs)
     given = dict(inputs) if isinstance(inputs, Mapping) else {}
@@ -133,10 +133,46 @@ def _places_in_file(config: Mapping[str, Any]) -> dict[str, str]:
 
 def _file_of_nested(config: Mapping[str, Any], name: str, file: Group) -> Group:
     layers = file.children.get("layers")
-    found = layers.children.get(_places_in_file(config)[name]) if isinstance(layers, Group) else None
+    if isinstance(layers, Group):
+        found = layers.children.get(_places_in_file(config)[name])
+    else:
+        [entry] = [one for one in entries_of(config) if name_of(one) == name]
+        found = _listed_by_layer(entry, _listed(file).children.get(name))
     if not isinstance(found, Group):
-        raise WeightsError(f"the file keeps no layers of {name!r} by themselves; name layers of the whole model.")
+        raise WeightsError(
+            f"the file does not tell which layers of {name!r} its arrays are of; name layers of the whole model."
+        )
     return found
+
+
+def _listed_by_layer(model: Mapping[str, Any], group: Any) -> Group | None:
+    """Divides a nested model's arrays, one list in a whole-model HDF5 file, by the layers that they are named after."""
+    names = group.attributes.get("weight_names") if isinstance(group, Group) else None
+    layers = {inner: str(name_of(entry)) for entry in entries_of(model) for inner in _names_within(entry)}
+    mine: dict[str, list[str]] = {}
+    for name in names if isinstance(names, list) else ():
+        found = next((layers[part] for part in str(name).split("/") if part in layers), None)
+        if found is None:
+            return None
+        mine.setdefault(found, []).append(name)
+    children = {}
+    for layer, own in mine.items():
+        kept = {name: group.children[name] for name in {one.partition("/")[0] for one in own} & set(group.children)}
+        children[layer] = replace(group, attributes={"weight_names": own}, children=kept)
+    return replace(group, attributes={"layer_names": list(children)}, children=children) if children else None
+
+
+def _names_within(entry: Mapping[str, Any]) -> Iterable[str]:
+    """The name of a layer, and of a container those of the layers in it."""
+    yield str(name_of(entry))
+    for one in entries_of(entry) if is_container(entry) else ():
+        yield from _names_within(one)
+
+
+def _listed(file: Group) -> Group:
+    """What lists the layers by name in a whole-model HDF5 file."""
+    inner = file.children.get("model_weights")
+    return inner if isinstance(inner, Group) else file
 
 
 def _file_of_part(model: keras.Model, whole: Mapping[str, Any], file: Group) -> Group:
@@ -146,15 +182,14 @@ def _file_of_part(model: keras.Model, whole: Mapping[str, Any], file: Group) -> 
         places = {new[name]: layers.children[old[name]] for name in new if old.get(name) in layers.children}
         return replace(file, children={"layers": replace(layers, children=places)})
     # A whole-model HDF5 file lists its layers by name, and Keras reads them in the order of the model's.
-    inner = file.children.get("model_weights")
-    held = inner if isinstance(inner, Group) else file
+    held = _listed(file)
     names = [layer.name for layer in model.layers if layer.name in held.children]
     listed = replace(
         held,
         attributes={**held.attributes, "layer_names": names},
         children={name: held.children[name] for name in names},
     )
-    return replace(file, children={"model_weights": listed}) if held is inner else listed
+    return listed if held is file else replace(file, children={"model_weights": listed})
 
 
 def parts_of_keras_3(config: Any, known: Mapping[str, Any]) -> list[Part]:

@@ -7,12 +7,13 @@ import pathlib
 import shutil
 import warnings
 
+import h5py
 import keras
 import numpy as np
 import pytest
 
 from keras_gru_ext.comparison import predict
-from keras_gru_ext.errors import ConfigError, UnsafeContentError
+from keras_gru_ext.errors import ConfigError, UnsafeContentError, WeightsError
 from keras_gru_ext.legacy import load_model
 from keras_gru_ext.tools.references import verify
 from tests.helpers import BACKEND, short
@@ -260,15 +261,32 @@ def test_parts_of_files_of_keras_3(tmp_path, suffix):
     np.testing.assert_allclose(got, predict(tail, [z])[0], atol=1e-6)
 
 
-def test_parts_of_a_nested_model_of_keras_3(tmp_path):
-    _, head, tail = variational()
-    whole = keras.Sequential([keras.Input((7, 4)), keras.Model(head.inputs, head.outputs[0]), tail])
-    path = str(tmp_path / "model.keras")
+@pytest.mark.parametrize("suffix", [".keras", ".h5"])
+def test_parts_of_a_nested_model_of_keras_3(tmp_path, suffix):
+    _, head, tail = variational(with_operation=suffix != ".h5")
+    inner = keras.Sequential([keras.Input((7, 4)), keras.Model(head.inputs, head.outputs[0]), tail], name="inner")
+    whole = keras.Sequential([keras.Input((7, 4)), keras.layers.Dense(4), inner])
+    path = str(tmp_path / f"model{suffix}")
     whole.save(path)
-    part = load_model(path, outputs=[f"{tail.name}/widen"])
+    part = load_model(path, outputs=[f"inner/{tail.name}/widen"])
     for one, wanted in zip(part.get_weights(), tail.get_layer("widen").get_weights(), strict=True):
         np.testing.assert_array_equal(one, wanted)
-    [name] = [layer.name for layer in whole.layers if layer is not tail]
-    part = load_model(path, inputs=[name])
+    [name] = [layer.name for layer in inner.layers if layer is not tail]
+    part = load_model(path, inputs=[f"inner/{name}"])
     z = np.ones((2, 3), "float32")
     np.testing.assert_allclose(predict(part, [z])[0], predict(tail, [z])[0], atol=1e-6)
+
+
+def test_a_nested_model_of_keras_3_whose_arrays_have_no_names(tmp_path):
+    models = [keras.Sequential([keras.Input((3,)), keras.layers.Dense(2, name="same")]) for _ in range(2)]
+    x = keras.Input((3,))
+    inner = keras.Model(x, keras.layers.Concatenate()([one(x) for one in models]), name="inner")
+    path = str(tmp_path / "model.h5")
+    keras.Sequential([keras.Input((3,)), inner]).save(path)
+    for model in models:
+        part = load_model(path, outputs=[f"inner/{model.name}"])
+        np.testing.assert_array_equal(part.get_weights()[0], model.get_weights()[0])
+    with h5py.File(path, "r+") as file:
+        del file["model_weights/inner"].attrs["weight_names"]
+    with pytest.raises(WeightsError, match="does not tell which layers of 'inner' its arrays are of"):
+        load_model(path, outputs=[f"inner/{models[0].name}"])
