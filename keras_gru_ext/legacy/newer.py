@@ -15,6 +15,7 @@ from keras_gru_ext.errors import ConfigError, FileFormatError, KerasGruExtError,
 from keras_gru_ext.legacy.build.budget import at_most
 from keras_gru_ext.legacy.newer_parts import advice_on_code_of_keras_3, cut, parts_of_keras_3
 from keras_gru_ext.legacy.sources import keras_3
+from keras_gru_ext.legacy.sources.archive import CONFIG
 from keras_gru_ext.legacy.sources.containers import Container, StoredWeights, read_weights
 from keras_gru_ext.legacy.sources.guard import check_code
 from keras_gru_ext.legacy.sources.hdf5_tree import Group
@@ -68,9 +69,14 @@ def _whole(
         config, stored = _architecture(container, weights)
         model = _built(config, stored.keras_3, container.path, known, safe_mode)
         assert stored.keras_3 is not None
-        load_keras_3_weights(model, stored.path, stored.keras_3)
-        return model
-    source = (container.path, container.archive, container.hdf5)
+        return _filled(model, container.path, stored.path, stored.keras_3)
+    archive = container.archive
+    if archive is not None and not compile and not any(map(keras_3.is_asset, archive.names)):
+        # Keras would hold the whole file in memory beside the model and the array that it assigns.
+        config, file = {**archive.json(CONFIG), "compile_config": None}, archive.weights()
+        model = _built(config, file, container.path, known, safe_mode)
+        return _filled(model, container.path, container.path, file)
+    source = (container.path, archive, container.hdf5)
     with keras_3.copied(*source, known, compile, safe_mode) as copy, at_most(copy.held, container.path):
         return _by_keras(
             lambda: keras.saving.load_model(
@@ -145,8 +151,7 @@ def _part(
     except (ConfigError, WeightsError) as error:
         raise type(error)(f"{container.path}: {error}") from error
     model = _built(part, file, container.path, known, safe_mode)
-    load_keras_3_weights(model, path, file_of(model))
-    return model
+    return _filled(model, container.path, path, file_of(model))
 
 
 def _architecture(container: Container, weights: str | os.PathLike | None) -> tuple[Mapping[str, Any], StoredWeights]:
@@ -179,6 +184,15 @@ def _built(
         )
     if not isinstance(model, keras.Model) or not model.built:
         raise ConfigError(f"{path}: it describes no model whose input is known. Received: {type(model).__name__}.")
+    return model
+
+
+def _filled(model: keras.Model, path: str, weights: str, file: Group) -> keras.Model:
+    """Loads the weights of a model whose config is in a file, from that one or another."""
+    try:
+        load_keras_3_weights(model, weights, file)
+    except (FileFormatError, WeightsError) as error:
+        raise error if path == weights else type(error)(f"{path}, with weights of another file: {error}") from error
     return model
 
 

@@ -102,6 +102,15 @@ def test_what_keras_3_wrote_loads(written, tmp_path):
     assert os.listdir(tmp_path) == []
 
 
+def test_weights_that_do_not_fit_an_architecture(written, tmp_path):
+    other = keras.Sequential([keras.Input((7, 4)), keras.layers.Dense(2)])
+    (tmp_path / "other.json").write_text(other.to_json())
+    weights = written[1] / "model.weights.h5"
+    with pytest.raises(WeightsError, match=r"other\.json, with weights of another file: .*do not fit") as raised:
+        load_model(tmp_path / "other.json", weights=weights)
+    assert str(weights) in str(raised.value)
+
+
 def test_assets_and_the_state_of_training_come_along(tmp_path):
     if keras.backend.backend() != "tensorflow":
         pytest.skip("Keras has layers with assets for TensorFlow alone")

@@ -72,6 +72,11 @@ def copied(
             yield _whole_model(path, file, folder, custom, compile, safe_mode)
 
 
+def is_asset(name: str) -> bool:
+    """Whether a member of an archive is a file that a layer reads."""
+    return name.startswith(_ASSETS)
+
+
 def _archive(archive: Archive, folder: str, custom: Collection[str], compile: bool, safe_mode: bool) -> Copy:
     config, weights = archive.json(CONFIG), archive.weights()
     held = checked(config, custom, safe_mode, weights, f"{archive.path}, {CONFIG}")
@@ -86,7 +91,7 @@ def _archive(archive: Archive, folder: str, custom: Collection[str], compile: bo
         copy.write(arrays, WEIGHTS)
         os.remove(arrays)
         for name in archive.names:
-            if name.startswith(_ASSETS):
+            if is_asset(name):
                 with copy.open(name, "w", force_zip64=True) as asset:
                     archive.copy(name, asset)
     return Copy(target, held)
