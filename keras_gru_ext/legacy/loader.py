@@ -30,9 +30,11 @@ from keras_gru_ext.legacy.newer import load_keras_3, load_keras_3_weights
 from keras_gru_ext.legacy.record import LegacyModel
 from keras_gru_ext.legacy.sources import containers
 from keras_gru_ext.legacy.sources.guard import check_code
+from keras_gru_ext.legacy.upgrade.advice import advice_on_code
 from keras_gru_ext.legacy.upgrade.cells import complete_cells
+from keras_gru_ext.legacy.upgrade.loadable import parts_of_model
 from keras_gru_ext.legacy.upgrade.masks import lost_masks
-from keras_gru_ext.legacy.upgrade.model import advice_on_code, parts_of_model, upgrade_model
+from keras_gru_ext.legacy.upgrade.model import upgrade_model
 from keras_gru_ext.legacy.upgrade.parts import nested, part_of
 from keras_gru_ext.legacy.upgrade.training import upgrade_training
 from keras_gru_ext.legacy.upgrade.unsaid_inputs import complete_input, is_shape, leaves_input_out
@@ -306,7 +308,7 @@ def _check_code(config: Mapping[str, Any], record: LegacyModel, known: Mapping[s
     try:
         check_code(config, known, "", only_known=False)
     except UnsafeContentError as error:
-        raise UnsafeContentError(f"{error}{advice_on_code(config, record.dialect, known)}") from None
+        raise UnsafeContentError(f"{error}{advice_on_code(config)}") from None
 
 
 def _compile(

@@ -14,8 +14,8 @@ from keras_gru_ext.errors import ConfigError, KerasGruExtError, WeightsError
 from keras_gru_ext.legacy.build.objects import snake_case
 from keras_gru_ext.legacy.sources.guard import check_code
 from keras_gru_ext.legacy.sources.hdf5_tree import Group
+from keras_gru_ext.legacy.upgrade.advice import advice_on_parts
 from keras_gru_ext.legacy.upgrade.graph_view import GraphView, Tensor, entries_of, is_container, is_sequential
-from keras_gru_ext.legacy.upgrade.model import advice_on_parts
 from keras_gru_ext.legacy.upgrade.parts import Described, Part, nested, part_of, parts_without
 from keras_gru_ext.legacy.upgrade.topology import name_of
 

@@ -24,7 +24,8 @@ from keras_gru_ext.legacy.record import LegacyModel
 from keras_gru_ext.legacy.sources.containers import Container, opened, read_container
 from keras_gru_ext.legacy.sources.guard import check_code
 from keras_gru_ext.legacy.upgrade.layer_rules import CONTAINERS
-from keras_gru_ext.legacy.upgrade.model import parts_of_model, upgrade_model
+from keras_gru_ext.legacy.upgrade.loadable import parts_of_model
+from keras_gru_ext.legacy.upgrade.model import upgrade_model
 from keras_gru_ext.legacy.upgrade.topology import name_of
 from keras_gru_ext.legacy.upgrade.topology import opened as opened_entry
 from keras_gru_ext.legacy.upgrade.training import upgrade_training

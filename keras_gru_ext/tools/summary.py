@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from keras_gru_ext.legacy.upgrade.layer_rules import FUNCTIONAL, SEQUENTIAL
-from keras_gru_ext.legacy.upgrade.model import HARD_SIGMOID
+from keras_gru_ext.legacy.upgrade.settings import HARD_SIGMOID
 
 _INSIDE = ("layer", "backward_layer", "cell")
 

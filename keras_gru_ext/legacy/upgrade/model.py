@@ -23,52 +23,27 @@ Standard library only.
 
 from __future__ import annotations
 
-import copy
 import warnings
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from keras_gru_ext.errors import ConfigError, UnsafeContentError
 from keras_gru_ext.legacy.dialect import JAVASCRIPT, Dialect
-from keras_gru_ext.legacy.upgrade import keras_1, keras_1_models, tensorflow_js, theano
-from keras_gru_ext.legacy.upgrade.graph_view import entries_of
-from keras_gru_ext.legacy.upgrade.inputs import input_of, upgrade_dtype, upgrade_input
+from keras_gru_ext.legacy.upgrade import keras_1, keras_1_models, tensorflow_js
+from keras_gru_ext.legacy.upgrade.advice import advice_on_code
+from keras_gru_ext.legacy.upgrade.inputs import input_of, upgrade_input
 from keras_gru_ext.legacy.upgrade.lambdas import named_function, upgrade_lambda
-from keras_gru_ext.legacy.upgrade.layer_rules import (
-    COMMON,
-    CONTAINERS,
-    INPUT_KEYS,
-    RULES,
-    SEQUENTIAL,
-    STATES,
-    WITHOUT_ARRAYS,
-    WRITTEN_BY_ALL,
-    Rule,
-)
+from keras_gru_ext.legacy.upgrade.layer_config import upgrade_layer_config, without
+from keras_gru_ext.legacy.upgrade.layer_rules import CONTAINERS, INPUT_KEYS, SEQUENTIAL, STATES, WITHOUT_ARRAYS
 from keras_gru_ext.legacy.upgrade.masks import UNMASKED, Call, reached, substitute
 from keras_gru_ext.legacy.upgrade.names import accepted_name, with_accepted_names
-from keras_gru_ext.legacy.upgrade.operations import CLASSES, upgrade_calls, upgrade_operation
-from keras_gru_ext.legacy.upgrade.parts import Part, parts_without
-from keras_gru_ext.legacy.upgrade.settings import (
-    HARD_SIGMOID,
-    is_activation,
-    upgrade_activation,
-    upgrade_training_only,
-)
+from keras_gru_ext.legacy.upgrade.operations import CLASSES, upgrade_operation
 from keras_gru_ext.legacy.upgrade.topology import name_of, opened, takes_several_tensors, upgrade_graph
-from keras_gru_ext.vocabulary import upgrade_gru_cell_config, upgrade_gru_config
-
-__all__ = ["HARD_SIGMOID", "upgrade_model"]
 
 # Deeper nesting than any real model has; it bounds the recursion over untrusted configs.
 _DEEPEST = 30
-_MOST_CONSTANTS = 1000
 
 _NESTED = ("layer", "backward_layer", "cell", "cells")
-_GRU_UPGRADES: Mapping[str, Callable[[Mapping], dict]] = {
-    "GRU": upgrade_gru_config,
-    "GRUCell": upgrade_gru_cell_config,
-}
 
 
 def upgrade_model(
@@ -90,90 +65,14 @@ def upgrade_model(
         ConfigError: for what cannot be understood; the message names the layer.
         UnsafeContentError: for a Lambda layer in safe mode; the message names the outputs that do without it.
     """
-    upgrade = _Upgrade(dialect, frozenset(custom), safe_mode)
+    upgrade = Upgrade(dialect, frozenset(custom), safe_mode)
     try:
         new = upgrade.layer(config, "the model")
     except UnsafeContentError as error:
-        raise UnsafeContentError(f"{error}{advice_on_code(config, dialect, custom)}") from None
+        raise UnsafeContentError(f"{error}{advice_on_code(config)}") from None
     if upgrade.left_out:
         warnings.warn(_about(upgrade.left_out), stacklevel=2)
     return new
-
-
-def advice_on_code(config: Mapping[str, Any], dialect: Dialect, custom: Collection[str] = ()) -> str:
-    """Says which outputs of a model do without the code that was refused; "" where that is not in a layer of its own.
-
-    Args:
-        config: As for `upgrade_model`.
-        dialect: As for `upgrade_model`.
-        custom: As for `upgrade_model`.
-
-    Returns:
-        A sentence to follow another.
-    """
-    upgrade = _Upgrade(dialect, frozenset(custom), True)
-    if not upgrade.is_refused(config):
-        return ""
-    return advice_on_parts(parts_without(config, upgrade.is_refused))
-
-
-def advice_on_parts(parts: Sequence[Part]) -> str:
-    """Says which parts of a model can be had. A sentence to follow another."""
-    before = next((part.keywords for part in parts if part.inputs is None), None)
-    behind = [part.keywords for part in parts if part.inputs is not None]
-    advice = f"these need no code: {before}" if before else "pass their names: outputs=[...]"
-    more = f"; of what lies behind it: {', or '.join(behind)}" if behind else ""
-    return f" If the layers that you need come before it, {advice}{more}."
-
-
-def parts_of_model(
-    config: Mapping[str, Any],
-    dialect: Dialect,
-    custom: Collection[str],
-    safe_mode: bool,
-    is_known: Callable[[str], bool],
-) -> list[Part] | None:
-    """Finds the parts of a model that need neither code nor what cannot be loaded.
-
-    Args:
-        config: As for `upgrade_model`.
-        dialect: As for `upgrade_model`.
-        custom: As for `upgrade_model`.
-        safe_mode: As for `upgrade_model`.
-        is_known: Tells whether a class of an upgraded config can be built.
-
-    Returns:
-        The parts, as `parts_without` lists them; `None` if that is the whole model.
-    """
-    upgrade = _Upgrade(dialect, frozenset(custom), safe_mode)
-
-    def is_refused(entry: Any) -> bool:
-        try:
-            if isinstance(entry, Mapping) and entry.get("class_name") in CLASSES:
-                upgrade_calls(entry, copy.deepcopy, "the model")
-            return not all(is_known(name) for name in _classes_in(upgrade.layer(entry, "the model")))
-        except (ConfigError, UnsafeContentError):
-            return True
-
-    if not any(is_refused(entry) for entry in entries_of(config)):
-        return None
-    return parts_without(config, is_refused)
-
-
-def _classes_in(entry: Mapping[str, Any]) -> Iterator[str]:
-    """The classes of an upgraded entry and of all that it holds; of one that this package's stands in for, none."""
-    if "own" not in entry and entry["class_name"] != "Lambda":
-        yield entry["class_name"]
-    config = entry["config"]
-    inside = [
-        config.get("layers"),
-        config.get("cells"),
-        *(config.get(key) for key in ("layer", "backward_layer", "cell")),
-    ]
-    for one in inside:
-        for inner in one if isinstance(one, list) else [one]:
-            if isinstance(inner, Mapping) and "class_name" in inner:
-                yield from _classes_in(inner)
 
 
 def _about(left_out: Mapping[str, list[str]]) -> str:
@@ -185,7 +84,7 @@ def _about(left_out: Mapping[str, list[str]]) -> str:
     )
 
 
-class _Upgrade:
+class Upgrade:
     """One run of the chain: what every step needs to know, and the steps that need it."""
 
     def __init__(self, dialect: Dialect, custom: frozenset[str], safe_mode: bool):
@@ -193,19 +92,6 @@ class _Upgrade:
         self.custom = custom
         self.safe_mode = safe_mode
         self.left_out: dict[str, list[str]] = {}
-
-    def is_refused(self, entry: Any) -> bool:
-        """Whether a layer entry, or one inside it, holds code that must not run."""
-        if not self.safe_mode or not isinstance(entry, Mapping):
-            return False
-        config = entry.get("config")
-        if entry.get("class_name") == "Merge" and isinstance(config, Mapping):
-            return config.get("mode_type", "raw") != "raw"
-        if entry.get("class_name") == "Lambda" and isinstance(config, Mapping):
-            return named_function(config) is None
-        inner = config.get("layers") if isinstance(config, Mapping) else config
-        wrapped = [config.get("layer")] if isinstance(config, Mapping) else []
-        return any(self.is_refused(one) for one in [*(inner if isinstance(inner, list) else []), *wrapped])
 
     def layer(self, entry: Any, where: str, depth: int = 0, call: Call = UNMASKED) -> dict[str, Any]:
         """Upgrades one `{"class_name", "config"}` entry of any class."""
@@ -221,7 +107,7 @@ class _Upgrade:
         if depth > _DEEPEST:
             raise ConfigError(f"{where}: layers are nested more than {_DEEPEST} deep.")
         if class_name in self.custom:
-            return {"class_name": class_name, "config": _without(config, INPUT_KEYS)}
+            return {"class_name": class_name, "config": without(config, INPUT_KEYS)}
         if class_name in CONTAINERS:
             if self.dialect.is_keras_1:
                 class_name, config = keras_1_models.rewrite_container(class_name, config)
@@ -256,21 +142,10 @@ class _Upgrade:
         return upgrade_lambda(config, self.custom, where)
 
     def _plain(self, class_name: str, config: Mapping, where: str, depth: int, call: Call) -> dict:
-        rule, written_as = RULES.get(class_name, Rule()), class_name
-        new = _without(copy.deepcopy(dict(config)), INPUT_KEYS | WRITTEN_BY_ALL)
-        new = upgrade_dtype(new, self.dialect)
-        new = _renamed(new, rule, where)
-        new = _dropped(new, rule, where)
-        new = {**rule.defaults, **new, **rule.pinned}
-        if self.dialect.backend == "theano":
-            theano.check_padding(new, where)
-        class_name = rule.now or class_name
-        new = self._values(new, where)
-        if class_name == "RNN":
-            new = _constants(new, where)
+        written_as = class_name
+        class_name, new = upgrade_layer_config(class_name, config, self.dialect, self.custom, self.left_out, where)
         if class_name == "Bidirectional" and new.get("layer") is None:
             raise ConfigError(f"{where}: a Bidirectional wraps a layer, and there is none.")
-        new = _gru(class_name, new, where) if class_name in _GRU_UPGRADES else _stock(class_name, new, rule, where)
         for key in new.keys() & _NESTED:
             new[key] = self._nested(new[key], f"{where}, {key}", depth, call)
         if class_name == "Bidirectional" and not all(_is_layer(new.get(key)) for key in ("layer", "backward_layer")):
@@ -280,20 +155,6 @@ class _Upgrade:
         own, new = substitute(class_name, new, self.dialect, call)
         written = {"written": written_as} if written_as != class_name and written_as not in WITHOUT_ARRAYS else {}
         return {"class_name": class_name, "config": new, **({"own": own} if own else {}), **written}
-
-    def _values(self, config: Mapping, where: str) -> dict[str, Any]:
-        new = {}
-        for key, value in config.items():
-            if is_activation(key):
-                new[key] = upgrade_activation(value, self.custom, where)
-                continue
-            new[key], unknown = upgrade_training_only(key, value, self.custom)
-            if unknown is not None:
-                self.left_out.setdefault(unknown, []).append(f"{where}, {key}")
-                # Keras 3 wants an initializer; without the key it takes its default.
-                if key.endswith("_initializer"):
-                    del new[key]
-        return new
 
     def _nested(self, value: Any, where: str, depth: int, call: Call) -> Any:
         if isinstance(value, (list, tuple)):
@@ -351,56 +212,3 @@ def _is_layer(value: Any) -> bool:
 
 def _trained_if(trainable: bool, layer: Mapping[str, Any]) -> dict[str, Any]:
     return {**layer, "config": {**layer["config"], "trainable": trainable}}
-
-
-def _without(config: Mapping, keys: Collection[str]) -> dict[str, Any]:
-    return {key: value for key, value in config.items() if key not in keys}
-
-
-def _renamed(config: dict, rule: Rule, where: str) -> dict:
-    new = {}
-    for key, value in config.items():
-        now = rule.renamed.get(key, key)
-        if now in new:
-            raise ConfigError(f"{where}: the config gives {now!r} twice, under an old and a new name.")
-        new[now] = value
-    return new
-
-
-def _dropped(config: dict, rule: Rule, where: str) -> dict:
-    for key, harmless in rule.dropped.items():
-        if key in config and isinstance(harmless, tuple) and config[key] not in harmless:
-            reason = rule.reasons.get(key, f"only {', '.join(repr(value) for value in harmless)} has")
-            raise ConfigError(f"{where}: {key}={config[key]!r} has no equivalent in Keras 3 ({reason}).")
-    return _without(config, rule.dropped)
-
-
-def _constants(config: dict, where: str) -> dict:
-    """Leaves out how many constants an RNN is called with if there are none."""
-    count = config.get("num_constants")
-    if count is None or (type(count) is int and count == 0):
-        return _without(config, ["num_constants"])
-    if type(count) is not int or not 0 < count < _MOST_CONSTANTS:
-        raise ConfigError(f"{where}: num_constants must be a number of tensors. Received: {count!r:.100}.")
-    return config
-
-
-def _gru(class_name: str, config: Mapping, where: str) -> dict:
-    """A GRU of this package writes the legacy function by its old name."""
-    named = {key: "hard_sigmoid" if value == HARD_SIGMOID else value for key, value in config.items()}
-    try:
-        return _GRU_UPGRADES[class_name](named)
-    except ConfigError as error:
-        raise ConfigError(f"{where}: {error}") from error
-
-
-def _stock(class_name: str, config: dict, rule: Rule, where: str) -> dict:
-    if class_name == "BatchNormalization" and isinstance(config.get("axis"), list) and len(config["axis"]) == 1:
-        config = {**config, "axis": config["axis"][0]}
-    unknown = [] if rule.arguments is None else sorted(set(config) - rule.arguments - COMMON)
-    if unknown:
-        raise ConfigError(
-            f"{where}: the {class_name} config has keys that no version of Keras wrote: {unknown}. If this is a class "
-            f"of your own, pass it: custom_objects={{{class_name!r}: ...}}."
-        )
-    return config

@@ -11,8 +11,9 @@ from keras_gru_ext.activations import legacy_hard_sigmoid
 from keras_gru_ext.errors import ConfigError, UnsafeContentError
 from keras_gru_ext.legacy.dialect import recognize
 from keras_gru_ext.legacy.upgrade.layer_rules import CONTAINERS, RULES
-from keras_gru_ext.legacy.upgrade.model import HARD_SIGMOID, upgrade_model
+from keras_gru_ext.legacy.upgrade.model import upgrade_model
 from keras_gru_ext.legacy.upgrade.parts import Described, part_of
+from keras_gru_ext.legacy.upgrade.settings import HARD_SIGMOID
 from tests.helpers import KERAS_VERSION
 from tests.legacy.test_fixtures import FIXTURES
 
