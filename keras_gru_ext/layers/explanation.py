@@ -1,5 +1,6 @@
 """What runs each GRU of a model, and what stands in the way of better."""
 
+import threading
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -43,7 +44,7 @@ def explain(
         no kernel: no kernel knows activation='<function gelu ...>'; kernels know 'tanh', ...
     """
     calls: list = []
-    paths.CALLS.append(calls)
+    paths.CALLS[threading.get_ident()] = calls
     try:
         _predict(model, _zeros(model, input_shape))
     except (TypeError, ValueError) as error:
@@ -53,7 +54,7 @@ def explain(
             "Pass the shape of its inputs, the batch included, as `input_shape`."
         ) from error
     finally:
-        paths.CALLS.remove(calls)
+        del paths.CALLS[threading.get_ident()]
     if not calls:
         print_fn(f"{model.name}: no GRU layer of this package")
     for layer, shape, is_masked, device in dict.fromkeys(calls):  # `TimeDistributed` calls its layer for each step.

@@ -3,6 +3,7 @@
 All take batch-major sequences (B, T, F) whose masked steps hold zeros, and return what `GRU.inner_loop` returns.
 """
 
+import threading
 import types
 
 import keras
@@ -103,14 +104,17 @@ def plan_of(layer, is_masked, training, dtype, device):
     return kernels.Plan(plan.way, (*obstacles, *plan.obstacles))
 
 
-CALLS: list = []
-"""Lists in which calls of layers are noted, as (layer, shape, whether masked, device), while `explain` runs a model."""
+CALLS: dict[int, list] = {}
+"""Where `explain` has calls noted while it runs a model, by its thread: (layer, shape, whether masked, device).
+
+Not a `contextvars.ContextVar`, which PyTorch's compiler does not follow.
+"""
 
 
 def note(layer, sequences, mask):
-    """Notes a call for `explain`."""
-    device = str(getattr(sequences, "device", "cpu")).lower()
-    for calls in CALLS:
+    """Notes a call for `explain`, if it is that which runs the model."""
+    if (calls := CALLS.get(threading.get_ident())) is not None:
+        device = str(getattr(sequences, "device", "cpu")).lower()
         calls.append((layer, tuple(sequences.shape), mask is not None, "cpu" if "cpu" in device else device))
 
 
