@@ -21,9 +21,12 @@ _BeforeALayer: Any = object
 class _LegacyMasks(_BeforeALayer):
     """The call and the mask of merging layers of legacy Keras; comes before the layer class of Keras."""
 
+    operation: Any
+    """Of two tensors; what the layer does to them, one after the other."""
+
     def call(self, inputs):
         rank = max(len(x.shape) for x in inputs)
-        return self.combine([_with_rank(x, rank) for x in inputs])
+        return functools.reduce(self.operation, [_with_rank(x, rank) for x in inputs])
 
     def compute_mask(self, inputs, mask=None):
         given = [one for one in mask or () if one is not None]
@@ -41,49 +44,45 @@ def _with_rank(x, rank):
 class Add(_LegacyMasks, keras.layers.Add):
     """`keras.layers.Add` that adds masked entries as they are."""
 
-    def combine(self, inputs):
-        return functools.reduce(ops.add, inputs)
+    operation = staticmethod(ops.add)
 
 
 @keras.saving.register_keras_serializable(package="keras_gru_ext")
 class Average(_LegacyMasks, keras.layers.Average):
     """`keras.layers.Average` that counts masked entries like any other."""
 
-    def combine(self, inputs):
-        return functools.reduce(ops.add, inputs) / len(inputs)
+    operation = staticmethod(ops.add)
+
+    def call(self, inputs):
+        return super().call(inputs) / len(inputs)
 
 
 @keras.saving.register_keras_serializable(package="keras_gru_ext")
 class Maximum(_LegacyMasks, keras.layers.Maximum):
     """`keras.layers.Maximum` that compares masked entries like any other."""
 
-    def combine(self, inputs):
-        return functools.reduce(ops.maximum, inputs)
+    operation = staticmethod(ops.maximum)
 
 
 @keras.saving.register_keras_serializable(package="keras_gru_ext")
 class Minimum(_LegacyMasks, keras.layers.Minimum):
     """`keras.layers.Minimum` that compares masked entries like any other."""
 
-    def combine(self, inputs):
-        return functools.reduce(ops.minimum, inputs)
+    operation = staticmethod(ops.minimum)
 
 
 @keras.saving.register_keras_serializable(package="keras_gru_ext")
 class Multiply(_LegacyMasks, keras.layers.Multiply):
     """`keras.layers.Multiply` that multiplies masked entries as they are."""
 
-    def combine(self, inputs):
-        return functools.reduce(ops.multiply, inputs)
+    operation = staticmethod(ops.multiply)
 
 
 @keras.saving.register_keras_serializable(package="keras_gru_ext")
 class Subtract(_LegacyMasks, keras.layers.Subtract):
     """`keras.layers.Subtract` that subtracts masked entries as they are."""
 
-    def combine(self, inputs):
-        first, second = inputs
-        return ops.subtract(first, second)
+    operation = staticmethod(ops.subtract)
 
 
 @keras.saving.register_keras_serializable(package="keras_gru_ext")
