@@ -8,12 +8,14 @@ import os
 import sys
 
 import numpy
-from recording import ROOT, generator_for, randomize
+import tensorflow
+from recording import ROOT, digests, environment, generator_for, note, randomize
 
 if sys.argv[1].startswith("tf."):
-    from tensorflow import keras
+    keras, version = tensorflow.keras, tensorflow.__version__
 else:
     import keras
+    version = keras.__version__
 
 K = keras.backend
 UNITS = 3
@@ -62,3 +64,13 @@ outputs = model.predict([sequences, context, start])
 model.save(os.path.join(folder, "model.h5"))
 arrays = dict(x0=sequences, x1=context, x2=start, **{"y%d" % index: one for index, one in enumerate(outputs)})
 numpy.savez_compressed(os.path.join(folder, "reference.npz"), **arrays)
+note(
+    {
+        "producer": sys.argv[1],
+        "case": "constants",
+        "files": digests(folder),
+        "versions": environment(keras=version, backend="tensorflow " + tensorflow.__version__),
+        "generator": "generate/constants.py",
+    },
+    os.path.join(ROOT, "constants", "manifest.json"),
+)

@@ -6,16 +6,14 @@ that part alone computed.
 Run under the environments of keras_2_2_4_tensorflow.py and tf_keras_2_21.py (it runs under all between):
 CUDA_VISIBLE_DEVICES= TF_CPP_MIN_LOG_LEVEL=3 python generate/parts.py keras|tf.keras|tf_keras [CASE ...]
 """
-import hashlib
 import importlib
-import json
 import os
 import shutil
 import sys
 
 import numpy
 from cases import BATCH, FEATURES, TIME, UNITS, Library, sequences
-from recording import ROOT, as_list, environment, generator_for, randomize
+from recording import ROOT, as_list, digests, environment, generator_for, note, randomize
 
 FOLDER = os.path.join(ROOT, "parts")
 MANIFEST = os.path.join(FOLDER, "manifest.json")
@@ -146,28 +144,12 @@ def write(producer, build, keras, versions):
         arrays.update(("y%d" % index, array) for index, array in enumerate(outputs))
         numpy.savez_compressed(os.path.join(folder, part.name + ".npz"), **arrays)
         asked[part.name] = part.asked
-    files = {}
-    for name in sorted(os.listdir(folder)):
-        with open(os.path.join(folder, name), "rb") as file:
-            files[name] = hashlib.sha256(file.read()).hexdigest()
+    files = digests(folder)
     note({
         "producer": producer, "case": case, "files": files, "parts": asked, "versions": versions,
         "generator": "generate/parts.py",
-    })
+    }, MANIFEST)
     print(producer, case, sorted(files))
-
-
-def note(entry):
-    entries = []
-    if os.path.exists(MANIFEST):
-        with open(MANIFEST) as file:
-            entries = json.load(file)["fixtures"]
-    key = (entry["producer"], entry["case"])
-    entries = [old for old in entries if (old["producer"], old["case"]) != key] + [entry]
-    entries.sort(key=lambda one: (one["producer"], one["case"]))
-    with open(MANIFEST, "w") as file:
-        json.dump({"fixtures": entries}, file, indent=1, sort_keys=True)
-        file.write("\n")
 
 
 if __name__ == "__main__":

@@ -117,16 +117,22 @@ def sha256(path):
         return hashlib.sha256(file.read()).hexdigest()
 
 
-def note(entry):
-    """Puts one entry into the manifest, replacing the entry of the same producer and case."""
+def digests(folder):
+    """The SHA-256 of every file in a folder, by its path in there."""
+    paths = [os.path.join(place, name) for place, _, names in os.walk(folder) for name in names]
+    return {os.path.relpath(path, folder): sha256(path) for path in sorted(paths)}
+
+
+def note(entry, manifest=MANIFEST):
+    """Puts one entry into a manifest, replacing the entry of the same producer and case."""
     entries = []
-    if os.path.exists(MANIFEST):
-        with open(MANIFEST) as file:
+    if os.path.exists(manifest):
+        with open(manifest) as file:
             entries = json.load(file)["fixtures"]
     key = (entry["producer"], entry["case"])
     entries = [old for old in entries if (old["producer"], old["case"]) != key] + [entry]
     entries.sort(key=lambda one: (one["producer"], one["case"]))
-    with open(MANIFEST, "w") as file:
+    with open(manifest, "w") as file:
         json.dump({"fixtures": entries}, file, indent=1, sort_keys=True)
         file.write("\n")
 

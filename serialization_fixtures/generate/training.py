@@ -10,8 +10,6 @@ Python and pins: as `keras_1_2_2.py`, `keras_2_2_4_tensorflow.py`, `keras_2_3_1.
 TF_KERAS=1), `tf_keras_2_4.py`, `tf_keras_2_15.py`, `tf_keras_2_21.py`, and Python 3.9: tensorflow==2.9.3 "protobuf<3.20".
 Run under each: CUDA_VISIBLE_DEVICES= TF_CPP_MIN_LOG_LEVEL=3 python generate/training.py [CASE ...]
 """
-import hashlib
-import json
 import os
 import shutil
 import sys
@@ -19,7 +17,7 @@ import tempfile
 import zipfile
 
 import numpy
-from recording import ROOT, environment, generator_for, random_array, selected
+from recording import ROOT, environment, generator_for, note, random_array, selected, sha256
 
 FOLDER = os.path.join(ROOT, "training")
 BEFORE, AFTER = 6, 10
@@ -345,7 +343,18 @@ def write(name):
     pack(folder, archive)
     shutil.rmtree(folder)
     counts = [[layer.name, len(layer.get_weights())] for layer in model.layers]
-    note(name, archive, inputs, outputs, weights, [pair for pair in counts if pair[1]])
+    note({
+        "producer": PRODUCER,
+        "case": name,
+        "sha256": sha256(archive),
+        "inputs": inputs,
+        "outputs": outputs,
+        "sample_weights": weights,
+        "arrays": [pair for pair in counts if pair[1]],
+        "versions": environment(keras=PRODUCER),
+        "generator": "generate/training.py",
+    }, MANIFEST)
+    print(PRODUCER, name)
 
 
 def save(model, name, folder):
@@ -374,32 +383,6 @@ def pack(folder, archive):
                 entry.compress_type = zipfile.ZIP_DEFLATED
                 with open(path, "rb") as file:
                     packed.writestr(entry, file.read())
-
-
-def note(name, archive, inputs, outputs, weights, counts):
-    with open(archive, "rb") as file:
-        digest = hashlib.sha256(file.read()).hexdigest()
-    entry = {
-        "producer": PRODUCER,
-        "case": name,
-        "sha256": digest,
-        "inputs": inputs,
-        "outputs": outputs,
-        "sample_weights": weights,
-        "arrays": counts,
-        "versions": environment(keras=PRODUCER),
-        "generator": "generate/training.py",
-    }
-    entries = []
-    if os.path.exists(MANIFEST):
-        with open(MANIFEST) as file:
-            entries = json.load(file)["fixtures"]
-    entries = [old for old in entries if old["case"] != name] + [entry]
-    entries.sort(key=lambda one: one["case"])
-    with open(MANIFEST, "w") as file:
-        json.dump({"fixtures": entries}, file, indent=1, sort_keys=True)
-        file.write("\n")
-    print(PRODUCER, name)
 
 
 if __name__ == "__main__":

@@ -1,5 +1,7 @@
 """RNN layers over a cell of the caller's own that old libraries called with constants."""
 
+import hashlib
+import json
 import pathlib
 
 import keras
@@ -14,9 +16,12 @@ from keras_gru_ext.legacy import load_model
 from keras_gru_ext.tools.stock import to_stock
 from tests.legacy.test_loader import edit_config
 
+pytestmark = pytest.mark.in_turn
+
 ROOT = pathlib.Path(__file__).parents[2] / "serialization_fixtures" / "constants"
+ENTRIES = json.loads((ROOT / "manifest.json").read_text())["fixtures"]
 TOLERANCE = 1e-5
-each_producer = pytest.mark.parametrize("producer", ["keras-2.2.4-tensorflow", "tf.keras-2.15.1"])
+each_producer = pytest.mark.parametrize("producer", [one["producer"] for one in ENTRIES])
 
 
 class ContextCell(keras.layers.Layer):
@@ -52,6 +57,14 @@ def arrays(producer, letter):
 def check(model, producer):
     for got, wanted in zip(predict(model, arrays(producer, "x")), arrays(producer, "y"), strict=True):
         np.testing.assert_allclose(got, wanted, atol=TOLERANCE)
+
+
+@pytest.mark.no_backend
+def test_files_are_those_of_the_manifest():
+    listed = {ROOT / one["producer"] / name: digest for one in ENTRIES for name, digest in one["files"].items()}
+    assert {path for path in ROOT.glob("*/*")} == set(listed)
+    for path, digest in listed.items():
+        assert hashlib.sha256(path.read_bytes()).hexdigest() == digest, "generate/constants.py makes it"
 
 
 @each_producer
