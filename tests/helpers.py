@@ -9,7 +9,6 @@ from keras_gru_ext.kernels.reference import ACTIVATION, gru_gradients, reference
 from keras_gru_ext.kernels.spec import GRUSpec
 
 BACKEND = keras.backend.backend()
-FRAMEWORKS = ("torch", "jax", "tensorflow")
 NEEDS_BACKEND = "needs KERAS_BACKEND="
 KERAS_VERSION = tuple(map(int, keras.__version__.split(".")[:2]))
 
@@ -162,7 +161,7 @@ def layer_gradients(layer, inputs, initial_state, mask, d_outputs, d_state):
             return weighted_sum(*outputs)
 
         weights = [w.value for w in layer.trainable_variables]
-        d_inputs, d_initial_state, d_weights = jax.grad(loss, (0, 1, 2))(inputs, initial_state, weights)
+        d_inputs, d_initial_state, d_weights = jax.jit(jax.grad(loss, (0, 1, 2)))(inputs, initial_state, weights)
         gradients = [d_inputs, d_initial_state, *d_weights]
     return {name: to_numpy(gradient) for name, gradient in zip(names, gradients, strict=True)}
 

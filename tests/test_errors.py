@@ -19,6 +19,8 @@ from keras_gru_ext.errors import ArgumentError, FileFormatError, VerificationErr
 from tests.helpers import BACKEND
 from tests.legacy.test_fixtures import named
 
+pytestmark = pytest.mark.in_turn
+
 MODEL = named("keras-2.2.4-tensorflow", "single").model
 REFERENCE = MODEL.replace(".h5", ".npz")
 

@@ -32,6 +32,7 @@ def run(trains, tmp_path):
     return run_example
 
 
+@pytest.mark.full
 def test_legacy_model(run, capsys):
     differences, before, after = run("legacy_model", "--epochs", 3)
     assert differences["keras_gru_ext"] < 1e-5
@@ -42,6 +43,7 @@ def test_legacy_model(run, capsys):
     assert f"after training:  loss {after[0]:.3f}" in capsys.readouterr().out
 
 
+@pytest.mark.in_turn("torch")
 def test_training_goes_on(run, capsys):
     differences = run("training_goes_on")
     assert max(differences["goes on"], differences["converted"]) < 5e-6
@@ -56,7 +58,8 @@ def test_hard_sigmoid(run, capsys):
     assert "the two functions differ by up to 0.083" in capsys.readouterr().out
 
 
-@pytest.mark.in_turn("tensorflow")
+@pytest.mark.in_turn("tensorflow", "jax", always=True)
+@pytest.mark.full
 def test_forecast(run, capsys):
     errors = run("forecast", "--epochs", 8, "--series", 1000)
     assert errors["GRU"] < errors["last value"] / 2
@@ -73,7 +76,8 @@ def test_histories_of_the_forecast_are_ragged_and_end_where_the_forecast_starts(
         assert np.all(history[length:] == names["PADDING"])
 
 
-@pytest.mark.in_turn("tensorflow")
+@pytest.mark.in_turn("tensorflow", "jax", always=True)
+@pytest.mark.full
 def test_encoder_decoder(run, capsys):
     share = run("encoder_decoder", "--epochs", 5, "--dates", 6000)
     assert share > 0.1  # guessing all but the day would give one in thirty
@@ -121,6 +125,7 @@ def test_a_batch_of_one_continues_as_the_batch_of_streams_does(rng):
     np.testing.assert_allclose(np.stack(alone), np.concatenate(scores), atol=1e-6)
 
 
+@pytest.mark.full
 @pytest.mark.skipif(BACKEND != "torch", reason="it starts a process for every backend, so once is enough")
 def test_any_backend(run, monkeypatch, capsys):
     installed = [name for name in ("tensorflow", "jax", "torch") if importlib.util.find_spec(name)]
@@ -163,7 +168,7 @@ def test_benchmark_of_single_layers(trains, tmp_path):
     assert (tmp_path / "layers.png").exists()
 
 
-@pytest.mark.in_turn("tensorflow")
+@pytest.mark.full
 def test_benchmark(trains, tmp_path):
     """It compares before it times; how long anything takes is not asked."""
     pytest.importorskip("onnxruntime")

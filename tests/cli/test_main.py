@@ -144,6 +144,7 @@ def test_several_files_need_a_folder(run, tmp_path):
     assert run("convert", tmp_path, tmp_path / "new")[0] == cli.USAGE
 
 
+@pytest.mark.full
 @pytest.mark.skipif(keras.backend.backend() == "numpy", reason="NumPy is none of the backends to compare")
 def test_convert_compares_backends(run, tmp_path):
     backend = keras.backend.backend()

@@ -13,6 +13,7 @@ pytest.importorskip("onnxruntime")
 DTYPES = {"tensor(double)": "float64", "tensor(float)": "float32", "tensor(float16)": "float16", "tensor(bool)": "bool"}
 
 
+@pytest.mark.in_turn(always=True)
 @pytest.mark.full
 @each_fixture
 def test_same_numbers_in_onnx_runtime(fixture, tmp_path):

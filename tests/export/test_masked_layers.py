@@ -8,6 +8,8 @@ from keras_gru_ext import GRU
 from tests.export.helpers import TOKENS, check_model
 from tests.helpers import BACKEND, FEATURES, KERAS_VERSION, UNITS, randomize
 
+pytestmark = pytest.mark.in_turn
+
 pytest.importorskip("onnx")
 pytest.importorskip("onnxruntime")
 layers = keras.layers

@@ -9,6 +9,8 @@ from keras_gru_ext.errors import ConfigError
 from tests.export.helpers import check_model
 from tests.helpers import BACKEND, skip_before
 
+pytestmark = pytest.mark.in_turn
+
 pytest.importorskip("onnx")
 pytest.importorskip("onnxruntime")
 ops = keras.ops

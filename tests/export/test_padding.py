@@ -7,6 +7,8 @@ import pytest
 from tests.export.helpers import predicted, run, sequences, written
 from tests.helpers import assert_close, randomize
 
+pytestmark = pytest.mark.in_turn
+
 pytest.importorskip("onnx")
 pytest.importorskip("onnxruntime")
 layers = keras.layers

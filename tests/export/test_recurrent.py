@@ -9,6 +9,8 @@ from keras_gru_ext.layers import masking, recurrent
 from tests.export.helpers import CLOSE, check_model, operators, predicted, run, sequences, written
 from tests.helpers import BATCH, FEATURES, TIME, UNITS, assert_close, randomize
 
+pytestmark = pytest.mark.in_turn
+
 pytest.importorskip("onnx")
 pytest.importorskip("onnxruntime")
 layers = keras.layers

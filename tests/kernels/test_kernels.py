@@ -129,12 +129,8 @@ DTYPES = [
     for maths, mask in (("before", "holes"), ("after", "none"))
 ]
 CASES = SIZES + VARIANTS + DTYPES
-# Compilers take their time. What these leave to the complete run is in the short one with another partner.
-FEW = (
-    short(CASES, 0, 3, 5, 7, 10, 12, 14, 17, 18, 20, 21, 23, 24, 26, 27, 30, 31)
-    if on["jax"] or on["tensorflow"]
-    else CASES
-)
+# What these leave to the complete run is in the short one with another partner.
+FEW = short(CASES, 0, 3, 5, 7, 10, 12, 14, 17, 18, 20, 21, 23, 24, 26, 27, 30, 31)
 
 
 DIFFERENTIATED = 6
@@ -461,7 +457,7 @@ def test_values_and_gradients_are_the_references(case, way, poisoned):
 
 
 @only_torch
-@pytest.mark.parametrize("case", [*SIZES, *VARIANTS], ids=str)
+@pytest.mark.parametrize("case", short(SIZES + VARIANTS, 0, 3, 4, 7, 10, 12, 14, 17, 18, 20, 21, 23), ids=str)
 def test_torch_goes_a_block_of_steps_at_a_time(case, way, poisoned, monkeypatch):
     from keras_gru_ext.kernels.on_torch import passes
 
@@ -660,7 +656,7 @@ def differentiable(case):
 
 @needs_kernel
 @pytest.mark.usefixtures("quick_compile")
-@pytest.mark.parametrize("case", short(SECOND_ORDER, *((0, 3) if on["torch"] else (2,))), ids=str)
+@pytest.mark.parametrize("case", short(SECOND_ORDER, *{"torch": (0, 3), "jax": (2,)}.get(BACKEND, ())), ids=str)
 def test_gradients_of_gradients(case, way):
     kernel, plain, arrays = differentiable(case)
     pairs = zip(penalty_gradients(kernel, arrays), penalty_gradients(plain, arrays), strict=True)
@@ -748,7 +744,7 @@ def test_torch_forward_mode_raises():
 
 
 @only_torch
-@pytest.mark.parametrize("case", SECOND_ORDER[:3], ids=str)
+@pytest.mark.parametrize("case", short(SECOND_ORDER[:3], 1), ids=str)
 @pytest.mark.parametrize("backend", ["eager", "aot_eager"])
 def test_torch_compile(case, backend, way):
     kernel, _, arrays = differentiable(case)
@@ -879,6 +875,7 @@ def test_jax_check_grads_forward_and_reverse(case):
     check_grads(jax.jit(kernel), arrays, order=1, modes=("fwd", "rev"))
 
 
+@pytest.mark.full
 @only_jax
 @pytest.mark.usefixtures("quick_compile")
 @pytest.mark.parametrize("case", SECOND_ORDER[1:2], ids=str)
@@ -937,9 +934,10 @@ def test_jax_weight_gradients_are_made_after_the_loop(monkeypatch):
     assert str(graph).count("scan[") == 2
 
 
+@pytest.mark.full
 @only_tensorflow
-@pytest.mark.parametrize("compiled", short([False, True], 0), ids=["graph", "xla"])
-@pytest.mark.parametrize("case", short([SECOND_ORDER[i] for i in (0, 1, 4)], 1), ids=str)
+@pytest.mark.parametrize("compiled", [False, True], ids=["graph", "xla"])
+@pytest.mark.parametrize("case", [SECOND_ORDER[i] for i in (0, 1, 4)], ids=str)
 def test_tensorflow_function(case, compiled):
     kernel, plain, arrays = differentiable(case)
 

@@ -82,8 +82,9 @@ def test_the_comparison_can_fail(rng):
 
 
 @pytest.mark.float64
-@pytest.mark.parametrize("use_bias", [True, False], ids=["bias", "no_bias"])
-@pytest.mark.parametrize("reset_after", [True, False], ids=["reset_after", "reset_before"])
+@pytest.mark.parametrize(
+    ("reset_after", "use_bias"), [(True, True), (False, False)], ids=["reset_after", "reset_before-no_bias"]
+)
 def test_float64_is_float64(rng, float64, reset_after, use_bias):
     layer = built(rng, reset_after=reset_after, use_bias=use_bias, dtype="float64")
     inputs = sequences(rng, time=40, dtype="float64")

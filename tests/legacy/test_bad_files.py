@@ -78,6 +78,7 @@ ODD_VALUES = st.sampled_from(
 )
 
 
+@pytest.mark.in_turn("numpy")
 @fuzzed
 @given(data=st.data())
 def test_changed_configs(data, tmp_path):
@@ -98,6 +99,7 @@ def test_changed_configs(data, tmp_path):
     loads_or_is_refused(with_config(tmp_path / "model.h5", case, config))
 
 
+@pytest.mark.in_turn("numpy")
 @fuzzed
 @given(data=st.data())
 def test_flipped_bytes(data, tmp_path):
@@ -110,6 +112,7 @@ def test_flipped_bytes(data, tmp_path):
     loads_or_is_refused(path)
 
 
+@pytest.mark.no_backend
 @settings(fuzzed, max_examples=30)
 @given(content=st.binary(max_size=300), suffix=st.sampled_from([".h5", ".keras", ".json", ".yaml", ".hdf5"]))
 def test_any_bytes(content, suffix, tmp_path):
@@ -210,6 +213,7 @@ def test_many_layers_that_only_together_are_too_large(tmp_path, monkeypatch):
         load_model(with_config(tmp_path / "model.h5", "single", config))
 
 
+@pytest.mark.in_turn("numpy")
 def test_huge_units_take_little_memory(tmp_path):
     """In a process with less memory than the weights would need."""
     pytest.importorskip("resource")

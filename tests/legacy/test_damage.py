@@ -4,6 +4,8 @@ import pytest
 
 from tests.legacy import damage
 
+pytestmark = pytest.mark.in_turn
+
 
 @pytest.fixture(scope="module")
 def found(tmp_path_factory):
@@ -18,10 +20,12 @@ def good(numbers, found, tmp_path):
         assert problem is None, f"case {number} ({name}, {outcome}): {problem}"
 
 
+@pytest.mark.in_turn("numpy")
 def test_damaged_files(found, tmp_path):
     good(range(100), found, tmp_path)
 
 
+@pytest.mark.in_turn("torch", always=True)
 @pytest.mark.full
 def test_more_damaged_files(found, tmp_path):
     good(range(100, 500), found, tmp_path)

@@ -118,8 +118,8 @@ def test_same_numbers_as_the_library_that_wrote_it(fixture):
     check(fixture.load(), fixture)
 
 
-@pytest.mark.in_turn("torch", "numpy")
-@pytest.mark.parametrize("fixture", short(FIXTURES, *range(0, len(FIXTURES), 2)), ids=fixture_id)
+@pytest.mark.in_turn(always=True)
+@pytest.mark.parametrize("fixture", short(FIXTURES, *range(0, len(FIXTURES), 3)), ids=fixture_id)
 def test_same_numbers_after_saving_for_keras_3(fixture, tmp_path):
     if drops_constant_masks(fixture):
         pytest.skip("needs Keras 3.15")

@@ -21,6 +21,8 @@ from tests.legacy.sources.test_containers import FOLDERS as CONTAINERS
 from tests.legacy.test_fixtures import FIXTURES, named
 from tests.legacy.test_loader import edit_config
 
+pytestmark = pytest.mark.in_turn
+
 ROOT = pathlib.Path(__file__).parents[2] / "serialization_fixtures" / "parts"
 ENTRIES = json.loads((ROOT / "manifest.json").read_text())["fixtures"]
 FOLDERS = {f"{one['producer']}-{one['case']}": ROOT / one["producer"] / one["case"] for one in ENTRIES}
@@ -45,7 +47,6 @@ def test_files_are_those_of_the_manifest():
             assert hashlib.sha256(path.read_bytes()).hexdigest() == digest, f"{path}: {entry['generator']} makes it"
 
 
-@pytest.mark.in_turn
 @pytest.mark.filterwarnings("ignore:.*outputs='auto' loads")
 @pytest.mark.parametrize(("place", "name", "part", "asked"), PARTS.values(), ids=PARTS)
 def test_parts(place, name, part, asked):
@@ -186,7 +187,7 @@ def is_composed(fixture):
     return fixture.outputs is None and "stateful" not in fixture.case and not fixture.case.startswith("rnn_of")
 
 
-@pytest.mark.in_turn
+@pytest.mark.in_turn(always=True)
 @pytest.mark.full
 @pytest.mark.parametrize("fixture", list(filter(is_composed, FIXTURES)), ids=lambda one: f"{one.producer}-{one.case}")
 def test_two_parts_make_the_whole(fixture):

@@ -24,6 +24,8 @@ from keras_gru_ext.legacy import load_model, load_weights
 from keras_gru_ext.tools import convert
 from tests.legacy.test_fixtures import named
 
+pytestmark = pytest.mark.in_turn
+
 LAMBDA = {"class_name": "__lambda__", "config": {"code": "4wAAAA==\n", "defaults": None, "closure": None}}
 SYSTEM = {"module": "os", "class_name": "function", "config": "system", "registered_name": "system"}
 DOWNLOAD = {"module": "keras.utils", "class_name": "function", "config": "get_file", "registered_name": "get_file"}
@@ -111,6 +113,7 @@ def test_weights_that_do_not_fit_an_architecture(written, tmp_path):
     assert str(weights) in str(raised.value)
 
 
+@pytest.mark.in_turn("tensorflow")
 def test_assets_and_the_state_of_training_come_along(tmp_path):
     if keras.backend.backend() != "tensorflow":
         pytest.skip("Keras has layers with assets for TensorFlow alone")
@@ -337,26 +340,29 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
 
 
 def blanks(written, path, member):
-    """An archive of one megabyte in which a member is a gigabyte of blanks."""
-    with zipfile.ZipFile(written[1] / "model.keras") as old, zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as new:
+    """A small archive in which a member is half a gigabyte of blanks."""
+    with (
+        zipfile.ZipFile(written[1] / "model.keras") as old,
+        zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as new,
+    ):
         for name in old.namelist():
             if name != member:
                 new.writestr(name, old.read(name))
         with new.open(member, "w", force_zip64=True) as file:
             if member == "config.json":
                 file.write(old.read(member))
-            for _ in range(1024):
+            for _ in range(512):
                 file.write(b" " * 2**20)
     return path
 
 
 @pytest.mark.no_backend
-def test_members_of_a_gigabyte_of_blanks(written, tmp_path):
+def test_members_of_half_a_gigabyte_of_blanks(written, tmp_path):
     paths = [
         blanks(written, tmp_path / f"{number}.keras", member)
         for number, member in enumerate(["config.json", "assets/words.txt"])
     ]
-    assert all(path.stat().st_size < 2_000_000 for path in paths)
+    assert all(path.stat().st_size < 4_000_000 for path in paths)
     kilobytes, errors = memory_of(written[1] / "model.keras", *paths)
     assert errors == ["FileFormatError", "FileFormatError"]
     assert kilobytes < 200_000

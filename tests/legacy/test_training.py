@@ -251,6 +251,7 @@ def test_weights_by_object_bring_the_state_of_a_compiled_model(tmp_path):
         np.testing.assert_array_equal(got.numpy(), wanted.numpy())
 
 
+@pytest.mark.no_backend
 def test_files_are_those_of_the_manifests():
     for fixture in FIXTURES.values():
         found = hashlib.sha256(fixture.archive.read_bytes()).hexdigest()

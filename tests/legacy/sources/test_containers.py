@@ -57,6 +57,7 @@ def blank(folder):
     return model
 
 
+@pytest.mark.no_backend
 def test_files_are_those_of_the_manifest():
     listed = {}
     for one in ENTRIES:
@@ -93,7 +94,6 @@ WEIGHTS = [
 ]
 
 
-@pytest.mark.in_turn
 @pytest.mark.parametrize(("folder", "name"), WEIGHTS)
 def test_weights_into_a_model(folder, name):
     model = blank(folder)

@@ -17,6 +17,8 @@ from keras_gru_ext.legacy.sources import hdf5_tree
 from keras_gru_ext.legacy.sources.hdf5_tree import read_tree
 from tests.legacy.test_fixtures import named
 
+pytestmark = pytest.mark.no_backend
+
 GRU = "model_weights/gru_1/gru_1"
 
 
