@@ -139,7 +139,7 @@ class Doubled(keras.layers.Layer):
 
 
 # On NumPy, Keras calls a layer on whatever stands in memory to learn the shapes that it returns.
-@pytest.mark.filterwarnings("ignore:overflow encountered in multiply:RuntimeWarning")
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
 def test_custom_objects(copy):
     path = copy("embedding_masked")
 

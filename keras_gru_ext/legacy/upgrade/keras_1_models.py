@@ -56,7 +56,7 @@ def _split(entry: Any) -> list:
         return [entry]
     name = entry.get("name") or config.get("name") or "merge"
     calls = entry.get("inbound_nodes")
-    tensors = calls[0] if _is_list(calls) and len(calls) == 1 else None
+    tensors: Any = calls[0] if _is_list(calls) and len(calls) == 1 else None
     if not _is_list(tensors) or len(tensors) != 2:
         raise ConfigError(f"the model > {name} (Merge): a cosine is of two tensors, once. Received: {calls!r:.200}.")
     one, other = tensors
