@@ -9,6 +9,8 @@ import data
 from plan import build, data_of, finished, flat
 
 LARGEST = 1e3
+NUDGES = 3
+LARGEST_ROUNDING = 2.5e-6
 # The containers, by the file that stands for each, and how often a model is written in those besides the first.
 # SavedModels are slow to write and to read.
 KINDS = {
@@ -39,6 +41,8 @@ def write(library, plan, folder, chance=None, containers=None, done=None):
     inputs = [data.inputs(one, plan["float64"]) for one in data_of(plan["model"])]
     arrays, values = settled(library, model, plan, inputs)
     rounding = effect_of_rounding(library, model, plan, inputs, arrays, values)
+    if chance is not None and rounding > LARGEST_ROUNDING:
+        raise Useless("rounding moves its outputs by %.2g" % rounding)
     if plan.get("optimizer"):
         model.compile(plan["optimizer"], "mse")
     shutil.rmtree(folder, ignore_errors=True)
@@ -88,11 +92,15 @@ def predict(model, inputs, library):
 
 
 def effect_of_rounding(library, model, plan, inputs, arrays, values):
-    """How far the outputs move when every weight moves by about a unit in its last place."""
-    library.set(data.nudged(values, plan["seed"] % 2 ** 32))
-    moved = outputs(model, plan, inputs, library)
+    """How far the outputs move at most when every weight moves by about a unit in its last place, this way or that."""
+    largest = 0.0
+    for attempt in range(NUDGES):
+        library.set(data.nudged(values, (plan["seed"] + attempt) % 2 ** 32))
+        for name, array in outputs(model, plan, inputs, library).items():
+            if array.size:
+                largest = max(largest, float(numpy.abs(array - arrays[name]).max()))
     library.set(values)
-    return max(float(numpy.abs(array - arrays[name]).max()) if array.size else 0.0 for name, array in moved.items())
+    return largest
 
 
 def drawn(library, chance):
