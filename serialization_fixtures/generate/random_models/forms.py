@@ -27,19 +27,7 @@ def plan_for(library, seed):
     plan = {"seed": seed, "model": model, "stateful": chance.stateful, "float64": chance.float64}
     if chance.maybe(0.25):
         plan["optimizer"] = chance.one_of("adam", "sgd", "rmsprop")
-    if chance.frozen:
-        freeze(chance, model)
-        done = None
     return plan, done
-
-
-def freeze(chance, model):
-    """Sets some layers of a plan's model, and of the models in it, not trainable."""
-    for one in model.get("chain") or [step["layer"] for step in model["steps"] if "layer" in step]:
-        if "make" not in one:
-            freeze(chance, one)
-        elif one["make"] != "layers.InputLayer" and chance.maybe(0.3):
-            one["with"]["trainable"] = False
 
 
 def padded(chance, size):

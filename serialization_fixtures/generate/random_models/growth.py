@@ -33,6 +33,8 @@ class Growth(object):
 
     def apply(self, layer, *sources, **how):
         """Calls a new layer, or with `again=STEP` that of an earlier step, and returns references."""
+        if layer is not None and "make" in layer and self.chance.frozen and self.chance.maybe(0.3):
+            layer["with"]["trainable"] = False
         step = {"again": how.pop("again")} if "again" in how else {"layer": layer}
         return self.add(dict(step, of=list(sources), **{name: value for name, value in how.items() if value}))
 
