@@ -41,8 +41,8 @@ def write_all(library, folder, seeds):
         # Every producer has models of its own.
         own = zlib.crc32(("%s/%d" % (library.producer, seed)).encode())
         try:
-            plan, done = plan_for(library, own)
-            writing.write(library, plan, at, chance=Chance(own + 1), done=done)
+            plan, model = plan_for(library, own)
+            writing.write(library, plan, at, chance=Chance(own + 1), model=model)
             made += 1
         except library.REFUSALS + (writing.Useless, Nothing) as error:
             useless += 1

@@ -1,7 +1,8 @@
 """The forms of whole models: `plan_for(library, seed)` draws a plan that the library can build."""
 from chance import Chance
 from graphs import KINDS, inner_model
-from growth import BATCH, TRIES, Growth, Nothing
+from growth import BATCH, TRIES, Growth, Nothing, Row
+from plan import finished
 from recurrent import bidirectional, convolutional, recurrent
 from settings import layer
 
@@ -17,17 +18,14 @@ def form(weight):
 
 
 def plan_for(library, seed):
-    """A plan: the model and what is done with it before it is saved.
-
-    Also what its steps left while it was drawn, if the model can be made of that; else `None`.
-    """
+    """A plan, the model and what is done with it before it is saved; and the model itself."""
     chance = Chance(seed)
     library.reset(chance.float64)
-    model, done = chance.pick(FORMS)(chance, library)
-    plan = {"seed": seed, "model": model, "stateful": chance.stateful, "float64": chance.float64}
+    described, model = chance.pick(FORMS)(chance, library)
+    plan = {"seed": seed, "model": described, "stateful": chance.stateful, "float64": chance.float64}
     if chance.maybe(0.25):
         plan["optimizer"] = chance.one_of("adam", "sgd", "rmsprop")
-    return plan, done
+    return plan, model
 
 
 def padded(chance, size):
@@ -78,70 +76,54 @@ def first_layer(chance):
     return make[kind](), size, plain(chance, steps, features)
 
 
-def start(growth, first, size, data):
-    """Puts the first layer of a chain, or a chain, into a graph."""
-    shape = size.get("batch_input_shape", [None])[1:] or size.get("input_shape") or [size["input_length"]]
-    at = growth.input(shape=list(shape), **({"dtype": "int32"} if data["kind"] == "words" else {}))
-    return at if first.get("make") == "layers.InputLayer" else growth.apply(first, at)[0]
-
-
 @form(30)
 def chain(chance, library, length=None):
     """A Sequential."""
-    growth = Growth(library, chance)
     for _ in range(TRIES):
         first, size, data = first_layer(chance)
+        row = Row(library, chance)
         try:
-            at = start(growth, first, size, data)
+            row.add(first, size)
             break
         except library.REFUSALS:
-            growth = Growth(library, chance)
+            pass
     else:
         raise Nothing()
-    layers = [first]
     for _ in range(length or chance.between(1, 5)):
-        at = growth.next_layer(at)
-        layers.append(growth.steps[-1]["layer"])
-    return dict({"chain": layers, "first": size, "data": data}, **chance.name()), None
+        row.next_layer()
+    return row.described(first=size, data=data), row.model
 
 
 @form(4)
 def film(chance, library):
     """A Sequential over images in time."""
     shape = [3, 4, 4, 2]
-    first = convolutional(chance, True, padding="same")
-    growth = Growth(library, chance)
-    [at] = growth.apply(first, growth.input(shape=shape))
-    layers = [first]
-    flat = layer("TimeDistributed", {"layer": layer("Flatten")})
+    size = size_arguments(chance, *shape)
+    row = Row(library, chance)
+    row.add(convolutional(chance, True, padding="same"), size)
     for _ in range(chance.between(1, 3)):
-        if len(growth.shape(at)) not in (2, 4):
+        if len(row.shape()) not in (2, 4):
             break
-        at = growth.next_layer(at)
-        layers.append(growth.steps[-1]["layer"])
-    if len(growth.shape(at)) == 4:
-        [at] = growth.apply(flat, at)
-        layers += [flat, recurrent(chance, True, "GRU")]
-    data = {"kind": "plain", "shape": shape, "seed": chance.seed()}
-    return {"chain": layers, "first": size_arguments(chance, *shape), "data": data}, None
+        row.next_layer()
+    if len(row.shape()) == 4:
+        row.add(layer("TimeDistributed", {"layer": layer("Flatten")}))
+        row.add(recurrent(chance, True, "GRU"))
+    return row.described(first=size, data={"kind": "plain", "shape": shape, "seed": chance.seed()}), row.model
 
 
 @form(10)
 def chain_of_models(chance, library):
     """A Sequential whose layers are models, too."""
-    first, _ = chain(chance, library, length=chance.between(1, 2))
-    growth = Growth(library, chance)
-    at = start(growth, first, first["first"], first["data"])
-    layers = [first]
+    row = Row(library, chance)
+    first, model = chain(chance, library, length=chance.between(1, 2))
+    row.add(first, live=model)
     for _ in range(chance.between(1, 2)):
-        here = growth.shape(at)
+        here = row.shape()
         if len(here) == 2 and here[-1] is not None and chance.maybe(0.7):
-            outputs = growth.apply(inner_model(chance, library, here), at)
-            at = outputs[0]
+            row.add(inner_model(chance, library, here))
         else:
-            at = growth.next_layer(at)
-        layers.append(growth.steps[-1]["layer"])
-    return dict({"chain": layers}, **chance.name()), None
+            row.next_layer()
+    return row.described(), row.model
 
 
 @form(55)
@@ -163,7 +145,8 @@ def graph(chance, library):
         outputs.append(growth.some())
     # Standalone Keras knows no dicts.
     options = chance.options(lists=(0.3, True), dicts=(0.05 if library.is_tensorflow_2 else 0.0, True))
-    return dict({"steps": growth.steps, "outputs": outputs}, **dict(options, **chance.name())), growth.done
+    described = dict({"steps": growth.steps, "outputs": outputs}, **dict(options, **chance.name()))
+    return described, finished(library, described, growth.done)
 
 
 def _source(chance, growth):

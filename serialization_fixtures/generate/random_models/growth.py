@@ -1,6 +1,6 @@
 """Graphs and chains that grow step by step, as far as their library accepts the steps."""
 from other_layers import layer_for
-from plan import run
+from plan import build, run, sized
 
 BATCH = 3
 TRIES = 10
@@ -8,6 +8,45 @@ TRIES = 10
 
 class Nothing(Exception):
     """Nothing of the kind fits here."""
+
+
+def freeze(chance, layer):
+    """Sets the layer of a description not trainable, now and then, if some of the model's layers are."""
+    if chance.frozen and layer.get("make", "layers.InputLayer") != "layers.InputLayer" and chance.maybe(0.3):
+        layer["with"]["trainable"] = False
+
+
+class Row(object):
+    """A growing Sequential: the layers that its library accepted."""
+
+    def __init__(self, library, chance):
+        self.library = library
+        self.chance = chance
+        self.name = chance.name()
+        self.model = library.keras.models.Sequential(**self.name)
+        self.layers = []
+
+    def described(self, **more):
+        return dict({"chain": self.layers}, **dict(more, **self.name))
+
+    def add(self, layer, size=None, live=None):
+        """Adds a layer, which is made if it is not there; the first one with arguments that tell its input's size."""
+        freeze(self.chance, layer)
+        if live is None:
+            live = build(self.library, sized(layer, size) if size else layer)
+        self.model.add(live)
+        self.layers.append(layer)
+
+    def shape(self):
+        return list(self.library.shape(self.model.outputs[0]))[1:]
+
+    def next_layer(self):
+        for _ in range(TRIES):
+            try:
+                return self.add(layer_for(self.chance, self.shape()))
+            except self.library.REFUSALS + (KeyError,):
+                pass
+        raise Nothing()
 
 
 class Growth(object):
@@ -33,8 +72,8 @@ class Growth(object):
 
     def apply(self, layer, *sources, **how):
         """Calls a new layer, or with `again=STEP` that of an earlier step, and returns references."""
-        if layer is not None and "make" in layer and self.chance.frozen and self.chance.maybe(0.3):
-            layer["with"]["trainable"] = False
+        if layer is not None:
+            freeze(self.chance, layer)
         step = {"again": how.pop("again")} if "again" in how else {"layer": layer}
         return self.add(dict(step, of=list(sources), **{name: value for name, value in how.items() if value}))
 

@@ -79,10 +79,13 @@ def _chain(library, described):
     name = {"name": described["name"]} if "name" in described else {}
     model = library.keras.models.Sequential(**name)
     for index, one in enumerate(described["chain"]):
-        if not index and "first" in described:
-            one = dict(one, **{"with": dict(one["with"], **described["first"])})
-        model.add(build(library, one))
+        model.add(build(library, one if index or "first" not in described else sized(one, described["first"])))
     return _frozen(model, described)
+
+
+def sized(layer, size):
+    """A described layer with arguments that tell the size of its input."""
+    return dict(layer, **{"with": dict(layer["with"], **size)})
 
 
 def _graph(library, described):

@@ -6,7 +6,7 @@ import shutil
 import numpy
 
 import data
-from plan import build, data_of, finished, flat
+from plan import build, data_of, flat
 
 LARGEST = 1e3
 NUDGES = 3
@@ -26,16 +26,14 @@ class Useless(Exception):
     """A model that tells nothing: without weights, or with values that no tolerance makes sense for."""
 
 
-def write(library, plan, folder, chance=None, containers=None, done=None):
+def write(library, plan, folder, chance=None, containers=None, model=None):
     """Writes `reference.npz`, the model in its containers, and `plan.json` last, and returns what that holds.
 
-    `containers` names them; otherwise `chance` draws them. `done` is what `plan_for` returned beside the plan.
+    `containers` names them; otherwise `chance` draws them. `model` is the model of the plan, if it is there.
     """
-    if done is None:
+    if model is None:
         library.reset(plan["float64"])
         model = build(library, plan["model"])
-    else:
-        model = finished(library, plan["model"], done)
     if not model.weights:
         raise Useless("no weights")
     inputs = [data.inputs(one, plan["float64"]) for one in data_of(plan["model"])]
@@ -92,13 +90,14 @@ def predict(model, inputs, library):
 
 
 def effect_of_rounding(library, model, plan, inputs, arrays, values):
-    """How far the outputs move at most when every weight moves by about a unit in its last place, this way or that."""
+    """How far the outputs move when every weight moves by about a unit in its last place, relative to numbers above one."""
     largest = 0.0
     for attempt in range(NUDGES):
         library.set(data.nudged(values, (plan["seed"] + attempt) % 2 ** 32))
         for name, array in outputs(model, plan, inputs, library).items():
             if array.size:
-                largest = max(largest, float(numpy.abs(array - arrays[name]).max()))
+                moved = numpy.abs(array - arrays[name]).max() / max(1.0, numpy.abs(arrays[name]).max())
+                largest = max(largest, float(moved))
     library.set(values)
     return largest
 
