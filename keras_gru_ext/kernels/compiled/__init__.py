@@ -1,21 +1,20 @@
 """The GRU of `kernels/README.md` as machine code for the processor: NumPy arrays in, NumPy arrays out.
 
-This file shares the rows of a batch out among threads; `loops.py` is what Numba compiles. Numba is imported by the
-first call, never by importing this package. What is large is the caller's: products with the inputs (F0) and the
-gradients of the weights (B6, B7, B9) stay matrix products of the framework.
+`loops` is the maths, which Numba compiles; `jobs` gives it an address; `teams` runs it in several threads; `xla` is the way
+in from JAX. Numba is imported by the first call, never by importing this package. What is large is the caller's: products
+with the inputs (F0) and the gradients of the weights (B6, B7, B9) stay matrix products of the framework.
 """
 
 import importlib.util
 import os
-from concurrent.futures import ThreadPoolExecutor
-from functools import cache, lru_cache
+from functools import cache
 from typing import NamedTuple
 
 import numpy as np
 
 from keras_gru_ext.kernels.spec import ACTIVATIONS
 
-__all__ = ["Weights", "available_threads", "backward", "forward", "in_order", "useful_threads", "why_not"]
+__all__ = ["Weights", "available_threads", "backward", "forward", "in_order", "openmp", "useful_threads", "why_not"]
 
 DTYPES = ("float32", "float64")
 
@@ -61,9 +60,23 @@ def available_threads():
     return max(1, min(cores, int(wished))) if wished.isdecimal() else cores
 
 
-def useful_threads(steps, batch, units, threads):
-    """Returns how many of `threads` there is work for."""
-    return max(1, min(threads, batch, 3 * steps * batch * units * units // _WORTH_A_THREAD))
+def openmp(path):
+    """Returns the threads of the OpenMP library in a file, to pass to `forward`; `None` if it has none."""
+    _, _, teams = _modules()
+    return teams.openmp(path)
+
+
+def useful_threads(steps, batch, units, dtype, threads):
+    """Returns for how many of `threads` there is work, and whether they share units instead of rows.
+
+    Rows are shared where each thread has four of them, as many as a tile of a product takes at once; else units are.
+    """
+    a_step = 3 * batch * units * units
+    threads = max(1, min(threads, steps * a_step // _WORTH_A_THREAD))
+    if batch < 4 * threads and a_step >= threads * _WORTH_A_MEETING:
+        _, loops, _ = _modules()
+        return min(threads, loops.panels(units, dtype)), True
+    return max(1, min(threads, batch)), False
 
 
 def in_order(recurrent_kernel, steps=None, transposed=False):
@@ -79,12 +92,17 @@ def in_order(recurrent_kernel, steps=None, transposed=False):
     Returns:
         A `Weights`.
     """
-    units = len(recurrent_kernel)
+    jobs, loops, teams = _modules()
+    units, dtype = len(recurrent_kernel), recurrent_kernel.dtype
     recurrent_kernel = np.ascontiguousarray(recurrent_kernel)
-    loops = _loops()
     if loops.reads_in_place(recurrent_kernel, steps) and not transposed:
         return Weights(units, recurrent_kernel.reshape(-1), recurrent_kernel.strides[0])
-    return Weights(units, loops.compiled("in_order", recurrent_kernel.dtype)(recurrent_kernel, transposed), 0)
+    ordered = np.zeros(3 * units * loops.padded(units, dtype), dtype)
+    table = np.zeros(jobs.WORDS, np.int64)
+    table[jobs.UNITS], table[jobs.TRANSPOSED] = units, transposed
+    table[jobs.SOURCE], table[jobs.ORDERED] = _address(recurrent_kernel), _address(ordered)
+    teams.run("in_order", dtype, table, 1)
+    return Weights(units, ordered, 0)
 
 
 def forward(
@@ -99,6 +117,7 @@ def forward(
     keep,
     states=None,
     q=None,
+    openmp=None,
 ):
     """F1 to F4, for all steps, or for a block of them after the other: each begins with the last `final_state`.
 
@@ -117,38 +136,37 @@ def forward(
         keep: Whether `backward` will follow, so that states and `q` are wanted.
         states: (T, B, U), C-contiguous, to write the states to; `None` makes an array where one is needed.
         q: The same for q.
+        openmp: What the function `openmp` returned, for threads of that library; `None` for threads of this package.
 
     Returns:
         `(states, final_state, q)`: (T, B, U), the state after each step, `None` unless `keep`, `spec.return_sequences`
         or `states` asks for it; (B, U), always a new array; (T, B, U), `None` unless `keep` and `spec.reset_after`.
         At masked steps q holds anything.
     """
+    jobs, _, teams = _modules()
     steps, batch, wide = projected.shape
     units, dtype = wide // 3, projected.dtype
-    loops = _loops()
     weights = recurrent_kernel if isinstance(recurrent_kernel, Weights) else in_order(recurrent_kernel, steps)
-    bias = _no_bias(loops.padded(units, dtype), dtype)
-    if recurrent_bias is not None:
-        bias = bias.copy()
-        bias[:, :units] = recurrent_bias.reshape(3, units)
     final_state = np.array(initial_state, dtype, order="C")
     if states is None and (keep or spec.return_sequences):
         states = np.empty((steps, batch, units), dtype)
     if q is None and keep and spec.reset_after:
         q = np.empty((steps, batch, units), dtype)
-    arguments = (
-        *_codes(spec),
-        projected,
-        weights.array,
-        weights.row,
-        bias,
-        final_state,
-        _mask(mask),
-        _masks(recurrent_masks, dtype),
-        _absent(3, dtype) if states is None else states,
-        _absent(3, dtype) if q is None else q,
-    )
-    _share_out(loops.compiled("forward", dtype), arguments, batch, useful_threads(steps, batch, units, threads))
+    parts, by_units = useful_threads(steps, batch, units, dtype, threads)
+    scratch = np.empty((batch, units), dtype) if by_units or not spec.reset_after else None
+    bias = None if recurrent_bias is None else np.ascontiguousarray(recurrent_bias)
+    table, kept = _table(jobs, spec, (steps, batch, units), parts, by_units, projected, weights, mask, recurrent_masks)
+    arrays = {
+        jobs.STATE: final_state,
+        jobs.STATES: states,
+        jobs.PRODUCTS: q,
+        jobs.BIAS: bias,
+        jobs.SCRATCH: scratch,
+    }
+    for place, array in arrays.items():
+        table[place] = _address(array)
+    if batch:
+        teams.run("forward", dtype, table, parts, openmp)
     return states, final_state, q
 
 
@@ -164,6 +182,7 @@ def backward(
     d_states,
     d_last,
     threads,
+    openmp=None,
 ):
     """B1 to B5, for all steps, or for a block of them before the other: each begins with what the last one returned.
 
@@ -182,84 +201,68 @@ def backward(
         d_states: (T, B, U), any strides, or `None`. Gradient of the state after each step.
         d_last: (B, U) or `None`. Gradient of the state after the last step, besides the one in `d_states`.
         threads: As in `forward`.
+        openmp: As in `forward`.
 
     Returns:
         (B, U), a new array: the gradient of `initial_state`.
     """
+    jobs, _, teams = _modules()
     steps, batch, wide = gates.shape
     units, dtype = wide // 3, gates.dtype
     weights = recurrent_kernel
     if not isinstance(weights, Weights):
         weights = in_order(recurrent_kernel, transposed=True)
     carry = np.zeros((batch, units), dtype) if d_last is None else np.array(d_last, dtype, order="C")
-    arguments = (
-        *_codes(spec),
-        gates,
-        products,
-        np.ascontiguousarray(states),
-        weights.array,
-        np.ascontiguousarray(initial_state),
-        _mask(mask),
-        _masks(recurrent_masks, dtype),
-        _absent(3, dtype) if d_states is None else d_states,
-        carry,
-    )
-    _share_out(_loops().compiled("backward", dtype), arguments, batch, useful_threads(steps, batch, units, threads))
+    states, initial_state = np.ascontiguousarray(states), np.ascontiguousarray(initial_state)
+    parts, by_units = useful_threads(steps, batch, units, dtype, threads)
+    table, kept = _table(jobs, spec, (steps, batch, units), parts, by_units, gates, weights, mask, recurrent_masks)
+    arrays = {
+        jobs.STATE: initial_state,
+        jobs.STATES: states,
+        jobs.PRODUCTS: products,
+        jobs.CARRY: carry,
+        jobs.D_STATES: d_states,
+    }
+    for place, array in arrays.items():
+        table[place] = _address(array)
+    if d_states is not None:
+        table[jobs.D_STATES_STRIDES : jobs.D_STATES_STRIDES + 3] = d_states.strides
+    if batch:
+        teams.run("backward", dtype, table, parts, openmp)
     return carry
 
 
 @cache
-def _loops():
-    from keras_gru_ext.kernels.compiled import loops
+def _modules():
+    from keras_gru_ext.kernels.compiled import jobs, loops, teams
 
-    return loops
-
-
-def _codes(spec):
-    return spec.reset_after, ACTIVATIONS.index(spec.activation), ACTIVATIONS.index(spec.recurrent_activation)
+    return jobs, loops, teams
 
 
-@lru_cache(maxsize=8)
-def _no_bias(padded, dtype):
-    return np.zeros((3, padded), dtype)
+def _table(jobs, spec, sizes, parts, by_units, gates, weights, mask, masks):
+    """A table with what both loops need, and the arrays that it points to and nobody else holds."""
+    _, loops, _ = _modules()
+    mask = None if mask is None else np.ascontiguousarray(mask)
+    masks = None if masks is None else np.ascontiguousarray(masks if masks.ndim == 3 else masks[None])
+    table = np.zeros(jobs.WORDS, np.int64)
+    board = np.zeros(loops.LINE * (parts + 1) // 8, np.int64)
+    table[:3] = sizes
+    table[jobs.BY_UNITS], table[jobs.BOARD] = by_units, -(-board.ctypes.data // loops.LINE) * loops.LINE
+    table[jobs.AFTER] = spec.reset_after
+    table[jobs.ACTIVATION] = ACTIVATIONS.index(spec.activation)
+    table[jobs.RECURRENT_ACTIVATION] = ACTIVATIONS.index(spec.recurrent_activation)
+    table[jobs.GATES], table[jobs.WEIGHTS], table[jobs.W_ROW] = _address(gates), _address(weights.array), weights.row
+    table[jobs.MASK], table[jobs.MASKS] = _address(mask), _address(masks)
+    table[jobs.MASKS_COUNT] = 0 if masks is None else len(masks)
+    return table, (mask, masks, board)
 
 
-@lru_cache(maxsize=8)
-def _absent(dimensions, dtype):
-    return np.empty((0,) * dimensions, dtype)
-
-
-def _mask(mask):
-    return _absent(2, bool) if mask is None else np.ascontiguousarray(mask)
-
-
-def _masks(masks, dtype):
-    if masks is None:
-        return _absent(3, dtype)
-    return np.ascontiguousarray(masks if masks.ndim == 3 else masks[None])
+def _address(array):
+    return 0 if array is None or not array.size else array.__array_interface__["data"][0]
 
 
 _WORTH_A_THREAD = 2**21
 """How many multiplications a thread has to have so that it pays to wake it."""
 
-_POOL: list = []
-"""The pool of threads, which all calls share, and how many it has; of this process alone."""
-
-if hasattr(os, "register_at_fork"):  # A forked process has none of its parent's threads.
-    os.register_at_fork(after_in_child=_POOL.clear)
-
-
-def _share_out(loop, arguments, batch, threads):
-    """Runs a loop for all rows of a batch."""
-    ends = [batch * i // threads for i in range(threads + 1)]
-    others = [_pool(threads).submit(loop, *arguments, *ends[i : i + 2]) for i in range(1, threads)]
-    if batch:
-        loop(*arguments, *ends[:2])
-    for other in others:
-        other.result()
-
-
-def _pool(threads):
-    if not _POOL or _POOL[1] < threads - 1:
-        _POOL[:] = [ThreadPoolExecutor(threads - 1, "keras_gru_ext"), threads - 1]
-    return _POOL[0]
+_WORTH_A_MEETING = 2**14
+"""How many multiplications at each step make it worth waiting for the other threads."""

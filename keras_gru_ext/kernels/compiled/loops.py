@@ -2,17 +2,18 @@
 
 All of it stands in this one file because Numba's cache watches the file of the function that it keeps, and no other.
 
-A call works on rows `first` to `last` of the batch and on nothing that another row reads, so rows can be shared out
-among threads. At a step, `_product` multiplies all these rows with the recurrent kernel; then each row's gates are
-computed where they stay. A number of a product is a chain of fused multiply-adds in the order of the weight's rows,
-whichever rows and columns a tile takes together. So a row's result depends neither on the threads nor on the batch.
+A call works on some rows of the batch, and needs no other row; or on some units of all rows, and then the calls for the
+other units have to run at the same time: at each step they wait for each other, see `_meet`. At a step, `_product`
+multiplies the rows with the recurrent kernel; then each row's gates are computed where they stay. A number of a product
+is a chain of fused multiply-adds in the order of the weight's rows, whichever rows and columns a tile takes together.
+So a row's result depends neither on the threads nor on the batch.
 
 No floating-point flag is set: NaN and infinities are what IEEE 754 makes of them. Loops over a row have few arrays
 each; with more, LLVM would not check that they do not overlap, and would not vectorise.
 """
 
 import math
-from functools import cache
+import os
 
 import numba
 import numpy as np
@@ -43,6 +44,12 @@ _BYTES = _vector_bytes()
 _PANEL = 2 if _BYTES == 32 else 4
 """How many vectors of columns a tile has at most: four rows of it fit into the registers (16 with AVX, else 32)."""
 
+LINE = 64
+"""Bytes of a cache line."""
+
+_PATIENCE = 20_000
+"""How often a thread looks for the others before it lets other processes run: some tens of microseconds."""
+
 _IN_PLACE = 3
 """Up to how many steps the weights are read where they are: to put them in order costs more than to read them twice."""
 
@@ -51,6 +58,11 @@ def padded(units, dtype):
     """`units`, rounded up to whole vectors."""
     lanes = _BYTES // dtype.itemsize
     return -(-units // lanes) * lanes
+
+
+def panels(units, dtype):
+    """How many panels of columns a gate has: units are shared out among threads by the panel."""
+    return -(-padded(units, dtype) * dtype.itemsize // (_PANEL * _BYTES))
 
 
 def reads_in_place(recurrent_kernel, steps):
@@ -68,6 +80,51 @@ def _on_its_own(typingctx):
         return context.get_dummy_value()
 
     return types.void(), generate
+
+
+@intrinsic
+def _write_atomically(typingctx, address, value):
+    def generate(context, builder, signature, args):
+        builder.store_atomic(args[1], builder.inttoptr(args[0], args[1].type.as_pointer()), "release", 8)
+        return context.get_dummy_value()
+
+    return types.void(types.int64, types.int64), generate
+
+
+@intrinsic
+def _read_atomically(typingctx, address):
+    def generate(context, builder, signature, args):
+        return builder.load_atomic(builder.inttoptr(args[0], ir.IntType(64).as_pointer()), "acquire", 8)
+
+    return types.int64(types.int64), generate
+
+
+@intrinsic
+def _let_others_run(typingctx):
+    def generate(context, builder, signature, args):
+        if os.name == "posix":
+            function = ir.FunctionType(ir.IntType(32), [])
+            builder.call(cgutils.get_or_insert_function(builder.module, function, "sched_yield"), [])
+        return context.get_dummy_value()
+
+    return types.void(), generate
+
+
+@_compiled
+def _meet(board, place, parts, time):
+    """Waits until all parts have come to their meeting of that number, from 1.
+
+    Each part writes on a line of its own, which its core need not ask others for. A thread that the system keeps
+    waiting for a core would wait for ever longer if the others did not let it run.
+    """
+    _on_its_own()
+    _write_atomically(board + place * LINE, time)
+    looked = 0
+    for other in range(parts):
+        while _read_atomically(board + other * LINE) < time:
+            looked += 1
+            if looked > _PATIENCE:
+                _let_others_run()
 
 
 @intrinsic
@@ -372,36 +429,61 @@ def _padded(n, like):
 
 
 @_compiled
-def _in_order(weights, transposed):
-    """The three gates of the weights (U, 3U), or of their transpose, with panel after panel of columns; flat.
+def _panels(units, like):
+    """How many panels of columns a gate has."""
+    width = _PANEL * (_BYTES // like.itemsize)
+    return (units + width - 1) // width
 
-    A panel has all its rows one after the other, and zeros where the last vector has more columns than there are.
+
+@_compiled
+def _in_order(weights, transposed, ordered, first, last):
+    """Writes panels `first` to `last` - 1 of each gate of the weights (U, 3U), or of their transpose, one by one; flat.
+
+    A panel has all its rows one after the other, and zeros, which are there already, where the last vector has more
+    columns than there are.
     """
     units = len(weights)
     lanes = _BYTES // weights.itemsize
     padded = _padded(units, weights)
-    ordered = np.zeros(3 * units * padded, weights.dtype)
-    position = 0
     for gate in range(3):
-        for column in range(0, padded, _PANEL * lanes):
+        for column in range(first * _PANEL * lanes, min(padded, last * _PANEL * lanes), _PANEL * lanes):
             width = min(_PANEL * lanes, padded - column)
             used = min(width, units - column)
+            position = units * (gate * padded + column)
             for k in range(units):
                 row = ordered[position : position + used]
                 if transposed:
                     for j in range(used):
                         row[j] = weights[column + j, gate * units + k]
                 else:
-                    first = gate * units + column
+                    start = gate * units + column
                     for j in range(used):
-                        row[j] = weights[k, first + j]
+                        row[j] = weights[k, start + j]
                 position += width
-    return ordered
 
 
 @_compiled
 def _forward(
-    after, activation, recurrent_activation, gates, weights, w_row, bias, state, mask, masks, states, q, first, last
+    after,
+    activation,
+    recurrent_activation,
+    gates,
+    weights,
+    w_row,
+    bias,
+    state,
+    scratch,
+    mask,
+    masks,
+    states,
+    q,
+    first,
+    last,
+    first_panel,
+    last_panel,
+    place,
+    parts,
+    board,
 ):
     """F1 to F4 for rows `first` to `last` - 1; what is of no size is absent, or not wanted.
 
@@ -412,70 +494,102 @@ def _forward(
         gates: (T, B, 3U). P; then z | r | g.
         weights: Recurrent kernel, flat: (U, 3U) as it is, or `in_order`.
         w_row: Bytes of a row of `weights` as they are, 0 for `in_order`.
-        bias: (3, U padded to whole vectors). c.
+        bias: (3U,). c.
         state: (B, U). The state before; then the last one.
+        scratch: (B, U), of any content.
         mask: (T, B).
         masks: (3, B, U), or (1, B, U) for one that all gates share. m.
         states: (T, B, U), written.
         q: (T, B, U), written with `after`.
         first: The first row.
         last: One more than the last row.
+        first_panel: The first panel of units that this call computes.
+        last_panel: One more than the last panel.
+        place: Which of the calls that share the units of these rows this one is, from 0.
+        parts: How many these are.
+        board: Address of a cache line for each of them, of zeros, to meet at.
     """
     steps, _, wide = gates.shape
     units, rows = wide // 3, last - first
-    padded = _padded(units, gates)
     size = gates.itemsize
-    vectors = padded * size // _BYTES
-    like = bias[0, 0]
+    lanes = _BYTES // size
+    start, end = first_panel * _PANEL * lanes, min(units, last_panel * _PANEL * lanes)
+    here = max(0, end - start)
+    padded, all_padded = _padded(here, gates), _padded(units, gates)
+    vectors = padded // lanes
+    c = np.zeros((3, padded), gates.dtype)
+    if len(bias):
+        for gate in range(3):
+            _copy(c[gate, :here], bias[gate * units + start : gate * units + end])
+    like = np.zeros(1, gates.dtype)[0]
     products = np.empty((rows, 3, padded), gates.dtype)
-    seen = np.empty((rows, units), gates.dtype)
+    masked = np.empty((rows, units), gates.dtype)
     per_gate = len(masks) == 3
-    w_gate = units * (size if w_row else padded * size)
+    w_gate = units * (size if w_row else all_padded * size)
+    w_start = weights.ctypes.data + start * (size if w_row else units * size)
     out_row = 3 * padded * size
+    # Where several calls share the units, the others may still read the state before when this one knows its own after.
+    now, new = state, (scratch if after and parts > 1 else state)
+    met = 0
 
     for t in range(steps):
         for gate in range(3 if after else 2):
-            x = state[first:]
+            x = now[first:]
             if len(masks):
                 if per_gate or gate == 0:
                     for i in range(rows):
-                        _product_of(seen[i], state[first + i], masks[gate, first + i])
-                x = seen
-            w, out = weights.ctypes.data + gate * w_gate, products[0, gate].ctypes.data
-            c = bias[gate].ctypes.data
-            _product(like, rows, x.ctypes.data, units * size, w, w_row, units, c, 0, out, out_row, vectors)
+                        _product_of(masked[i], now[first + i], masks[gate, first + i])
+                x = masked
+            w, out = w_start + gate * w_gate, products[0, gate].ctypes.data
+            start_of_sum = c[gate].ctypes.data
+            _product(like, rows, x.ctypes.data, units * size, w, w_row, units, start_of_sum, 0, out, out_row, vectors)
         for i in range(rows):
             b = first + i
+            h = new[b, start:end]
+            if parts > 1 and after:
+                _copy(h, now[b, start:end])
+            seen = scratch[b, start:end]
             if len(mask) and not mask[t, b]:
-                _fill(seen[i], 0)
+                if not after:
+                    _fill(seen, 0)
                 continue
-            p, h = gates[t, b], state[b]
-            z, r, g = p[:units], p[units : 2 * units], p[2 * units :]
+            p = gates[t, b]
+            z, r, g = p[start:end], p[units + start : units + end], p[2 * units + start : 2 * units + end]
             _activate(recurrent_activation, z, products[i, 0])  # F1
             _activate(recurrent_activation, r, products[i, 1])  # F1
             if after:
                 if len(q):
-                    _copy(q[t, b], products[i, 2])
-                _times(products[i, 2, :units], r)
+                    _copy(q[t, b, start:end], products[i, 2])
+                _times(products[i, 2, :here], r)
                 _activate(activation, g, products[i, 2])  # F2
                 _mixed(h, g, z)  # F3
             else:
-                _product_of(seen[i], r, h)
+                _product_of(seen, r, h)
                 if len(masks):
-                    _times(seen[i], masks[-1, b])
+                    _times(seen, masks[-1, b, start:end])
         if not after:
-            w, out = weights.ctypes.data + 2 * w_gate, products[0, 2].ctypes.data
-            c = bias[2].ctypes.data
-            _product(like, rows, seen.ctypes.data, units * size, w, w_row, units, c, 0, out, out_row, vectors)
+            if parts > 1:
+                met += 1
+                _meet(board, place, parts, met)
+            w, out = w_start + 2 * w_gate, products[0, 2].ctypes.data
+            x, start_of_sum = scratch[first:].ctypes.data, c[2].ctypes.data
+            _product(like, rows, x, units * size, w, w_row, units, start_of_sum, 0, out, out_row, vectors)
             for i in range(rows):
                 b = first + i
                 if not len(mask) or mask[t, b]:
-                    p = gates[t, b]
-                    _activate(activation, p[2 * units :], products[i, 2])  # F2
-                    _mixed(state[b], p[2 * units :], p[:units])  # F3
+                    z, g = gates[t, b, start:end], gates[t, b, 2 * units + start : 2 * units + end]
+                    _activate(activation, g, products[i, 2])  # F2
+                    _mixed(state[b, start:end], g, z)  # F3
         if len(states):
             for b in range(first, last):
-                _copy(states[t, b], state[b])
+                _copy(states[t, b, start:end], new[b, start:end])
+        now, new = new, now
+        if parts > 1:
+            met += 1
+            _meet(board, place, parts, met)
+    if after and parts > 1 and steps % 2:
+        for b in range(first, last):
+            _copy(state[b, start:end], scratch[b, start:end])
 
 
 @_compiled
@@ -500,6 +614,11 @@ def _backward(
     carry,
     first,
     last,
+    first_panel,
+    last_panel,
+    place,
+    parts,
+    board,
 ):
     """B1 to B5 for rows `first` to `last` - 1; what is of no size is absent.
 
@@ -518,77 +637,96 @@ def _backward(
         carry: (B, U). The gradient of the last state; then that of the state before the first step.
         first: The first row.
         last: One more than the last row.
+        first_panel: As in `_forward`, and so the next four.
+        last_panel: One more than the last panel.
+        place: Which call.
+        parts: Of how many.
+        board: Address.
     """
     steps, _, wide = gates.shape
     units, rows = wide // 3, last - first
-    padded = _padded(units, gates)
     size = gates.itemsize
-    vectors = padded * size // _BYTES
-    like = weights[0]
+    lanes = _BYTES // size
+    start, end = first_panel * _PANEL * lanes, min(units, last_panel * _PANEL * lanes)
+    here = max(0, end - start)
+    padded = _padded(here, gates)
+    vectors = padded // lanes
     nothing = np.zeros(padded, gates.dtype)
     e = np.empty((rows, padded), gates.dtype)
-    one, other = np.empty(units, gates.dtype), np.empty(units, gates.dtype)
-    w_gate = units * padded * size
+    like = np.zeros(1, gates.dtype)[0]
+    one, other = np.empty(here, gates.dtype), np.empty(here, gates.dtype)
+    w_gate, w_start = units * _padded(units, gates) * size, weights.ctypes.data + start * units * size
     out, out_row = e.ctypes.data, padded * size
+    met = 0
 
     for t in range(steps - 1, -1, -1):
         for i in range(rows):
             b = first + i
-            d, of_row = carry[b], gates[t, b]
+            d, of_row = carry[b, start:end], gates[t, b]
+            z, r, g = of_row[start:end], of_row[units + start : units + end], of_row[2 * units + start : 2 * units + end]
+            q = products[t, b, start:end]
             if len(d_states):
-                _add(d, d_states[t, b])
+                _add(d, d_states[t, b, start:end])
             if len(mask) and not mask[t, b]:  # B1
-                _fill(of_row, 0)
-                _fill(products[t, b], 0)
+                _fill(z, 0)
+                _fill(r, 0)
+                _fill(g, 0)
+                _fill(q, 0)
                 continue
-            z, r, g = of_row[:units], of_row[units : 2 * units], of_row[2 * units :]
-            _through_gates(one, other, d, state[b] if t == 0 else states[t - 1, b], g, z)
+            h = state[b, start:end] if t == 0 else states[t - 1, b, start:end]
+            _through_gates(one, other, d, h, g, z)
             _times(d, z)  # B5
             _slope(recurrent_activation, z)
             _times(z, one)  # B2
             _slope(activation, g)
             _times(g, other)  # B3
             if after:
-                q = products[t, b]
                 _product_of(one, g, q)
                 _product_of(q, g, r)  # B4
                 _slope(recurrent_activation, r)
                 _times(r, one)  # B4
+        if parts > 1:
+            met += 1
+            _meet(board, place, parts, met)
         p = gates[t, first:].ctypes.data
         if not after:
-            x, w = p + 2 * units * size, weights.ctypes.data + 2 * w_gate
+            x, w = p + 2 * units * size, w_start + 2 * w_gate
             _product(like, rows, x, 3 * units * size, w, 0, units, nothing.ctypes.data, 0, out, out_row, vectors)  # B4
             for i in range(rows):
                 b = first + i
                 if len(mask) and not mask[t, b]:
                     continue
-                h, through, seen = state[b] if t == 0 else states[t - 1, b], e[i, :units], products[t, b]
-                r = gates[t, b, units : 2 * units]
+                h = state[b, start:end] if t == 0 else states[t - 1, b, start:end]
+                through, seen = e[i, :here], products[t, b, start:end]
+                r = gates[t, b, units + start : units + end]
                 _product_of(seen, r, h)
                 if len(masks):
-                    _times(through, masks[-1, b])
-                    _times(seen, masks[-1, b])
+                    _times(through, masks[-1, b, start:end])
+                    _times(seen, masks[-1, b, start:end])
                 _product_of(one, through, h)
-                _add_product(carry[b], through, r)  # B5
+                _add_product(carry[b, start:end], through, r)  # B5
                 _slope(recurrent_activation, r)
                 _times(r, one)  # B4
+            if parts > 1:
+                met += 1
+                _meet(board, place, parts, met)
         for gate in range(3 if after else 2):
             x, x_row = p + gate * units * size, 3 * units * size
             if gate == 2:
                 x, x_row = products[t, first:].ctypes.data, units * size
-            w, start, start_row = weights.ctypes.data + gate * w_gate, nothing.ctypes.data, 0
+            w, sums, sums_row = w_start + gate * w_gate, nothing.ctypes.data, 0
             if gate > 0 and len(masks) != 3:
-                start, start_row = out, out_row
-            _product(like, rows, x, x_row, w, 0, units, start, start_row, out, out_row, vectors)
+                sums, sums_row = out, out_row
+            _product(like, rows, x, x_row, w, 0, units, sums, sums_row, out, out_row, vectors)
             if len(masks) == 3 or gate == (2 if after else 1):
                 for i in range(rows):
                     b = first + i
                     if len(mask) and not mask[t, b]:
                         continue
                     if len(masks):
-                        _add_product(carry[b], e[i], masks[min(gate, len(masks) - 1), b])  # B5
+                        _add_product(carry[b, start:end], e[i], masks[min(gate, len(masks) - 1), b, start:end])  # B5
                     else:
-                        _add(carry[b], e[i])  # B5
+                        _add(carry[b, start:end], e[i])  # B5
 
 
 @_compiled
@@ -603,35 +741,3 @@ def _through_gates(to_z, to_g, d, h, g, z):
 def _add_product(y, a, b):
     for i in range(len(y)):
         y[i] = _fma(a[i], b[i], y[i])
-
-
-@cache
-def compiled(name, dtype):
-    """`"forward"`, `"backward"` or `"in_order"` for a NumPy dtype, compiled or read from Numba's cache.
-
-    Its arguments have one type each, whatever arrays come: no call compiles anything more.
-    """
-    real = numba.from_dtype(dtype)
-    flat, matrix, sequences = (types.Array(real, n, "C") for n in (1, 2, 3))
-    given = {n: types.Array(real, n, "C", readonly=True) for n in (1, 2, 3)}
-    mask, strided = types.Array(types.boolean, 2, "C", readonly=True), types.Array(real, 3, "A", readonly=True)
-    codes, rows = [types.boolean, types.intp, types.intp], [types.intp, types.intp]
-    forward = [sequences, given[1], types.intp, given[2], matrix, mask, given[3], sequences, sequences]
-    backward = [sequences, sequences, given[3], given[1], given[2], mask, given[3], strided, matrix]
-    function, signature = {
-        "forward": (_forward, types.void(*codes, *forward, *rows)),
-        "backward": (_backward, types.void(*codes, *backward, *rows)),
-        "in_order": (_in_order, flat(given[2], types.boolean)),
-    }[name]
-    return cached(numba.njit, signature, function.py_func, nogil=True)
-
-
-def cached(compiler, signature, function, **options):
-    """Compiles by `numba.njit` or `numba.cfunc`, with Numba's cache where there is a folder for it."""
-    try:
-        return compiler(signature, cache=True, error_model="numpy", **options)(function)
-    except RuntimeError as error:
-        # There is none: neither beside this file, nor the user's own.
-        if "cache" not in str(error):
-            raise
-        return compiler(signature, error_model="numpy", **options)(function)

@@ -5,7 +5,6 @@ every call is an array of settings: reset after, code of the candidate's activat
 What is absent has no size. A call has threads of its own, from POSIX: XLA's pool cannot be waited for from inside.
 """
 
-import os
 from functools import cache
 
 import numba
@@ -15,7 +14,8 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from keras_gru_ext.kernels.compiled import loops
+from keras_gru_ext.kernels.compiled import jobs, loops
+from keras_gru_ext.kernels.compiled.jobs import call, pointer, words
 
 VERSION = (0, 3)
 """Major and minor version of the interface that this file is written for."""
@@ -28,14 +28,6 @@ _ANSWER, _ANSWERED_VERSION, _ANSWERED_TRAITS = 3, 3, 4
 _compiled = numba.njit(error_model="numpy")
 
 
-@intrinsic
-def _pointer(typingctx, address):
-    def generate(context, builder, signature, args):
-        return builder.inttoptr(args[0], cgutils.voidptr_t)
-
-    return types.voidptr(types.intp), generate
-
-
 def _external(name, restype, *argtypes):
     return types.ExternalFunction(name, restype(*argtypes))
 
@@ -44,8 +36,8 @@ _pthread_create = _external("pthread_create", types.int32, types.intp, types.int
 _pthread_join = _external("pthread_join", types.int32, types.intp, types.intp)
 
 
-def _address_of_work(name):
-    """A function that gives the address of what a thread does, for numbers like its argument."""
+def _address_of(name):
+    """A function that gives the address of a function of `jobs`, for numbers like its argument."""
 
     @intrinsic
     def address(typingctx, like):
@@ -60,202 +52,145 @@ def _address_of_work(name):
     return address
 
 
-@intrinsic
-def _call(typingctx, function, argument):
-    """Calls the function at an address: it is compiled elsewhere, and once."""
-
-    def generate(context, builder, signature, args):
-        kind = ir.FunctionType(args[1].type, [args[1].type])
-        return builder.call(builder.inttoptr(args[0], kind.as_pointer()), [args[1]])
-
-    return types.intp(types.intp, types.intp), generate
-
-
 def _symbol(name, real):
     return f"keras_gru_ext_{name}_{real}"
 
 
-_forward_work, _backward_work = _address_of_work("forward"), _address_of_work("backward")
-
-
-@_compiled
-def _words(address, n):
-    return numba.carray(_pointer(address), (n,), np.int64)
+_address_of_forward, _address_of_backward = _address_of("forward"), _address_of("backward")
 
 
 @_compiled
 def _buffer(frame, which, i):
     """The words of the i-th argument, or result."""
-    return _words(_words(_words(frame, 16)[which], i + 1)[i], 6)
+    return words(words(words(frame, 16)[which], i + 1)[i], 6)
 
 
 @_compiled
-def _flat(frame, which, i, dtype):
-    words = _buffer(frame, which, i)
-    sizes = _words(words[_DIMENSIONS], words[_RANK])
-    n = 1
-    for size in sizes:
-        n *= size
-    return numba.carray(_pointer(words[_DATA]), (n,), dtype)
-
-
-@_compiled
-def _matrix(frame, which, i, dtype):
-    words = _buffer(frame, which, i)
-    sizes = _words(words[_DIMENSIONS], 2)
-    return numba.carray(_pointer(words[_DATA]), (sizes[0], sizes[1]), dtype)
-
-
-@_compiled
-def _cube(frame, which, i, dtype):
-    words = _buffer(frame, which, i)
-    sizes = _words(words[_DIMENSIONS], 3)
-    return numba.carray(_pointer(words[_DATA]), (sizes[0], sizes[1], sizes[2]), dtype)
+def _address(frame, which, i):
+    """Where a buffer is; 0 if it has no size."""
+    buffer = _buffer(frame, which, i)
+    for size in words(buffer[_DIMENSIONS], buffer[_RANK]):
+        if size == 0:
+            return 0
+    return buffer[_DATA]
 
 
 @_compiled
 def _answers_version(frame):
     """Whether the call asks for nothing but the version; then it is answered."""
-    extension = _words(frame, 16)[_EXTENSION]
+    extension = words(frame, 16)[_EXTENSION]
     if extension == 0:
         return False
-    answer = _words(_words(extension, 4)[_ANSWER], 5)
+    answer = words(words(extension, 4)[_ANSWER], 5)
     answer[_ANSWERED_VERSION] = VERSION[0] + (VERSION[1] << 32)
-    numba.carray(_pointer(_words(extension, 4)[_ANSWER] + 8 * _ANSWERED_TRAITS), (1,), np.uint32)[0] = 0
+    numba.carray(pointer(words(extension, 4)[_ANSWER] + 8 * _ANSWERED_TRAITS), (1,), np.uint32)[0] = 0
     return True
 
 
 @_compiled
-def _share_out(work, frame, batch, threads, weights, w_row):
-    """Has rows of the batch worked on in threads of their own; returns their ids, 0 for what is left, and the jobs."""
-    jobs, ids = np.empty((threads, 6), np.int64), np.zeros(threads, np.int64)
-    for i in range(threads):
-        jobs[i, 0], jobs[i, 1], jobs[i, 2] = frame, batch * i // threads, batch * (i + 1) // threads
-        jobs[i, 3], jobs[i, 4], jobs[i, 5] = weights.ctypes.data, len(weights), w_row
-        if i and _pthread_create(ids[i:].ctypes.data, 0, work, jobs[i:].ctypes.data):
-            ids[i] = 0
-    return ids, jobs
+def _run(work, table, threads):
+    """Runs a function of `jobs` for all parts of a table, in threads; in fewer where the system gives no more."""
+    todo, ids = np.zeros((threads, 3), np.int64), np.zeros(threads, np.int64)
+    parts = 1
+    for place in range(threads):
+        todo[place, 0], todo[place, 1] = table.ctypes.data, place
+    while parts < threads and not _pthread_create(ids[parts:].ctypes.data, 0, work, todo[parts:].ctypes.data):
+        parts += 1
+    for place in range(parts):
+        loops._write_atomically(todo[place, 2:].ctypes.data, parts)
+    call(work, todo.ctypes.data)
+    for place in range(1, parts):
+        _pthread_join(ids[place], 0)
+    return len(todo)
 
 
 @_compiled
-def _forward_rows(job, dtype):
-    """Arguments: settings, P, U, c, h0, mask, m; results: z | r | g in the place of P, last state, states, q."""
-    words = _words(job, 6)
-    frame, first, last = words[0], words[1], words[2]
-    settings = _flat(frame, _ARGUMENTS, 0, np.int32)
-    weights = numba.carray(_pointer(words[3]), (words[4],), dtype)
-    c, h0 = _flat(frame, _ARGUMENTS, 3, dtype), _matrix(frame, _ARGUMENTS, 4, dtype)
-    gates, state = _cube(frame, _RESULTS, 0, dtype), _matrix(frame, _RESULTS, 1, dtype)
-    units = h0.shape[1]
-    bias = np.zeros((3, loops._padded(units, gates)), dtype)
-    for i in range(len(c)):
-        bias[i // units, i % units] = c[i]
-    for b in range(first, last):
-        loops._copy(state[b], h0[b])
-    loops._forward(
-        settings[0] != 0,
-        settings[1],
-        settings[2],
-        gates,
-        weights,
-        words[5],
-        bias,
-        state,
-        _matrix(frame, _ARGUMENTS, 5, np.bool_),
-        _cube(frame, _ARGUMENTS, 6, dtype),
-        _cube(frame, _RESULTS, 2, dtype),
-        _cube(frame, _RESULTS, 3, dtype),
-        first,
-        last,
-    )
+def _table(frame, real):
+    """What both functions find in the same places of a frame."""
+    settings = words(_address(frame, _ARGUMENTS, 0), 5)
+    gates = _buffer(frame, _RESULTS, 0)
+    sizes = words(gates[_DIMENSIONS], 3)
+    table = np.zeros(jobs.WORDS + (settings[3] + 1) * loops.LINE // 8, np.int64)
+    table[jobs.STEPS], table[jobs.BATCH], table[jobs.UNITS] = sizes[0], sizes[1], sizes[2] // 3
+    table[jobs.AFTER], table[jobs.ACTIVATION], table[jobs.RECURRENT_ACTIVATION] = settings[0], settings[1], settings[2]
+    table[jobs.BY_UNITS] = settings[4]
+    table[jobs.BOARD] = (table[jobs.WORDS :].ctypes.data + loops.LINE - 1) // loops.LINE * loops.LINE
+    table[jobs.GATES] = gates[_DATA]
+    return table, settings[3]
 
 
 @_compiled
-def _backward_rows(job, dtype):
-    """Arguments: settings, z | r | g, U, q, states, h0, mask, m, d_states, d_last; results: dP in the place of
-    z | r | g, dq in the place of q or r h m_h, dh0.
-    """
-    words = _words(job, 6)
-    frame, first, last = words[0], words[1], words[2]
-    settings = _flat(frame, _ARGUMENTS, 0, np.int32)
-    weights = numba.carray(_pointer(words[3]), (words[4],), dtype)
-    d_last, carry = _matrix(frame, _ARGUMENTS, 9, dtype), _matrix(frame, _RESULTS, 2, dtype)
-    for b in range(first, last):
-        loops._copy(carry[b], d_last[b])
-    loops._backward(
-        settings[0] != 0,
-        settings[1],
-        settings[2],
-        _cube(frame, _RESULTS, 0, dtype),
-        _cube(frame, _RESULTS, 1, dtype),
-        _cube(frame, _ARGUMENTS, 4, dtype),
-        weights,
-        _matrix(frame, _ARGUMENTS, 5, dtype),
-        _matrix(frame, _ARGUMENTS, 6, np.bool_),
-        _cube(frame, _ARGUMENTS, 7, dtype),
-        _cube(frame, _ARGUMENTS, 8, dtype),
-        carry,
-        first,
-        last,
-    )
+def _masks(table, frame, mask, masks):
+    table[jobs.MASK], table[jobs.MASKS] = _address(frame, _ARGUMENTS, mask), _address(frame, _ARGUMENTS, masks)
+    table[jobs.MASKS_COUNT] = words(_buffer(frame, _ARGUMENTS, masks)[_DIMENSIONS], 3)[0]
+
+
+@_compiled
+def _ordered(recurrent_kernel, table, transposed, real):
+    """The recurrent kernel as the loops read it; the table says how."""
+    units = table[jobs.UNITS]
+    like = np.zeros(1, real)
+    source = numba.carray(pointer(recurrent_kernel), (units, 3 * units), real)
+    padded = loops._padded(units, like)
+    if not transposed and table[jobs.STEPS] <= loops._IN_PLACE and padded == units:
+        table[jobs.WEIGHTS], table[jobs.W_ROW] = recurrent_kernel, 3 * units * like.itemsize
+        return like
+    ordered = np.zeros(3 * units * padded, real)
+    loops._in_order(source, transposed, ordered, 0, loops._panels(units, like))
+    table[jobs.WEIGHTS] = ordered.ctypes.data
+    return ordered
 
 
 def _make_forward(real, stamp):
-    def work(job):
-        _forward_rows(job, real)
-        return 0 if stamp else 1
-
     def handle(frame):
+        """Arguments: settings, P, U, c, h0, mask, m; results: z | r | g in the place of P, last state, states, q."""
         if _answers_version(frame):
             return 0
-        threads = _flat(frame, _ARGUMENTS, 0, np.int32)[3]
-        gates, recurrent_kernel = _cube(frame, _RESULTS, 0, real), _matrix(frame, _ARGUMENTS, 2, real)
-        units = len(recurrent_kernel)
-        if len(gates) <= loops._IN_PLACE and loops._padded(units, gates) == units:
-            weights, w_row = _flat(frame, _ARGUMENTS, 2, real), 3 * units * gates.itemsize
-        else:
-            weights, w_row = loops._in_order(recurrent_kernel, False), 0
-        ids, jobs = _share_out(_forward_work(real(0)), frame, gates.shape[1], threads, weights, w_row)
-        for i in range(threads):
-            if ids[i]:
-                _pthread_join(ids[i], 0)
-            else:
-                _call(_forward_work(real(0)), jobs[i:].ctypes.data)
-        # The weights are in use until here: threads know no more of them than their address.
-        return 0 if stamp and len(weights) >= 0 else 1
+        table, threads = _table(frame, real)
+        steps, batch, units = table[jobs.STEPS], table[jobs.BATCH], table[jobs.UNITS]
+        weights = _ordered(_address(frame, _ARGUMENTS, 2), table, False, real)
+        h0 = numba.carray(pointer(_address(frame, _ARGUMENTS, 4)), (batch * units,), real)
+        loops._copy(numba.carray(pointer(_address(frame, _RESULTS, 1)), (batch * units,), real), h0)
+        scratch = np.empty(batch * units, real)
+        _masks(table, frame, 5, 6)
+        table[jobs.BIAS], table[jobs.STATE] = _address(frame, _ARGUMENTS, 3), _address(frame, _RESULTS, 1)
+        table[jobs.STATES], table[jobs.PRODUCTS] = _address(frame, _RESULTS, 2), _address(frame, _RESULTS, 3)
+        table[jobs.SCRATCH] = scratch.ctypes.data
+        done = _run(_address_of_forward(real(0)), table, threads)
+        # Arrays that are known by their addresses only are in use until here.
+        return 0 if stamp and done + len(weights) + len(scratch) + len(table) >= 0 else 1
 
-    return work, handle
+    return handle
 
 
 def _make_backward(real, stamp):
-    def work(job):
-        _backward_rows(job, real)
-        return 0 if stamp else 1
-
     def handle(frame):
+        """Arguments: settings, z | r | g, U, q, states, h0, mask, m, d_states, d_last; results: dP in the place of
+        z | r | g, dq in the place of q or r h m_h, dh0.
+        """
         if _answers_version(frame):
             return 0
-        threads = _flat(frame, _ARGUMENTS, 0, np.int32)[3]
-        gates = _cube(frame, _RESULTS, 0, real)
-        weights = loops._in_order(_matrix(frame, _ARGUMENTS, 2, real), True)
-        ids, jobs = _share_out(_backward_work(real(0)), frame, gates.shape[1], threads, weights, 0)
-        for i in range(threads):
-            if ids[i]:
-                _pthread_join(ids[i], 0)
-            else:
-                _call(_backward_work(real(0)), jobs[i:].ctypes.data)
-        # The weights are in use until here: threads know no more of them than their address.
-        return 0 if stamp and len(weights) >= 0 else 1
+        table, threads = _table(frame, real)
+        steps, batch, units = table[jobs.STEPS], table[jobs.BATCH], table[jobs.UNITS]
+        weights = _ordered(_address(frame, _ARGUMENTS, 2), table, True, real)
+        d_last = numba.carray(pointer(_address(frame, _ARGUMENTS, 9)), (batch * units,), real)
+        loops._copy(numba.carray(pointer(_address(frame, _RESULTS, 2)), (batch * units,), real), d_last)
+        _masks(table, frame, 6, 7)
+        table[jobs.STATE], table[jobs.STATES] = _address(frame, _ARGUMENTS, 5), _address(frame, _ARGUMENTS, 4)
+        table[jobs.PRODUCTS], table[jobs.CARRY] = _address(frame, _RESULTS, 1), _address(frame, _RESULTS, 2)
+        table[jobs.D_STATES] = _address(frame, _ARGUMENTS, 8)
+        size = np.zeros(1, real).itemsize
+        strides = table[jobs.D_STATES_STRIDES : jobs.D_STATES_STRIDES + 3]
+        strides[0], strides[1], strides[2] = batch * units * size, units * size, size
+        done = _run(_address_of_backward(real(0)), table, threads)
+        return 0 if stamp and done + len(weights) + len(table) >= 0 else 1
 
-    return work, handle
+    return handle
 
 
 @cache
 def address(name, dtype):
     """The address of the function `name`, `"forward"` or `"backward"`, for a NumPy dtype."""
-    # Numba's cache goes by this file and by what a function closes over: the stamp stands for the file of the loops.
-    of_loops = os.stat(loops.__file__)
     make = {"forward": _make_forward, "backward": _make_backward}[name]
-    work, handle = make(dtype.type, (of_loops.st_size, of_loops.st_mtime_ns))
-    binding.add_symbol(_symbol(name, dtype.name), loops.cached(numba.cfunc, "intp(intp)", work).address)
-    return loops.cached(numba.cfunc, "intp(intp)", handle).address
+    binding.add_symbol(_symbol(name, dtype.name), jobs.address(name, dtype))
+    return jobs.cached(make(dtype.type, jobs.stamp()))

@@ -11,6 +11,7 @@ from functools import cache, partial
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir, xla
 
@@ -119,7 +120,7 @@ def _called_forward(spec, x, W, b, U, c, h0, mask, m_x, m, keep):
     gates, final, states, q = jax.ffi.ffi_call(
         _target("forward", x.dtype), [result(shape) for shape in shapes], input_output_aliases={1: 0}
     )(
-        _settings(spec, steps, batch, units),
+        _settings(spec, steps, batch, units, x.dtype),
         gates,
         U,
         jnp.zeros(0, x.dtype) if c is None else c,
@@ -156,7 +157,7 @@ def _call_backward(spec, x, W, U, h0, mask, m_x, m, states, gates, q, d_states, 
         [result(shape) for shape in (gates.shape, states.shape, h0.shape)],
         input_output_aliases={1: 0, 3: 1} if spec.reset_after else {1: 0},
     )(
-        _settings(spec, steps, batch, units),
+        _settings(spec, steps, batch, units, x.dtype),
         gates,
         U,
         q if spec.reset_after else nothing,
@@ -205,11 +206,11 @@ def _target(name, dtype):
     return target
 
 
-def _settings(spec, steps, batch, units):
+def _settings(spec, steps, batch, units, dtype):
     codes = [ACTIVATIONS.index(name) for name in (spec.activation, spec.recurrent_activation)]
     threads = 1 if "xla_cpu_multi_thread_eigen=false" in os.environ.get("XLA_FLAGS", "") else None
-    threads = compiled.useful_threads(steps, batch, units, threads or compiled.available_threads())
-    return jnp.array([spec.reset_after, *codes, threads], jnp.int32)
+    threads, by_units = compiled.useful_threads(steps, batch, units, dtype, threads or compiled.available_threads())
+    return np.array([spec.reset_after, *codes, threads, by_units], np.int64).view(np.int32)
 
 
 def _masks(mask, m, dtype):

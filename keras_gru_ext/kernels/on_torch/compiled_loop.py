@@ -1,6 +1,7 @@
 """The compiled loop on PyTorch's tensors, whose memory it shares: on processors, in float32 and float64."""
 
 import functools
+import pathlib
 
 import torch
 
@@ -38,6 +39,7 @@ class Loop:
             keep=products is not None,
             states=_array(states),
             q=_array(products),
+            openmp=_openmp(),
         )
         return torch.from_numpy(h)
 
@@ -58,8 +60,16 @@ class Loop:
             _array(d_states),
             _array(carry),
             torch.get_num_threads(),
+            _openmp(),
         )
         return torch.from_numpy(carry)
+
+
+@functools.cache
+def _openmp():
+    """The threads that PyTorch's own operations use, or `None`."""
+    folder = pathlib.Path(torch.__file__).parent / "lib"
+    return next((compiled.openmp(str(path)) for path in sorted(folder.glob("lib*omp*"))), None)
 
 
 def _array(tensor):

@@ -1,0 +1,259 @@
+"""The loops as functions with an address, for whoever runs threads: Python's, OpenMP's, or the ones that XLA's call has.
+
+What a call works with is a table of 64-bit words: sizes, codes, and addresses of arrays, 0 for what is absent. Each of
+the threads runs the same function on the same table, for its part of the rows or of the units.
+"""
+
+import os
+from functools import cache
+
+import numba
+import numpy as np
+from llvmlite import ir
+from numba import types
+from numba.core import cgutils
+from numba.extending import intrinsic
+
+from keras_gru_ext.kernels.compiled import loops
+
+# Words of a table, for every function,
+STEPS, BATCH, UNITS, BY_UNITS, BOARD, TEAM_PLACE, TEAM_SIZE, AFTER, ACTIVATION, RECURRENT_ACTIVATION = range(10)
+# of "forward" and "backward",
+GATES, WEIGHTS, W_ROW, STATE, MASK, MASKS, MASKS_COUNT, STATES, PRODUCTS = range(10, 19)
+# of "forward",
+BIAS, SCRATCH = 19, 20
+# of "backward",
+CARRY, D_STATES, D_STATES_STRIDES = 19, 20, 21
+# and of "in_order".
+SOURCE, ORDERED, TRANSPOSED = 10, 11, 12
+WORDS = 24
+
+_compiled = numba.njit(error_model="numpy")
+
+
+@intrinsic
+def pointer(typingctx, address):
+    """An address as a pointer, for `numba.carray`."""
+
+    def generate(context, builder, signature, args):
+        return builder.inttoptr(args[0], cgutils.voidptr_t)
+
+    return types.voidptr(types.intp), generate
+
+
+@intrinsic
+def _ask(typingctx, function):
+    """What a C function at an address returns: an int, without arguments."""
+
+    def generate(context, builder, signature, args):
+        kind = ir.FunctionType(ir.IntType(32), [])
+        return builder.zext(builder.call(builder.inttoptr(args[0], kind.as_pointer()), []), ir.IntType(64))
+
+    return types.int64(types.intp), generate
+
+
+@_compiled
+def words(address, n):
+    """n words at an address."""
+    return numba.carray(pointer(address), (n,), np.int64)
+
+
+@_compiled
+def _cube(address, n, m, k, dtype):
+    """An array at an address; of no size where there is none."""
+    return numba.carray(pointer(address), (n if address else 0, m if address else 0, k if address else 0), dtype)
+
+
+@_compiled
+def _matrix(address, n, m, dtype):
+    return numba.carray(pointer(address), (n if address else 0, m if address else 0), dtype)
+
+
+@_compiled
+def _flat(address, n, dtype):
+    return numba.carray(pointer(address), (n if address else 0,), dtype)
+
+
+@_compiled
+def _part(table, place, parts, like):
+    """First and last row, first and last panel, and how many parts share the same rows."""
+    batch, panels = table[BATCH], loops._panels(table[UNITS], like)
+    if table[BY_UNITS]:
+        return 0, batch, panels * place // parts, panels * (place + 1) // parts, parts
+    return batch * place // parts, batch * (place + 1) // parts, 0, panels, 1
+
+
+@_compiled
+def forward(table, place, parts, dtype):
+    steps, batch, units = table[STEPS], table[BATCH], table[UNITS]
+    gates = _cube(table[GATES], steps, batch, 3 * units, dtype)
+    first, last, first_panel, last_panel, together = _part(table, place, parts, gates)
+    if first == last:
+        return
+    loops._forward(
+        table[AFTER] != 0,
+        table[ACTIVATION],
+        table[RECURRENT_ACTIVATION],
+        gates,
+        _flat(table[WEIGHTS], 3 * units * loops._padded(units, gates), dtype),
+        table[W_ROW],
+        _flat(table[BIAS], 3 * units, dtype),
+        _matrix(table[STATE], batch, units, dtype),
+        _matrix(table[SCRATCH], batch, units, dtype),
+        _matrix(table[MASK], steps, batch, np.bool_),
+        _cube(table[MASKS], table[MASKS_COUNT], batch, units, dtype),
+        _cube(table[STATES], steps, batch, units, dtype),
+        _cube(table[PRODUCTS], steps, batch, units, dtype),
+        first,
+        last,
+        first_panel,
+        last_panel,
+        place,
+        together,
+        table[BOARD],
+    )
+
+
+@_compiled
+def backward(table, place, parts, dtype):
+    steps, batch, units = table[STEPS], table[BATCH], table[UNITS]
+    gates = _cube(table[GATES], steps, batch, 3 * units, dtype)
+    first, last, first_panel, last_panel, together = _part(table, place, parts, gates)
+    if first == last:
+        return
+    d_states = _cube(table[D_STATES], steps, batch, units, dtype)
+    strides = table[D_STATES_STRIDES], table[D_STATES_STRIDES + 1], table[D_STATES_STRIDES + 2]
+    loops._backward(
+        table[AFTER] != 0,
+        table[ACTIVATION],
+        table[RECURRENT_ACTIVATION],
+        gates,
+        _cube(table[PRODUCTS], steps, batch, units, dtype),
+        _cube(table[STATES], steps, batch, units, dtype),
+        _flat(table[WEIGHTS], 3 * units * loops._padded(units, gates), dtype),
+        _matrix(table[STATE], batch, units, dtype),
+        _matrix(table[MASK], steps, batch, np.bool_),
+        _cube(table[MASKS], table[MASKS_COUNT], batch, units, dtype),
+        np.lib.stride_tricks.as_strided(d_states, d_states.shape, strides),
+        _matrix(table[CARRY], batch, units, dtype),
+        first,
+        last,
+        first_panel,
+        last_panel,
+        place,
+        together,
+        table[BOARD],
+    )
+
+
+@_compiled
+def in_order(table, place, parts, dtype):
+    units = table[UNITS]
+    source = _matrix(table[SOURCE], units, 3 * units, dtype)
+    ordered = _flat(table[ORDERED], 3 * units * loops._padded(units, source), dtype)
+    panels = loops._panels(units, source)
+    loops._in_order(source, table[TRANSPOSED] != 0, ordered, panels * place // parts, panels * (place + 1) // parts)
+
+
+@_compiled
+def _unpacked(job):
+    """The table, the place, and how many parts there are; whoever starts threads may say that when they are there."""
+    words_of_job = words(job, 3)
+    parts = loops._read_atomically(job + 16)
+    while parts == 0:
+        loops._let_others_run()
+        parts = loops._read_atomically(job + 16)
+    return words(words_of_job[0], WORDS), words_of_job[1], parts
+
+
+def _make_forward(real, stamp):
+    def work(job):
+        table, place, parts = _unpacked(job)
+        forward(table, place, parts, real)
+        return 0 if stamp else 1
+
+    return work
+
+
+def _make_backward(real, stamp):
+    def work(job):
+        table, place, parts = _unpacked(job)
+        backward(table, place, parts, real)
+        return 0 if stamp else 1
+
+    return work
+
+
+def _make_in_order(real, stamp):
+    def work(job):
+        table, place, parts = _unpacked(job)
+        in_order(table, place, parts, real)
+        return 0 if stamp else 1
+
+    return work
+
+
+def _make_of_team(stamp):
+    def work(job):
+        given = words(job, 2)
+        table = words(given[0], WORDS)
+        mine = np.empty(3, np.int64)
+        mine[0], mine[1], mine[2] = given[0], _ask(table[TEAM_PLACE]), _ask(table[TEAM_SIZE])
+        call(given[1], mine.ctypes.data)
+        return 0 if stamp and len(mine) else 1
+
+    return work
+
+
+@intrinsic
+def call(typingctx, function, argument):
+    """Calls a function like those of `address` by its address: it is compiled elsewhere, and once."""
+
+    def generate(context, builder, signature, args):
+        kind = ir.FunctionType(args[1].type, [args[1].type])
+        return builder.call(builder.inttoptr(args[0], kind.as_pointer()), [args[1]])
+
+    return types.intp(types.intp, types.intp), generate
+
+
+_MAKERS = {"forward": _make_forward, "backward": _make_backward, "in_order": _make_in_order}
+
+
+@cache
+def address(name, dtype):
+    """The address of a function that does one part of a call.
+
+    Its argument is the address of three words: of a table, the place of the part, and how many parts there are, or 0
+    until that is known.
+
+    Args:
+        name: "forward", "backward" or "in_order".
+        dtype: NumPy dtype of the arrays.
+    """
+    return cached(_MAKERS[name](dtype.type, stamp()))
+
+
+@cache
+def address_for_team():
+    """The address of a function for a thread of OpenMP, which knows its place itself.
+
+    Its argument is the address of two words: of a table, and of a function from `address`.
+    """
+    return cached(_make_of_team(stamp()))
+
+
+def stamp():
+    """Stands for the files that a function calls into: Numba's cache goes by its own and by what it closes over."""
+    files = [os.stat(module) for module in (loops.__file__, __file__)]
+    return tuple((file.st_size, file.st_mtime_ns) for file in files)
+
+
+def cached(function):
+    """Compiles for C, with Numba's cache where there is a folder for it, and returns the address."""
+    try:
+        return numba.cfunc("intp(intp)", cache=True, error_model="numpy")(function).address
+    except RuntimeError as error:
+        # There is none: neither beside this file, nor the user's own.
+        if "cache" not in str(error):
+            raise
+        return numba.cfunc("intp(intp)", error_model="numpy")(function).address

@@ -1,0 +1,92 @@
+"""Who runs the parts of a call: threads of this package, or those of a framework that has OpenMP.
+
+Threads of OpenMP go on spinning for milliseconds after their work. Beside others that want to work, both take twice as
+long; so where a framework has them, they are the ones to ask.
+"""
+
+import ctypes
+import os
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache, lru_cache
+
+import numpy as np
+
+from keras_gru_ext.kernels.compiled import jobs
+
+_ASIDE: list = []
+"""The pool of threads, which all calls share, and how many it has; of this process alone."""
+_TOGETHER = threading.Lock()
+"""Held by the call whose parts wait for each other: there are threads for one of that kind at a time."""
+_FORKED: list = []
+
+if hasattr(os, "register_at_fork"):  # A forked process has none of its parent's threads.
+    os.register_at_fork(after_in_child=lambda: (_ASIDE.clear(), _FORKED.append(True)))
+
+
+def run(name, dtype, table, parts, openmp=None):
+    """Runs a function of `jobs` for all parts of a table, at the same time.
+
+    Args:
+        name: Of the function.
+        dtype: Of its arrays.
+        table: As `jobs` describes it.
+        parts: How many.
+        openmp: What `openmp` gave, or `None` for threads of this package.
+    """
+    work = _callable(jobs.address(name, dtype))
+    if parts > 1 and openmp is not None and not _FORKED:
+        table[jobs.TEAM_PLACE], table[jobs.TEAM_SIZE] = openmp.omp_get_thread_num, openmp.omp_get_num_threads
+        job = np.array([table.ctypes.data, jobs.address(name, dtype)], np.int64)
+        openmp.parallel(jobs.address_for_team(), job.ctypes.data, parts, 0)
+        return
+    if parts > 1 and table[jobs.BY_UNITS]:
+        if not _TOGETHER.acquire(blocking=False):
+            parts = 1
+        else:
+            try:
+                _share_out(work, table, parts)
+            finally:
+                _TOGETHER.release()
+            return
+    _share_out(work, table, parts)
+
+
+def _share_out(work, table, parts):
+    todo = np.array([(table.ctypes.data, place, parts) for place in range(parts)], np.int64)
+    others = [_pool(parts).submit(work, todo[place:].ctypes.data) for place in range(1, parts)]
+    work(todo.ctypes.data)
+    for other in others:
+        other.result()
+
+
+def _pool(parts):
+    if not _ASIDE or _ASIDE[1] < parts - 1:
+        _ASIDE[:] = [ThreadPoolExecutor(parts - 1, "keras_gru_ext"), parts - 1]
+    return _ASIDE[0]
+
+
+@lru_cache(maxsize=16)
+def _callable(address):
+    """A function at an address, for Python; Python's other threads run while it does."""
+    return ctypes.CFUNCTYPE(ctypes.c_ssize_t, ctypes.c_ssize_t)(address)
+
+
+class OpenMP:
+    """The OpenMP of a library that is loaded: GCC's functions, which Clang's and Intel's libraries have as well."""
+
+    def __init__(self, library):
+        self.parallel = library.GOMP_parallel
+        self.parallel.argtypes = [ctypes.c_void_p, ctypes.c_void_p, ctypes.c_uint, ctypes.c_uint]
+        self.parallel.restype = None
+        for name in ("omp_get_thread_num", "omp_get_num_threads"):
+            setattr(self, name, ctypes.cast(getattr(library, name), ctypes.c_void_p).value)
+
+
+@cache
+def openmp(path):
+    """The OpenMP of the library in a file, or `None` if that has none of it."""
+    try:
+        return OpenMP(ctypes.CDLL(path))
+    except (OSError, AttributeError):
+        return None
