@@ -5,6 +5,7 @@ in from JAX. Numba is imported by the first call, never by importing this packag
 with the inputs (F0) and the gradients of the weights (B6, B7, B9) stay matrix products of the framework.
 """
 
+import ctypes
 import importlib.util
 import os
 from functools import cache
@@ -14,7 +15,7 @@ import numpy as np
 
 from keras_gru_ext.kernels.spec import ACTIVATIONS
 
-__all__ = ["Weights", "available_threads", "backward", "forward", "in_order", "openmp", "useful_threads", "why_not"]
+__all__ = ["Weights", "available_threads", "backward", "forward", "in_order", "openmp", "run", "useful_threads", "why_not"]
 
 DTYPES = ("float32", "float64")
 
@@ -98,7 +99,7 @@ def in_order(recurrent_kernel, steps=None, transposed=False):
     if loops.reads_in_place(recurrent_kernel, steps) and not transposed:
         return Weights(units, recurrent_kernel.reshape(-1), recurrent_kernel.strides[0])
     ordered = np.zeros(3 * units * loops.padded(units, dtype), dtype)
-    table = np.zeros(jobs.WORDS, np.int64)
+    table = jobs.Table()
     table[jobs.UNITS], table[jobs.TRANSPOSED] = units, transposed
     table[jobs.SOURCE], table[jobs.ORDERED] = _address(recurrent_kernel), _address(ordered)
     teams.run("in_order", dtype, table, 1)
@@ -143,7 +144,6 @@ def forward(
         or `states` asks for it; (B, U), always a new array; (T, B, U), `None` unless `keep` and `spec.reset_after`.
         At masked steps q holds anything.
     """
-    jobs, _, teams = _modules()
     steps, batch, wide = projected.shape
     units, dtype = wide // 3, projected.dtype
     weights = recurrent_kernel if isinstance(recurrent_kernel, Weights) else in_order(recurrent_kernel, steps)
@@ -152,21 +152,26 @@ def forward(
         states = np.empty((steps, batch, units), dtype)
     if q is None and keep and spec.reset_after:
         q = np.empty((steps, batch, units), dtype)
-    parts, by_units = useful_threads(steps, batch, units, dtype, threads)
-    scratch = np.empty((batch, units), dtype) if by_units or not spec.reset_after else None
-    bias = None if recurrent_bias is None else np.ascontiguousarray(recurrent_bias)
-    table, kept = _table(jobs, spec, (steps, batch, units), parts, by_units, projected, weights, mask, recurrent_masks)
-    arrays = {
-        jobs.STATE: final_state,
-        jobs.STATES: states,
-        jobs.PRODUCTS: q,
-        jobs.BIAS: bias,
-        jobs.SCRATCH: scratch,
-    }
-    for place, array in arrays.items():
-        table[place] = _address(array)
-    if batch:
-        teams.run("forward", dtype, table, parts, openmp)
+    bias, mask = _contiguous(recurrent_bias), _contiguous(mask)
+    masks, scratch = _contiguous(recurrent_masks), np.empty((batch, units), dtype)
+    run(
+        "forward",
+        spec,
+        dtype,
+        (steps, batch, units),
+        threads,
+        openmp,
+        weights,
+        gates=_address(projected),
+        state=_address(final_state),
+        mask=_address(mask),
+        masks=_address(masks),
+        masks_per_gate=masks is not None and masks.ndim == 3,
+        states=_address(states),
+        products=_address(q),
+        bias=_address(bias),
+        scratch=_address(scratch),
+    )
     return states, final_state, q
 
 
@@ -206,30 +211,100 @@ def backward(
     Returns:
         (B, U), a new array: the gradient of `initial_state`.
     """
-    jobs, _, teams = _modules()
     steps, batch, wide = gates.shape
     units, dtype = wide // 3, gates.dtype
     weights = recurrent_kernel
     if not isinstance(weights, Weights):
         weights = in_order(recurrent_kernel, transposed=True)
     carry = np.zeros((batch, units), dtype) if d_last is None else np.array(d_last, dtype, order="C")
-    states, initial_state = np.ascontiguousarray(states), np.ascontiguousarray(initial_state)
-    parts, by_units = useful_threads(steps, batch, units, dtype, threads)
-    table, kept = _table(jobs, spec, (steps, batch, units), parts, by_units, gates, weights, mask, recurrent_masks)
-    arrays = {
-        jobs.STATE: initial_state,
-        jobs.STATES: states,
-        jobs.PRODUCTS: products,
-        jobs.CARRY: carry,
-        jobs.D_STATES: d_states,
-    }
-    for place, array in arrays.items():
-        table[place] = _address(array)
-    if d_states is not None:
-        table[jobs.D_STATES_STRIDES : jobs.D_STATES_STRIDES + 3] = d_states.strides
-    if batch:
-        teams.run("backward", dtype, table, parts, openmp)
+    states, initial_state, mask = _contiguous(states), _contiguous(initial_state), _contiguous(mask)
+    masks = _contiguous(recurrent_masks)
+    run(
+        "backward",
+        spec,
+        dtype,
+        (steps, batch, units),
+        threads,
+        openmp,
+        weights,
+        gates=_address(gates),
+        state=_address(initial_state),
+        mask=_address(mask),
+        masks=_address(masks),
+        masks_per_gate=masks is not None and masks.ndim == 3,
+        states=_address(states),
+        products=_address(products),
+        carry=_address(carry),
+        d_states=_address(d_states),
+        d_states_strides=(0, 0, 0) if d_states is None else d_states.strides,
+    )
     return carry
+
+
+def run(
+    name,
+    spec,
+    dtype,
+    sizes,
+    threads,
+    openmp,
+    weights,
+    *,
+    gates,
+    state,
+    mask,
+    masks,
+    masks_per_gate,
+    states,
+    products,
+    bias=0,
+    scratch=0,
+    carry=0,
+    d_states=0,
+    d_states_strides=(0, 0, 0),
+):
+    """Runs "forward" or "backward" on arrays that are given by their addresses, 0 for what is absent.
+
+    They are those of the functions of these names, C-contiguous but for `d_states`, and the caller's until it returns.
+
+    Args:
+        name: Of the function.
+        spec: A `GRUSpec`.
+        dtype: NumPy dtype of all arrays but the mask.
+        sizes: T, B, U.
+        threads: How many may work.
+        openmp: Whose they are.
+        weights: What `in_order` returned.
+        gates: (T, B, 3U). Written.
+        state: (B, U). The state before; forward: then the last one.
+        mask: (T, B).
+        masks: (B, U) or (3, B, U).
+        masks_per_gate: Whether it is the latter.
+        states: (T, B, U). Forward: written.
+        products: (T, B, U). Written.
+        bias: (3U,). Forward only.
+        scratch: (B, U), for the loop's own use. Forward only.
+        carry: (B, U). The gradient of the last state, then that of the state before. Backward only.
+        d_states: (T, B, U), any strides. Backward only.
+        d_states_strides: Its strides in bytes.
+    """
+    steps, batch, units = sizes
+    if not batch:
+        return
+    jobs, loops, teams = _modules()
+    parts, by_units = useful_threads(steps, batch, units, dtype, threads)
+    board = (ctypes.c_int64 * (loops.LINE // 8 * (parts + 1)))() if by_units else None
+    board_at = 0 if board is None else -(-ctypes.addressof(board) // loops.LINE) * loops.LINE
+    settings = spec.reset_after, ACTIVATIONS.index(spec.activation), ACTIVATIONS.index(spec.recurrent_activation)
+    masks_count = 0 if not masks else 3 if masks_per_gate else 1
+    workspace = np.empty(loops.workspace.py_func(batch, loops.padded(units, dtype), parts, by_units), dtype)
+    own = (bias, scratch, 0, 0, 0) if name == "forward" else (carry, d_states, *d_states_strides)
+    table = jobs.Table(
+        *(steps, batch, units, by_units, board_at, 0, 0, workspace.ctypes.data, len(workspace), *settings),
+        *(gates, weights.array.ctypes.data, weights.row, state, mask, masks, masks_count, states, products),
+        *own,
+    )
+    teams.run(name, dtype, table, parts, openmp)
 
 
 @cache
@@ -239,22 +314,8 @@ def _modules():
     return jobs, loops, teams
 
 
-def _table(jobs, spec, sizes, parts, by_units, gates, weights, mask, masks):
-    """A table with what both loops need, and the arrays that it points to and nobody else holds."""
-    _, loops, _ = _modules()
-    mask = None if mask is None else np.ascontiguousarray(mask)
-    masks = None if masks is None else np.ascontiguousarray(masks if masks.ndim == 3 else masks[None])
-    table = np.zeros(jobs.WORDS, np.int64)
-    board = np.zeros(loops.LINE * (parts + 1) // 8, np.int64)
-    table[:3] = sizes
-    table[jobs.BY_UNITS], table[jobs.BOARD] = by_units, -(-board.ctypes.data // loops.LINE) * loops.LINE
-    table[jobs.AFTER] = spec.reset_after
-    table[jobs.ACTIVATION] = ACTIVATIONS.index(spec.activation)
-    table[jobs.RECURRENT_ACTIVATION] = ACTIVATIONS.index(spec.recurrent_activation)
-    table[jobs.GATES], table[jobs.WEIGHTS], table[jobs.W_ROW] = _address(gates), _address(weights.array), weights.row
-    table[jobs.MASK], table[jobs.MASKS] = _address(mask), _address(masks)
-    table[jobs.MASKS_COUNT] = 0 if masks is None else len(masks)
-    return table, (mask, masks, board)
+def _contiguous(array):
+    return None if array is None else np.ascontiguousarray(array)
 
 
 def _address(array):

@@ -4,6 +4,7 @@ What a call works with is a table of 64-bit words: sizes, codes, and addresses o
 the threads runs the same function on the same table, for its part of the rows or of the units.
 """
 
+import ctypes
 import os
 from functools import cache
 
@@ -17,16 +18,19 @@ from numba.extending import intrinsic
 from keras_gru_ext.kernels.compiled import loops
 
 # Words of a table, for every function,
-STEPS, BATCH, UNITS, BY_UNITS, BOARD, TEAM_PLACE, TEAM_SIZE, AFTER, ACTIVATION, RECURRENT_ACTIVATION = range(10)
+STEPS, BATCH, UNITS, BY_UNITS, BOARD, TEAM_PLACE, TEAM_SIZE, WORKSPACE, WORKSPACE_SIZE = range(9)
 # of "forward" and "backward",
-GATES, WEIGHTS, W_ROW, STATE, MASK, MASKS, MASKS_COUNT, STATES, PRODUCTS = range(10, 19)
+AFTER, ACTIVATION, RECURRENT_ACTIVATION = range(9, 12)
+GATES, WEIGHTS, W_ROW, STATE, MASK, MASKS, MASKS_COUNT, STATES, PRODUCTS = range(12, 21)
 # of "forward",
-BIAS, SCRATCH = 19, 20
+BIAS, SCRATCH = 21, 22
 # of "backward",
-CARRY, D_STATES, D_STATES_STRIDES = 19, 20, 21
+CARRY, D_STATES, D_STATES_STRIDES = 21, 22, 23
 # and of "in_order".
-SOURCE, ORDERED, TRANSPOSED = 10, 11, 12
-WORDS = 24
+SOURCE, ORDERED, TRANSPOSED = 9, 10, 11
+WORDS = 26
+
+Table = ctypes.c_int64 * WORDS
 
 _compiled = numba.njit(error_model="numpy")
 
@@ -84,6 +88,13 @@ def _part(table, place, parts, like):
 
 
 @_compiled
+def _workspace(table, place, parts, dtype):
+    """The share of a part."""
+    share = table[WORKSPACE_SIZE] // parts
+    return _flat(table[WORKSPACE], table[WORKSPACE_SIZE], dtype)[place * share : (place + 1) * share]
+
+
+@_compiled
 def forward(table, place, parts, dtype):
     steps, batch, units = table[STEPS], table[BATCH], table[UNITS]
     gates = _cube(table[GATES], steps, batch, 3 * units, dtype)
@@ -111,6 +122,7 @@ def forward(table, place, parts, dtype):
         place,
         together,
         table[BOARD],
+        _workspace(table, place, parts, dtype),
     )
 
 
@@ -143,6 +155,7 @@ def backward(table, place, parts, dtype):
         place,
         together,
         table[BOARD],
+        _workspace(table, place, parts, dtype),
     )
 
 

@@ -436,6 +436,12 @@ def _panels(units, like):
 
 
 @_compiled
+def workspace(batch, padded_units, parts, by_units):
+    """How many numbers of workspace so many parts, or fewer, need together: each has an equal share."""
+    return 4 * padded_units * (parts * (batch + 1) if by_units else batch + 2 * parts)
+
+
+@_compiled
 def _in_order(weights, transposed, ordered, first, last):
     """Writes panels `first` to `last` - 1 of each gate of the weights (U, 3U), or of their transpose, one by one; flat.
 
@@ -484,6 +490,7 @@ def _forward(
     place,
     parts,
     board,
+    workspace,
 ):
     """F1 to F4 for rows `first` to `last` - 1; what is of no size is absent, or not wanted.
 
@@ -508,6 +515,7 @@ def _forward(
         place: Which of the calls that share the units of these rows this one is, from 0.
         parts: How many these are.
         board: Address of a cache line for each of them, of zeros, to meet at.
+        workspace: Flat, of any content, for this call alone: see `workspace`.
     """
     steps, _, wide = gates.shape
     units, rows = wide // 3, last - first
@@ -517,13 +525,15 @@ def _forward(
     here = max(0, end - start)
     padded, all_padded = _padded(here, gates), _padded(units, gates)
     vectors = padded // lanes
-    c = np.zeros((3, padded), gates.dtype)
+    like = state[0, 0]
+    at_products, at_masked = 3 * padded, 3 * padded * (1 + rows)
+    c = workspace[:at_products].reshape((3, padded))
+    products = workspace[at_products:at_masked].reshape((rows, 3, padded))
+    masked = workspace[at_masked : at_masked + rows * units].reshape((rows, units))
+    _fill(workspace[:at_products], 0)
     if len(bias):
         for gate in range(3):
             _copy(c[gate, :here], bias[gate * units + start : gate * units + end])
-    like = np.zeros(1, gates.dtype)[0]
-    products = np.empty((rows, 3, padded), gates.dtype)
-    masked = np.empty((rows, units), gates.dtype)
     per_gate = len(masks) == 3
     w_gate = units * (size if w_row else all_padded * size)
     w_start = weights.ctypes.data + start * (size if w_row else units * size)
@@ -619,6 +629,7 @@ def _backward(
     place,
     parts,
     board,
+    workspace,
 ):
     """B1 to B5 for rows `first` to `last` - 1; what is of no size is absent.
 
@@ -642,6 +653,7 @@ def _backward(
         place: Which call.
         parts: Of how many.
         board: Address.
+        workspace: Flat.
     """
     steps, _, wide = gates.shape
     units, rows = wide // 3, last - first
@@ -651,10 +663,10 @@ def _backward(
     here = max(0, end - start)
     padded = _padded(here, gates)
     vectors = padded // lanes
-    nothing = np.zeros(padded, gates.dtype)
-    e = np.empty((rows, padded), gates.dtype)
-    like = np.zeros(1, gates.dtype)[0]
-    one, other = np.empty(here, gates.dtype), np.empty(here, gates.dtype)
+    like = state[0, 0]
+    nothing, one, other = workspace[:padded], workspace[padded:][:here], workspace[2 * padded :][:here]
+    e = workspace[3 * padded : 3 * padded + rows * padded].reshape((rows, padded))
+    _fill(nothing, 0)
     w_gate, w_start = units * _padded(units, gates) * size, weights.ctypes.data + start * units * size
     out, out_row = e.ctypes.data, padded * size
     met = 0

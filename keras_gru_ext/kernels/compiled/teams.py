@@ -10,8 +10,6 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache, lru_cache
 
-import numpy as np
-
 from keras_gru_ext.kernels.compiled import jobs
 
 _ASIDE: list = []
@@ -34,28 +32,29 @@ def run(name, dtype, table, parts, openmp=None):
         parts: How many.
         openmp: What `openmp` gave, or `None` for threads of this package.
     """
-    work = _callable(jobs.address(name, dtype))
+    function = jobs.address(name, dtype)
     if parts > 1 and openmp is not None and not _FORKED:
         table[jobs.TEAM_PLACE], table[jobs.TEAM_SIZE] = openmp.omp_get_thread_num, openmp.omp_get_num_threads
-        job = np.array([table.ctypes.data, jobs.address(name, dtype)], np.int64)
-        openmp.parallel(jobs.address_for_team(), job.ctypes.data, parts, 0)
-        return
-    if parts > 1 and table[jobs.BY_UNITS]:
-        if not _TOGETHER.acquire(blocking=False):
-            parts = 1
-        else:
-            try:
-                _share_out(work, table, parts)
-            finally:
-                _TOGETHER.release()
-            return
-    _share_out(work, table, parts)
+        job = _TeamJob(ctypes.addressof(table), function)
+        openmp.parallel(jobs.address_for_team(), ctypes.addressof(job), parts, 0)
+    elif parts == 1 or not table[jobs.BY_UNITS]:
+        _share_out(_callable(function), table, parts)
+    elif _TOGETHER.acquire(blocking=False):
+        try:
+            _share_out(_callable(function), table, parts)
+        finally:
+            _TOGETHER.release()
+    else:
+        _share_out(_callable(function), table, 1)
+
+
+_Job, _TeamJob = ctypes.c_int64 * 3, ctypes.c_int64 * 2
 
 
 def _share_out(work, table, parts):
-    todo = np.array([(table.ctypes.data, place, parts) for place in range(parts)], np.int64)
-    others = [_pool(parts).submit(work, todo[place:].ctypes.data) for place in range(1, parts)]
-    work(todo.ctypes.data)
+    todo = [_Job(ctypes.addressof(table), place, parts) for place in range(parts)]
+    others = [_pool(parts).submit(work, ctypes.addressof(job)) for job in todo[1:]]
+    work(ctypes.addressof(todo[0]))
     for other in others:
         other.result()
 

@@ -116,7 +116,10 @@ def _table(frame, real):
     table[jobs.BY_UNITS] = settings[4]
     table[jobs.BOARD] = (table[jobs.WORDS :].ctypes.data + loops.LINE - 1) // loops.LINE * loops.LINE
     table[jobs.GATES] = gates[_DATA]
-    return table, settings[3]
+    padded = loops._padded(sizes[2] // 3, np.zeros(1, real))
+    workspace = np.empty(loops.workspace(sizes[1], padded, settings[3], settings[4]), real)
+    table[jobs.WORKSPACE], table[jobs.WORKSPACE_SIZE] = workspace.ctypes.data, len(workspace)
+    return table, workspace, settings[3]
 
 
 @_compiled
@@ -146,7 +149,7 @@ def _make_forward(real, stamp):
         """Arguments: settings, P, U, c, h0, mask, m; results: z | r | g in the place of P, last state, states, q."""
         if _answers_version(frame):
             return 0
-        table, threads = _table(frame, real)
+        table, workspace, threads = _table(frame, real)
         steps, batch, units = table[jobs.STEPS], table[jobs.BATCH], table[jobs.UNITS]
         weights = _ordered(_address(frame, _ARGUMENTS, 2), table, False, real)
         h0 = numba.carray(pointer(_address(frame, _ARGUMENTS, 4)), (batch * units,), real)
@@ -158,7 +161,7 @@ def _make_forward(real, stamp):
         table[jobs.SCRATCH] = scratch.ctypes.data
         done = _run(_address_of_forward(real(0)), table, threads)
         # Arrays that are known by their addresses only are in use until here.
-        return 0 if stamp and done + len(weights) + len(scratch) + len(table) >= 0 else 1
+        return 0 if stamp and done + len(weights) + len(scratch) + len(table) + len(workspace) >= 0 else 1
 
     return handle
 
@@ -170,7 +173,7 @@ def _make_backward(real, stamp):
         """
         if _answers_version(frame):
             return 0
-        table, threads = _table(frame, real)
+        table, workspace, threads = _table(frame, real)
         steps, batch, units = table[jobs.STEPS], table[jobs.BATCH], table[jobs.UNITS]
         weights = _ordered(_address(frame, _ARGUMENTS, 2), table, True, real)
         d_last = numba.carray(pointer(_address(frame, _ARGUMENTS, 9)), (batch * units,), real)
@@ -183,7 +186,7 @@ def _make_backward(real, stamp):
         strides = table[jobs.D_STATES_STRIDES : jobs.D_STATES_STRIDES + 3]
         strides[0], strides[1], strides[2] = batch * units * size, units * size, size
         done = _run(_address_of_backward(real(0)), table, threads)
-        return 0 if stamp and done + len(weights) + len(table) >= 0 else 1
+        return 0 if stamp and done + len(weights) + len(table) + len(workspace) >= 0 else 1
 
     return handle
 

@@ -28,19 +28,20 @@ def forward(x, W, b, U, c, h0, mask, m_x, m, reset_after, activation, recurrent_
     gates = x.new_empty((steps if keep_gates else length, batch, 3 * units))
     products = x.new_empty((steps, batch, units) if keep_gates and reset_after else 0)
     h = h0
+    kept = gates if keep_gates else None, mask, states if keep_states else None, products if len(products) else None
     for start in range(0, steps, length):
-        block = slice(start, min(start + length, steps))
-        P = gates[block] if keep_gates else gates[: block.stop - start]
-        _project(x[block], W, b, m_x, P)  # F0, where the gates will be
-        h = loop.forward(
-            P,
-            h,
-            None if mask is None else mask[block],
-            states[block] if keep_states else None,
-            products[block] if keep_gates and reset_after else None,
-        )
+        size = min(length, steps - start)
+        x_now, P, mask_now, states_now, q_now = (_block(array, start, size) for array in (x, *kept))
+        P = gates[:size] if P is None else P
+        _project(x_now, W, b, m_x, P)  # F0, where the gates will be
+        h = loop.forward(P, h, mask_now, states_now, q_now)
     # An operator's results share no memory.
     return states, h.clone() if keep_states else h, gates if keep_gates else x.new_empty(0), products
+
+
+def _block(array, start, size):
+    """Some steps of an array (T, ...); what is all of it need not be cut."""
+    return array if array is None or size == len(array) else array[start : start + size]
 
 
 def backward(
