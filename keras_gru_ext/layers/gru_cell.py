@@ -189,7 +189,9 @@ class GRUCell(keras.layers.GRUCell):
 
     def _weight(self, variable):
         # Keras casts by itself inside `__call__`, but not in a `stateless_call` from outside.
-        return ops.cast(variable, self.compute_dtype)
+        value = variable.value
+        same = keras.backend.standardize_dtype(value.dtype) == self.compute_dtype
+        return value if same else ops.cast(value, self.compute_dtype)
 
     def step(self, projected, h, mask=None, weights=None):
         """Returns the next state, of shape (B, U).

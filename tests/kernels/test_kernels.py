@@ -6,6 +6,7 @@ dtype, differentiated by the framework.
 
 import dataclasses
 import functools
+import sys
 import zlib
 
 import keras
@@ -500,6 +501,40 @@ def compare_inference(case):
 @pytest.mark.parametrize("case", [*VARIANTS, *(SIZES if BACKEND in ("numpy", "tensorflow") else [])], ids=str)
 def test_results_are_the_same_when_no_gradient_is_needed(case, way, poisoned):
     compare_inference(case)
+
+
+@only_torch
+@pytest.mark.parametrize("batch", [1, 12])
+@pytest.mark.parametrize("maths", ["before", "after"])
+def test_pytorchs_own_threads_run_the_compiled_loop(maths, batch, monkeypatch):
+    from keras_gru_ext.kernels import compiled
+    from keras_gru_ext.kernels.compiled import teams
+    from keras_gru_ext.kernels.on_torch import compiled_loop
+
+    if compiled.why_not("float32") or sys.platform != "linux":
+        pytest.skip("needs Numba, and the OpenMP of PyTorch for Linux")
+    monkeypatch.setattr(compiled, "_WORTH_A_THREAD", 1)
+    monkeypatch.setattr(compiled, "_WORTH_A_MEETING", 1)
+    arguments, _ = problem(case(20, batch, 130, maths))
+    spec = case(20, batch, 130, maths).spec
+    tensors = [to_tensor(x, "float32") for x in arguments]
+    # Two threads of PyTorch, two of this package, one.
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
+    shared = []
+    share_out = teams._share_out
+    monkeypatch.setattr(
+        teams, "_share_out", lambda work, table, parts: shared.append(parts) or share_out(work, table, parts)
+    )
+    results = [kernel_for(spec, BACKEND)(spec, *tensors)]
+    assert 2 not in shared
+    monkeypatch.setattr(compiled_loop, "_openmp", lambda: None)
+    results.append(kernel_for(spec, BACKEND)(spec, *tensors))
+    assert 2 in shared
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 1)
+    results.append(kernel_for(spec, BACKEND)(spec, *tensors))
+    for mine in results[1:]:
+        for a, b in zip(mine, results[0], strict=True):
+            assert torch.equal(a, b)
 
 
 @only_tensorflow

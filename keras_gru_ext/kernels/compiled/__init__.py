@@ -1,8 +1,8 @@
 """The GRU of `kernels/README.md` as machine code for the processor: NumPy arrays in, NumPy arrays out.
 
-`loops` is the maths, which Numba compiles; `jobs` gives it an address; `teams` runs it in several threads; `xla` is the way
-in from JAX. Numba is imported by the first call, never by importing this package. What is large is the caller's: products
-with the inputs (F0) and the gradients of the weights (B6, B7, B9) stay matrix products of the framework.
+`loops` is the maths, which Numba compiles; `jobs` gives it an address; `teams` runs it in several threads; `xla` is the
+way in from JAX. Numba is imported by the first call, never by importing this package. What is large is the caller's:
+products with the inputs (F0) and the gradients of the weights (B6, B7, B9) stay matrix products of the framework.
 """
 
 import ctypes
@@ -15,7 +15,17 @@ import numpy as np
 
 from keras_gru_ext.kernels.spec import ACTIVATIONS
 
-__all__ = ["Weights", "available_threads", "backward", "forward", "in_order", "openmp", "run", "useful_threads", "why_not"]
+__all__ = [
+    "Weights",
+    "available_threads",
+    "backward",
+    "forward",
+    "in_order",
+    "openmp",
+    "run",
+    "useful_threads",
+    "why_not",
+]
 
 DTYPES = ("float32", "float64")
 
@@ -70,11 +80,12 @@ def openmp(path):
 def useful_threads(steps, batch, units, dtype, threads):
     """Returns for how many of `threads` there is work, and whether they share units instead of rows.
 
-    Rows are shared where each thread has four of them, as many as a tile of a product takes at once; else units are.
+    Rows are shared where each thread has four of them, as many as a tile of a product takes at once; else units are,
+    where a step takes so long that the threads can wait for each other in it.
     """
-    a_step = 3 * batch * units * units
-    threads = max(1, min(threads, steps * a_step // _WORTH_A_THREAD))
-    if batch < 4 * threads and a_step >= threads * _WORTH_A_MEETING:
+    threads = max(1, min(threads, 3 * steps * batch * units * units // _WORTH_A_THREAD))
+    # Reading the weights for one row takes as long as computing with them for two.
+    if threads > 1 and batch < 4 * threads and 3 * max(2, batch) * units * units >= threads * _WORTH_A_MEETING:
         _, loops, _ = _modules()
         return min(threads, loops.panels(units, dtype)), True
     return max(1, min(threads, batch)), False
@@ -325,5 +336,5 @@ def _address(array):
 _WORTH_A_THREAD = 2**21
 """How many multiplications a thread has to have so that it pays to wake it."""
 
-_WORTH_A_MEETING = 2**14
-"""How many multiplications at each step make it worth waiting for the other threads."""
+_WORTH_A_MEETING = 2**16
+"""How many multiplications a thread has to have at each step so that it pays to wait for the others."""

@@ -1,4 +1,4 @@
-"""The loops as functions with an address, for whoever runs threads: Python's, OpenMP's, or the ones that XLA's call has.
+"""The loops as functions with an address, for whoever runs threads: Python, OpenMP, or a call of XLA.
 
 What a call works with is a table of 64-bit words: sizes, codes, and addresses of arrays, 0 for what is absent. Each of
 the threads runs the same function on the same table, for its part of the rows or of the units.
@@ -58,7 +58,7 @@ def _ask(typingctx, function):
 
 @_compiled
 def words(address, n):
-    """n words at an address."""
+    """The 64-bit words at an address."""
     return numba.carray(pointer(address), (n,), np.int64)
 
 

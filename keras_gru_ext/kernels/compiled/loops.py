@@ -16,7 +16,6 @@ import math
 import os
 
 import numba
-import numpy as np
 from llvmlite import binding, ir
 from numba import types
 from numba.core import cgutils
@@ -675,7 +674,11 @@ def _backward(
         for i in range(rows):
             b = first + i
             d, of_row = carry[b, start:end], gates[t, b]
-            z, r, g = of_row[start:end], of_row[units + start : units + end], of_row[2 * units + start : 2 * units + end]
+            z, r, g = (
+                of_row[start:end],
+                of_row[units + start : units + end],
+                of_row[2 * units + start : 2 * units + end],
+            )
             q = products[t, b, start:end]
             if len(d_states):
                 _add(d, d_states[t, b, start:end])

@@ -150,7 +150,7 @@ def _make_forward(real, stamp):
         if _answers_version(frame):
             return 0
         table, workspace, threads = _table(frame, real)
-        steps, batch, units = table[jobs.STEPS], table[jobs.BATCH], table[jobs.UNITS]
+        batch, units = table[jobs.BATCH], table[jobs.UNITS]
         weights = _ordered(_address(frame, _ARGUMENTS, 2), table, False, real)
         h0 = numba.carray(pointer(_address(frame, _ARGUMENTS, 4)), (batch * units,), real)
         loops._copy(numba.carray(pointer(_address(frame, _RESULTS, 1)), (batch * units,), real), h0)
@@ -174,7 +174,7 @@ def _make_backward(real, stamp):
         if _answers_version(frame):
             return 0
         table, workspace, threads = _table(frame, real)
-        steps, batch, units = table[jobs.STEPS], table[jobs.BATCH], table[jobs.UNITS]
+        batch, units = table[jobs.BATCH], table[jobs.UNITS]
         weights = _ordered(_address(frame, _ARGUMENTS, 2), table, True, real)
         d_last = numba.carray(pointer(_address(frame, _ARGUMENTS, 9)), (batch * units,), real)
         loops._copy(numba.carray(pointer(_address(frame, _RESULTS, 2)), (batch * units,), real), d_last)
