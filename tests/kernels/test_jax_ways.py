@@ -81,21 +81,24 @@ def test_an_exported_program_needs_nothing_of_ours():
 def test_several_threads_give_the_same_bits(monkeypatch):
     from keras_gru_ext.kernels import compiled
 
-    case = VARIANTS[8]
+    # Enough units to share among three.
+    case = dataclasses.replace(VARIANTS[8], units=130)
     arguments, _ = problem(case)
     tensors = [to_tensor(x, case.dtype) for x in arguments]
     gru = kernel_for(case.spec, BACKEND)
 
-    def results(threads):
-        monkeypatch.setattr(compiled, "useful_threads", lambda *_: threads)
+    def results(threads, by_units=False):
+        monkeypatch.setattr(compiled, "useful_threads", lambda *_: (threads, by_units))
 
         def loss(*arrays):
             return sum(jnp.sum(y * y) for y in gru(case.spec, *arrays) if y is not None)
 
         return jax.jit(jax.value_and_grad(loss, (0, 1, 3, 5)))(*tensors)
 
-    for mine, value in zip(jax.tree.leaves(results(3)), jax.tree.leaves(results(1)), strict=True):
-        np.testing.assert_array_equal(mine, value)
+    expected = jax.tree.leaves(results(1))
+    for by_units in (False, True):
+        for mine, value in zip(jax.tree.leaves(results(3, by_units)), expected, strict=True):
+            np.testing.assert_array_equal(mine, value)
 
 
 def test_another_version_of_the_interface_is_left_alone(monkeypatch):
