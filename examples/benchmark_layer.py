@@ -97,8 +97,14 @@ def _prediction(layer, x):
     import keras
 
     x = keras.ops.convert_to_tensor(x)
-    if keras.backend.backend() != "torch":
-        return lambda: keras.ops.convert_to_numpy(layer(x))
+    if keras.backend.backend() == "tensorflow":
+        return lambda: layer(x).numpy()
+    if keras.backend.backend() == "jax":
+        import jax
+
+        variables = [[v.value for v in vs] for vs in (layer.trainable_variables, layer.non_trainable_variables)]
+        program = jax.jit(layer.stateless_call)  # A call outside of any program is not how JAX is used.
+        return lambda: np.asarray(program(*variables, x)[0])
     import torch
 
     def predict():

@@ -5,7 +5,7 @@ the backward pass B1 to B9: one loop from the last step, then a few matrix produ
 `jax.grad`, `jax.vmap` and any nesting of them go through the same few lines.
 
 The loops are scans of JAX, `scan.py`. On one processor the compiled kernel takes the place of all but the tangents,
-`foreign.py`.
+`foreign.py`: for gradients always, for predictions from small batches.
 """
 
 from functools import partial
@@ -18,6 +18,7 @@ from jax.custom_derivatives import SymbolicZero
 from keras_gru_ext.kernels.on_jax import foreign, scan
 
 
+@partial(jax.jit, static_argnums=0, inline=True)  # So that outside of any program a call is one, and is kept.
 def gru(
     spec,
     inputs,
@@ -105,17 +106,18 @@ def _shown(spec, mask):
 @partial(jax.custom_jvp, nondiff_argnums=(0,))
 def _recurrence(spec, *arrays):
     """(states (T, B, U) or None without `spec.return_sequences`, final state (B, U))."""
-    forward = foreign.forward if _is_for_compiled(arrays[0]) else scan.forward
+    few = isinstance(arrays[0].shape[1], int) and arrays[0].shape[1] <= _MOST_ROWS
+    forward = foreign.forward if few and _is_for_compiled(arrays[0]) else scan.forward
     return forward(spec, *arrays)
 
 
 _MOST_ROWS = 16
-"""Up to this batch size the compiled kernel is ahead: above, XLA's products have rows enough to be efficient."""
+"""Up to this batch size the compiled kernel predicts faster: above, XLA's products have rows enough to be efficient."""
 
 
 def _is_for_compiled(x):
-    # In an exported program the batch may be unknown.
-    return isinstance(x.shape[1], int) and x.shape[1] <= _MOST_ROWS and foreign.why_not(x.dtype) is None
+    # In an exported program sizes may be unknown.
+    return all(isinstance(size, int) for size in x.shape) and foreign.why_not(x.dtype) is None
 
 
 @partial(_recurrence.defjvp, symbolic_zeros=True)
