@@ -8,8 +8,6 @@ import io
 import json
 import os
 import pathlib
-import subprocess
-import sys
 import zipfile
 
 import h5py
@@ -22,6 +20,7 @@ from keras_gru_ext.comparison import predict, random_inputs
 from keras_gru_ext.errors import ConfigError, FileFormatError, KerasGruExtError, UnsafeContentError, WeightsError
 from keras_gru_ext.legacy import load_model, load_weights
 from keras_gru_ext.tools import convert
+from tests.legacy.memory import memory_of
 from tests.legacy.test_fixtures import named
 
 pytestmark = pytest.mark.in_turn
@@ -319,24 +318,39 @@ def test_weights_of_keras_3_that_are_elsewhere(make, kind, message, written, tmp
         load_weights(small_model(), bare)
 
 
-def memory_of(good, *bad):
-    """How many kB the memory of a fresh process grows by loading files that must be refused, and the errors."""
-    pytest.importorskip("resource")
-    program = """
-import resource, sys, keras_gru_ext
-keras_gru_ext.load_model(sys.argv[1])
-before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-for path in sys.argv[2:]:
-    try:
-        keras_gru_ext.load_model(path)
-    except keras_gru_ext.errors.KerasGruExtError as error:
-        print(type(error).__name__)
-print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
-"""
-    command = [sys.executable, "-W", "ignore", "-c", program, *map(str, [good, *bad])]
-    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=300)
-    *errors, kilobytes = done.stdout.split()
-    return int(kilobytes), errors
+def deep(path, layers, units):
+    """A large honest file of Keras 3."""
+    model = keras.Sequential([keras.Input((7, units)), *(keras.layers.Dense(units, "relu") for _ in range(layers))])
+    model.save(path)
+
+
+def deep_legacy(path, layers, units):
+    """A large honest file of Keras 2, with compressed arrays."""
+    path.write_bytes(pathlib.Path(named("keras-2.2.4-tensorflow", "single").model).read_bytes())
+    with h5py.File(path, "r+") as file:
+        config = json.loads(file.attrs["model_config"])
+        held = file["model_weights"]
+        for number in range(layers):
+            config["config"]["layers"].append({"class_name": "Dense", "config": {"name": f"d{number}", "units": units}})
+            width = units if number else 5
+            shapes = {f"d{number}/kernel:0": (width, units), f"d{number}/bias:0": (units,)}
+            group = held.create_group(f"d{number}")
+            group.attrs["weight_names"] = [name.encode() for name in shapes]
+            for name, shape in shapes.items():
+                array = np.resize(np.linspace(0, 1, 9_999, dtype="f4"), shape)
+                group.create_dataset(name, data=array, compression="gzip", compression_opts=1)
+        held.attrs["layer_names"] = [*held.attrs["layer_names"], *(f"d{number}".encode() for number in range(layers))]
+        file.attrs["model_config"] = json.dumps(config)
+
+
+@pytest.mark.full
+@pytest.mark.parametrize(("make", "suffix"), [(deep, "keras"), (deep, "h5"), (deep_legacy, "h5")])
+def test_the_memory_that_a_large_model_takes(make, suffix, tmp_path):
+    small, large = tmp_path / f"small.{suffix}", tmp_path / f"large.{suffix}"
+    make(small, 1, 10)
+    make(large, 13, 2000)
+    kilobytes, [count] = memory_of(small, large)
+    assert kilobytes <= 3 * 4 * int(count) / 1024 + 200_000
 
 
 def blanks(written, path, member):
@@ -365,6 +379,26 @@ def test_members_of_half_a_gigabyte_of_blanks(written, tmp_path):
     assert all(path.stat().st_size < 4_000_000 for path in paths)
     kilobytes, errors = memory_of(written[1] / "model.keras", *paths)
     assert errors == ["FileFormatError", "FileFormatError"]
+    assert kilobytes < 200_000
+
+
+@pytest.mark.full
+@pytest.mark.no_backend
+def test_the_memory_that_bombs_of_hdf5_take(tmp_path):
+    links, chunks = tmp_path / "links.h5", tmp_path / "chunks.h5"
+    for path in (links, chunks):
+        deep_legacy(path, 1, 10)
+    with h5py.File(links, "r+") as file:
+        first = file.create_dataset("model_weights/0", data=np.zeros(9_000_000, "f4"), compression="gzip")
+        del file["model_weights/d0/d0/kernel:0"]
+        file["model_weights/d0/d0/kernel:0"] = first
+        for number in range(60):
+            file[f"model_weights/gru_1/{number}"] = first
+    with h5py.File(chunks, "r+") as file:
+        del file["model_weights/d0/d0/kernel:0"]
+        file.create_dataset("model_weights/d0/d0/kernel:0", shape=(40_000, 40_000), dtype="f4", chunks=(100, 100))
+    kilobytes, outcomes = memory_of(named("keras-2.2.4-tensorflow", "single").model, links, chunks)
+    assert set(outcomes) <= {"ConfigError", "FileFormatError", "WeightsError"}
     assert kilobytes < 200_000
 
 
