@@ -70,9 +70,22 @@ class Dialect:
         They never ran the updates of the two layers. Measured with Keras 1.2.2 (keeps them), 2.2.4, 2.3.1, tf.keras
         1.15 (forget them), 2.0, 2.4 and tf_keras 2.21 (keep them).
         """
-        if self.library == BUNDLED:
-            return self.text.endswith("-tf") and self.version <= (2, 2, 4) and not self.only_fused_layers_repeat
-        return self.library == STANDALONE and not self.is_keras_1
+        return self.is_tensorflow_1 or (self.library == STANDALONE and not self.is_keras_1)
+
+    @property
+    def is_tensorflow_1(self) -> bool:
+        """Whether it is the tf.keras of TensorFlow 1."""
+        is_old = self.text.endswith("-tf") and self.version <= (2, 2, 4)
+        return self.library == BUNDLED and is_old and not self.only_fused_layers_repeat
+
+    @property
+    def keeps_states_in_any_order(self) -> bool:
+        """Whether it is chance what a stateful layer that is called twice starts from, and which state it keeps.
+
+        Its calls are parts of one graph, in which nothing orders reading and writing the state. Measured with Keras
+        1.2.2, 2.2.4, 2.3.1 and tf.keras 1.15; from TensorFlow 2 on a call starts where the one before it ended.
+        """
+        return self.is_tensorflow_1 or self.library == STANDALONE
 
     @property
     def masked_output(self) -> str:

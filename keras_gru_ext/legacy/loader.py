@@ -36,6 +36,7 @@ from keras_gru_ext.legacy.upgrade.loadable import parts_of_model
 from keras_gru_ext.legacy.upgrade.masks import lost_masks
 from keras_gru_ext.legacy.upgrade.model import upgrade_model
 from keras_gru_ext.legacy.upgrade.parts import nested, part_of
+from keras_gru_ext.legacy.upgrade.shared_axes import complete_shared_axes
 from keras_gru_ext.legacy.upgrade.training import upgrade_training
 from keras_gru_ext.legacy.upgrade.unsaid_inputs import complete_input, is_shape, leaves_input_out
 
@@ -203,7 +204,7 @@ def assemble(
     known = _known(custom_objects)
     try:
         record, inputs, outputs = _entered(record, inputs, outputs)
-        record = complete_cells(record)
+        record = complete_shared_axes(complete_cells(record))
         is_left_out = leaves_input_out(record)
         if batch_shape is not None and not is_left_out:
             raise ArgumentError(f"{record.path}: {_NOT_LEFT_OUT} Received: batch_shape={batch_shape!r}.")

@@ -178,9 +178,25 @@ class Upgrade:
         if kind == SEQUENTIAL:
             new["layers"] = self._with_input_layer(entries, layers, config.get("build_input_shape"), where)
         else:
+            for entry, path, layer in zip(entries, paths, layers, strict=True):
+                self._check_order(entry, path, layer)
             stacks = self._stacks(entries, layers)
             new.update(upgrade_graph(config, entries, layers, where, stacks))
         return {"class_name": kind, "config": new}
+
+    def _check_order(self, entry: Mapping, where: str, layer: Mapping) -> None:
+        calls = entry.get("inbound_nodes")
+        if (
+            self.dialect.keeps_states_in_any_order
+            and isinstance(calls, list)
+            and len(calls) > 1
+            and _is_stateful(layer)
+        ):
+            raise ConfigError(
+                f"{where}: a stateful layer is called {len(calls)} times. On TensorFlow 1 it was chance whether a call "
+                "started from the state before or after another one, so there are no numbers to keep. Build the model "
+                "in code with a layer for each call, and load the weights into it."
+            )
 
     def _stacks(self, entries: list, layers: list) -> dict[str, list[int]]:
         """How many states each cell of a stack has, by the layer's name, where the file counts them from the last."""
@@ -204,6 +220,13 @@ class Upgrade:
         name = layers[0]["config"].get("name")
         named = {"name": f"{name}_input", **described} if name else described
         return [{"class_name": "InputLayer", "config": upgrade_input(named, where)}, *layers]
+
+
+def _is_stateful(layer: Mapping[str, Any]) -> bool:
+    """Whether an upgraded layer, or one that it wraps, keeps its states."""
+    config = layer["config"]
+    wrapped = (config.get(key) for key in ("layer", "backward_layer"))
+    return bool(config.get("stateful")) or any(isinstance(one, Mapping) and _is_stateful(one) for one in wrapped)
 
 
 def _is_layer(value: Any) -> bool:

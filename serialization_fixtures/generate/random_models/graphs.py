@@ -23,6 +23,9 @@ def layer_on(chance, growth):
 @kind(1.2)
 def shared_layer(chance, growth):
     """The layer of an earlier step on another tensor."""
+    # In one graph it is chance which call of a stateful layer reads its state, or writes it, first.
+    if chance.stateful and not growth.library.is_tensorflow_2:
+        raise Nothing()
     steps = [at for at, step in enumerate(growth.steps) if "layer" in step and len(step["of"]) == 1]
     if not steps:
         raise Nothing()

@@ -2,6 +2,7 @@
 
 import pytest
 
+from keras_gru_ext.errors import ConfigError
 from keras_gru_ext.legacy.dialect import recognize
 from keras_gru_ext.legacy.upgrade.masks import Call, reached, substitute
 from keras_gru_ext.legacy.upgrade.model import upgrade_model
@@ -45,6 +46,19 @@ def last(entries, producer):
 def test_stock_layers_are_replaced_where_a_mask_may_reach_them(entry):
     assert "own" not in last([entry], "keras 2.2.4")
     assert last([MASKING, entry], "keras 2.2.4")["own"]["class_name"] == entry["class_name"]
+
+
+@pytest.mark.parametrize("producer", ["keras 2.2.4", "keras 2.3.1", "tf.keras 1.4", "tf.keras 2.0", "tf.keras 2.4"])
+def test_states_that_two_calls_share_in_any_order_are_refused(producer):
+    inputs = node(layer("InputLayer", "x", batch_input_shape=[2, 3, 2]))
+    gru = node(rnn("GRU", stateful=True, return_sequences=True), [["x", 0, 0, {}]], [["r", 0, 0, {}]])
+    config = {"name": "m", "layers": [inputs, gru], "input_layers": [["x", 0, 0]], "output_layers": [["r", 1, 0]]}
+    model = {"class_name": "Model", "config": config}
+    if producer in ("tf.keras 2.0", "tf.keras 2.4"):
+        assert len(upgrade_model(model, PRODUCERS[producer])["config"]["layers"][-1]["inbound_nodes"]) == 2
+        return
+    with pytest.raises(ConfigError, match="the model > r: a stateful layer is called 2 times"):
+        upgrade_model(model, PRODUCERS[producer])
 
 
 @pytest.mark.parametrize(("producer", "masked"), [("tf.keras 2.4", False), ("tf.keras 2.12", True)])
