@@ -49,6 +49,8 @@ _HOMES = {
     "verify": "tools",
 }
 
+_REGISTERING = ("layers", "losses", "optimizers")
+
 __all__ = [
     "GRU",
     "BackupStates",
@@ -69,6 +71,9 @@ def __getattr__(name: str) -> Any:
     if name in _HOMES:
         require_backend()
         return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
+    if name in _REGISTERING:  # these are attributes unless there was no backend
+        require_backend()
+        return importlib.import_module(f"{__name__}.{name}")
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 

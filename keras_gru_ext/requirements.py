@@ -12,6 +12,8 @@ from keras_gru_ext.errors import MissingDependencyError
 # The packages of this project's extras, by backend.
 _EXTRAS = ("jax", "tensorflow", "torch")
 _BACKENDS = (*_EXTRAS, "numpy", "openvino")
+# What a backend of Keras imports, where that is more than the package of its name.
+_IMPORTS = {"numpy": ("numpy", "scipy", "jax")}
 # What Keras takes if nothing else is said.
 _DEFAULT = "tensorflow"
 
@@ -23,10 +25,12 @@ def missing_backend() -> str | None:
     backend, said = _chosen()
     if backend not in _BACKENDS:
         return f"Keras is told to use the backend {backend!r} ({said}), which is none of {list(_BACKENDS)}."
-    if importlib.util.find_spec(backend) is not None:
+    missing = [name for name in _IMPORTS.get(backend, (backend,)) if importlib.util.find_spec(name) is None]
+    if not missing:
         return None
     installed = [name for name in _EXTRAS if importlib.util.find_spec(name) is not None]
-    problem = f"Keras would use the backend {backend!r} ({said}), which is not installed. "
+    what = "which is not installed" if missing == [backend] else f"for which {' and '.join(missing)} are missing"
+    problem = f"Keras would use the backend {backend!r} ({said}), {what}. "
     if installed:
         return f"{problem}Of the others there is {installed[0]!r}; to use it, type: export KERAS_BACKEND={installed[0]}"
     extra = backend if backend in _EXTRAS else "torch"

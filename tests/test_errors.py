@@ -45,8 +45,9 @@ def test_a_backend_that_is_missing(backend, tmp_path):
     assert f"'{backend}' (KERAS_BACKEND)" in done.stderr
     assert done.stderr.count("\n") == 1
     assert "export KERAS_BACKEND=" in done.stderr or backend == "nonsense"
-    code = "import keras_gru_ext as k\ntry:\n    k.GRU\nexcept ImportError as error:\n    print(type(error).__name__)"
-    assert run_without(backend, tmp_path, ["-c", code]).stdout.split() == ["MissingDependencyError"]
+    code = "import keras_gru_ext as k\ntry:\n    k.{}\nexcept ImportError as error:\n    print(type(error).__name__)"
+    for name in ("GRU", "optimizers"):
+        assert run_without(backend, tmp_path, ["-c", code.format(name)]).stdout.split() == ["MissingDependencyError"]
 
 
 def test_which_backend_keras_will_use(monkeypatch, tmp_path):
@@ -64,6 +65,8 @@ def test_which_backend_keras_will_use(monkeypatch, tmp_path):
     assert "type: export KERAS_BACKEND=torch" in requirements.missing_backend()
     monkeypatch.setenv("KERAS_BACKEND", "torch")
     assert requirements.missing_backend() is None
+    monkeypatch.setenv("KERAS_BACKEND", "numpy")
+    assert "'numpy' (KERAS_BACKEND), for which numpy and scipy and jax are missing" in requirements.missing_backend()
 
 
 WRITERS = {
