@@ -182,28 +182,14 @@ def test_a_row_depends_on_neither_threads_nor_batch_nor_blocks(after, units, rng
             np.testing.assert_array_equal(mine, value[rows] if value.ndim == 2 else value[:, rows])
 
 
-@pytest.mark.parametrize("dtype", ["float32", "float64"])
-@pytest.mark.parametrize(("after", "mask", "dropout"), VARIANTS)
-def test_threads_that_share_units_compute_the_same(after, mask, dropout, dtype, rng, monkeypatch):
-    monkeypatch.setattr(compiled, "_WORTH_A_THREAD", 1)
-    monkeypatch.setattr(compiled, "_WORTH_A_MEETING", 1)
-    spec = spec_of(after, mask, dropout)
-    for batch, units in ((1, 130), (3, 200)):
-        arrays = problem(rng, spec, 7, batch, units, dtype)
-        expected = run(spec, arrays)
-        for threads, blocks in ((2, 1), (3, 2)):
-            assert compiled.useful_threads(7, batch, units, np.dtype(dtype), threads)[1]
-            for mine, value in zip(run(spec, arrays, threads, blocks), expected, strict=True):
-                np.testing.assert_array_equal(mine, value)
-
-
 def test_threads_share_rows_or_units_or_nothing():
     shared = {sizes: compiled.useful_threads(*sizes, np.dtype("float32"), 2) for sizes in SHARED}
     assert shared == SHARED
+    assert compiled.useful_threads(100, 4, 256, np.dtype("float32"), 2, together=False) == (2, False)
 
 
-SHARED = {(1, 1, 512): (1, False), (100, 1, 64): (1, False), (100, 1, 512): (2, True), (100, 4, 128): (2, True)}
-SHARED |= {(100, 8, 128): (2, False), (100, 2, 32): (1, False), (2000, 2, 32): (2, False), (0, 3, 4): (1, False)}
+SHARED = {(1, 1, 512): (1, False), (100, 1, 64): (1, False), (100, 1, 512): (2, True), (100, 4, 128): (2, False)}
+SHARED |= {(100, 4, 256): (2, True), (100, 2, 32): (1, False), (2000, 2, 32): (2, False), (0, 3, 4): (1, False)}
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
@@ -258,10 +244,8 @@ def test_keeps_nothing_per_step_that_is_not_wanted(rng):
 
 def test_several_python_threads_at_once(rng, monkeypatch):
     monkeypatch.setattr(compiled, "_WORTH_A_THREAD", 1)
-    monkeypatch.setattr(compiled, "_WORTH_A_MEETING", 2**14)
     spec = spec_of(False)
-    # Some share rows, some units.
-    problems = [problem(rng, spec, 30, *((6, 32) if i % 2 else (1, 200))) for i in range(8)]
+    problems = [problem(rng, spec, 30, 6, 32) for _ in range(8)]
     expected = [run(spec, arrays) for arrays in problems]
     with concurrent.futures.ThreadPoolExecutor(8) as pool:
         for _ in range(5):

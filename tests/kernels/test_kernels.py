@@ -504,37 +504,34 @@ def test_results_are_the_same_when_no_gradient_is_needed(case, way, poisoned):
 
 
 @only_torch
-@pytest.mark.parametrize("batch", [1, 12])
+@pytest.mark.skipif(sys.platform != "linux", reason="needs the OpenMP library of PyTorch for Linux")
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("options", [{}, {"mask": "holes", "recurrent_dropout": "per_gate"}], ids=["plain", "masks"])
 @pytest.mark.parametrize("maths", ["before", "after"])
-def test_pytorchs_own_threads_run_the_compiled_loop(maths, batch, monkeypatch):
+def test_pytorchs_own_threads_share_rows_or_units(maths, options, dtype, monkeypatch):
     from keras_gru_ext.kernels import compiled
     from keras_gru_ext.kernels.compiled import teams
-    from keras_gru_ext.kernels.on_torch import compiled_loop
 
-    if compiled.why_not("float32") or sys.platform != "linux":
-        pytest.skip("needs Numba, and the OpenMP of PyTorch for Linux")
+    if compiled.why_not(dtype) is not None:
+        pytest.skip(compiled.why_not(dtype))
     monkeypatch.setattr(compiled, "_WORTH_A_THREAD", 1)
     monkeypatch.setattr(compiled, "_WORTH_A_MEETING", 1)
-    arguments, _ = problem(case(20, batch, 130, maths))
-    spec = case(20, batch, 130, maths).spec
-    tensors = [to_tensor(x, "float32") for x in arguments]
-    # Two threads of PyTorch, two of this package, one.
-    monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
-    shared = []
-    share_out = teams._share_out
-    monkeypatch.setattr(
-        teams, "_share_out", lambda work, table, parts: shared.append(parts) or share_out(work, table, parts)
-    )
-    results = [kernel_for(spec, BACKEND)(spec, *tensors)]
-    assert 2 not in shared
-    monkeypatch.setattr(compiled_loop, "_openmp", lambda: None)
-    results.append(kernel_for(spec, BACKEND)(spec, *tensors))
-    assert 2 in shared
-    monkeypatch.setattr(torch, "get_num_threads", lambda: 1)
-    results.append(kernel_for(spec, BACKEND)(spec, *tensors))
-    for mine in results[1:]:
-        for a, b in zip(mine, results[0], strict=True):
-            assert torch.equal(a, b)
+    monkeypatch.setattr(teams, "_pool", lambda parts: pytest.fail("by threads of this package"))
+    for batch in (3, 12):
+        one = case(9, batch, 130, maths, dtype=dtype, **options)
+        arguments, _ = problem(one)
+
+        def results(threads, one=one, arguments=arguments):
+            monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
+            tensors = [to_tensor(x, dtype) for x in arguments]
+            leaves = [x.requires_grad_() for x in tensors[:6] if x is not None]
+            outputs, _, state = kernel_for(one.spec, BACKEND)(one.spec, *tensors)
+            return outputs, state, *torch.autograd.grad((outputs * outputs).sum() + state.sum(), leaves)
+
+        expected = results(1)
+        for threads in (2, 3):
+            for mine, value in zip(results(threads), expected, strict=True):
+                assert torch.equal(mine, value)
 
 
 @only_tensorflow

@@ -77,15 +77,16 @@ def openmp(path):
     return teams.openmp(path)
 
 
-def useful_threads(steps, batch, units, dtype, threads):
+def useful_threads(steps, batch, units, dtype, threads, together=True):
     """Returns for how many of `threads` there is work, and whether they share units instead of rows.
 
-    Rows are shared where each thread has four of them, as many as a tile of a product takes at once; else units are,
-    where a step takes so long that the threads can wait for each other in it.
+    Rows are shared where each thread has four of them, as many as a tile of a product takes at once. Else units are, if
+    the threads start `together`, and a step takes so long that they can wait for each other in it.
     """
     threads = max(1, min(threads, 3 * steps * batch * units * units // _WORTH_A_THREAD))
     # Reading the weights for one row takes as long as computing with them for two.
-    if threads > 1 and batch < 4 * threads and 3 * max(2, batch) * units * units >= threads * _WORTH_A_MEETING:
+    a_step = 3 * max(2, batch) * units * units
+    if together and threads > 1 and batch < 4 * threads and a_step >= threads * _WORTH_A_MEETING:
         _, loops, _ = _modules()
         return min(threads, loops.panels(units, dtype)), True
     return max(1, min(threads, batch)), False
@@ -303,7 +304,7 @@ def run(
     if not batch:
         return
     jobs, loops, teams = _modules()
-    parts, by_units = useful_threads(steps, batch, units, dtype, threads)
+    parts, by_units = useful_threads(steps, batch, units, dtype, threads, together=openmp is not None)
     board = (ctypes.c_int64 * (loops.LINE // 8 * (parts + 1)))() if by_units else None
     board_at = 0 if board is None else -(-ctypes.addressof(board) // loops.LINE) * loops.LINE
     settings = spec.reset_after, ACTIVATIONS.index(spec.activation), ACTIVATIONS.index(spec.recurrent_activation)
@@ -336,5 +337,5 @@ def _address(array):
 _WORTH_A_THREAD = 2**21
 """How many multiplications a thread has to have so that it pays to wake it."""
 
-_WORTH_A_MEETING = 2**16
+_WORTH_A_MEETING = 2**17
 """How many multiplications a thread has to have at each step so that it pays to wait for the others."""

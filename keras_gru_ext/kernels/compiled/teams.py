@@ -1,25 +1,24 @@
 """Who runs the parts of a call: threads of this package, or those of a framework that has OpenMP.
 
 Threads of OpenMP go on spinning for milliseconds after their work. Beside others that want to work, both take twice as
-long; so where a framework has them, they are the ones to ask.
+long; so where a framework has them, they are the ones to ask. They also start at once, so that they can share units and
+wait for each other at every step; those of this package share rows, and wait for nobody.
 """
 
 import ctypes
 import os
-import threading
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache, lru_cache
 
 from keras_gru_ext.kernels.compiled import jobs
 
-_ASIDE: list = []
+_POOL: list = []
 """The pool of threads, which all calls share, and how many it has; of this process alone."""
-_TOGETHER = threading.Lock()
-"""Held by the call whose parts wait for each other: there are threads for one of that kind at a time."""
 _FORKED: list = []
+"""Not empty in a forked process, which has none of its parent's threads, and where OpenMP would wait for them."""
 
-if hasattr(os, "register_at_fork"):  # A forked process has none of its parent's threads.
-    os.register_at_fork(after_in_child=lambda: (_ASIDE.clear(), _FORKED.append(True)))
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=lambda: (_POOL.clear(), _FORKED.append(True)))
 
 
 def run(name, dtype, table, parts, openmp=None):
@@ -33,19 +32,12 @@ def run(name, dtype, table, parts, openmp=None):
         openmp: What `openmp` gave, or `None` for threads of this package.
     """
     function = jobs.address(name, dtype)
-    if parts > 1 and openmp is not None and not _FORKED:
+    if parts > 1 and openmp is not None:
         table[jobs.TEAM_PLACE], table[jobs.TEAM_SIZE] = openmp.omp_get_thread_num, openmp.omp_get_num_threads
         job = _TeamJob(ctypes.addressof(table), function)
         openmp.parallel(jobs.address_for_team(), ctypes.addressof(job), parts, 0)
-    elif parts == 1 or not table[jobs.BY_UNITS]:
-        _share_out(_callable(function), table, parts)
-    elif _TOGETHER.acquire(blocking=False):
-        try:
-            _share_out(_callable(function), table, parts)
-        finally:
-            _TOGETHER.release()
     else:
-        _share_out(_callable(function), table, 1)
+        _share_out(_callable(function), table, parts)
 
 
 _Job, _TeamJob = ctypes.c_int64 * 3, ctypes.c_int64 * 2
@@ -60,9 +52,9 @@ def _share_out(work, table, parts):
 
 
 def _pool(parts):
-    if not _ASIDE or _ASIDE[1] < parts - 1:
-        _ASIDE[:] = [ThreadPoolExecutor(parts - 1, "keras_gru_ext"), parts - 1]
-    return _ASIDE[0]
+    if not _POOL or _POOL[1] < parts - 1:
+        _POOL[:] = [ThreadPoolExecutor(parts - 1, "keras_gru_ext"), parts - 1]
+    return _POOL[0]
 
 
 @lru_cache(maxsize=16)
@@ -82,9 +74,13 @@ class OpenMP:
             setattr(self, name, ctypes.cast(getattr(library, name), ctypes.c_void_p).value)
 
 
-@cache
 def openmp(path):
-    """The OpenMP of the library in a file, or `None` if that has none of it."""
+    """The OpenMP of the library in a file, or `None` if that has none of it, or it must not be used here."""
+    return None if _FORKED else _openmp(path)
+
+
+@cache
+def _openmp(path):
     try:
         return OpenMP(ctypes.CDLL(path))
     except (OSError, AttributeError):

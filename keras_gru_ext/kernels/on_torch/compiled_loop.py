@@ -78,11 +78,16 @@ class Loop:
 _DTYPES = {torch.float32: np.dtype("float32"), torch.float64: np.dtype("float64")}
 
 
-@functools.cache
 def _openmp():
     """The threads that PyTorch's own operations use, or `None`."""
+    path = _path_of_openmp()
+    return None if path is None else compiled.openmp(path)
+
+
+@functools.cache
+def _path_of_openmp():
     folder = pathlib.Path(torch.__file__).parent / "lib"
-    return next((compiled.openmp(str(path)) for path in sorted(folder.glob("lib*omp*"))), None)
+    return next((str(path) for path in sorted(folder.glob("lib*omp*"))), None)
 
 
 def _contiguous(tensor):
