@@ -133,6 +133,33 @@ def test_files_of_keras_3_go_to_keras(tmp_path):
         np.testing.assert_allclose(load_model(path).predict(x, verbose=0), model.predict(x, verbose=0))
 
 
+def test_names_that_keras_3_or_pytorch_refuses(copy):
+    """PyTorch refuses dots in names of modules, Keras 3 slashes; the names are the same on every backend."""
+    path = copy("stack_of_sequences")
+    new = {"gru_1": "rnn_2.", "dropout_1": "part/dropout", "gru_2": "part/gru"}
+
+    def rename(config):
+        for layer in config["config"]["layers"]:
+            layer["config"]["name"] = new.get(layer["config"]["name"], layer["config"]["name"])
+
+    edit_config(path, rename)
+    with h5py.File(path, "r+") as file:
+        held = file["model_weights"]
+        for old, name in new.items():
+            held.move(old, name)
+        held.attrs["layer_names"] = [new.get(one.decode(), one.decode()) for one in held.attrs["layer_names"]]
+    fixture = named(OLD, "stack_of_sequences")
+    with pytest.warns(UserWarning, match=r"'rnn_2\.' is now 'rnn_2_', .*'part/gru' is now 'part_gru'"):
+        model = load_model(path)
+    assert [layer.name for layer in model.layers][:3] == ["rnn_2_", "part_dropout", "part_gru"]
+    x = fixture.arrays("x")
+    np.testing.assert_allclose(predict(model, x)[0], fixture.arrays("y")[0], atol=fixture.tolerance)
+    for name, old in (("rnn_2.", "gru_1"), ("part/gru", "gru_2")):
+        with pytest.warns(UserWarning, match="refuse were changed"):
+            part = load_model(path, outputs=[name])
+        np.testing.assert_array_equal(predict(part, x)[0], predict(load_model(fixture.model, outputs=[old]), x)[0])
+
+
 class Doubled(keras.layers.Layer):
     def call(self, x):
         return 2 * x

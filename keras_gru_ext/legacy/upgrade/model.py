@@ -37,7 +37,7 @@ from keras_gru_ext.legacy.upgrade.layer_config import upgrade_layer_config, with
 from keras_gru_ext.legacy.upgrade.layer_rules import CONTAINERS, INPUT_KEYS, SEQUENTIAL, STATES, WITHOUT_ARRAYS
 from keras_gru_ext.legacy.upgrade.masks import UNMASKED, Call, reached, substitute
 from keras_gru_ext.legacy.upgrade.names import accepted_name, with_accepted_names
-from keras_gru_ext.legacy.upgrade.operations import CLASSES, upgrade_operation
+from keras_gru_ext.legacy.upgrade.operations import CLASSES, OPERATION, upgrade_operation
 from keras_gru_ext.legacy.upgrade.topology import name_of, opened, takes_several_tensors, upgrade_graph
 
 # Deeper nesting than any real model has; it bounds the recursion over untrusted configs.
@@ -72,6 +72,9 @@ def upgrade_model(
         raise UnsafeContentError(f"{error}{advice_on_code(config)}") from None
     if upgrade.left_out:
         warnings.warn(_about(upgrade.left_out), stacklevel=2)
+    if upgrade.renamed:
+        names = ", ".join(f"{old!r} is now {new_name!r}" for old, new_name in upgrade.renamed.items())
+        warnings.warn(f"Names that Keras 3 or PyTorch refuse were changed: {names}.", stacklevel=2)
     return new
 
 
@@ -92,6 +95,7 @@ class Upgrade:
         self.custom = custom
         self.safe_mode = safe_mode
         self.left_out: dict[str, list[str]] = {}
+        self.renamed: dict[str, str] = {}
 
     def layer(self, entry: Any, where: str, depth: int = 0, call: Call = UNMASKED) -> dict[str, Any]:
         """Upgrades one `{"class_name", "config"}` entry of any class."""
@@ -174,6 +178,12 @@ class Upgrade:
             for entry, path, mask in zip(entries, paths, masked, strict=True)
         ]
         layers = with_accepted_names(layers, [name_of(entry) for entry in entries])
+        self.renamed |= {
+            layer["name"]: layer["config"]["name"]
+            for layer in layers
+            # tf.keras named the operations itself.
+            if "name" in layer and layer["class_name"] != OPERATION
+        }
         new = {key: config[key] for key in ("name", "trainable") if config.get(key) is not None}
         if kind == SEQUENTIAL:
             new["layers"] = self._with_input_layer(entries, layers, config.get("build_input_shape"), where)
