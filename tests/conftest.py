@@ -17,7 +17,7 @@ NUMPY_TURNS = range(0, 16, 4)
 
 
 def pytest_addoption(parser):
-    parser.addoption("--full", action="store_true", help="the complete run: all cases on every backend")
+    parser.addoption("--full", action="store_true", help="the complete run")
 
 
 def pytest_collection_modifyitems(config, items):

@@ -19,7 +19,7 @@ from keras_gru_ext.errors import ArgumentError, FileFormatError, VerificationErr
 from tests.helpers import BACKEND
 from tests.legacy.test_fixtures import named
 
-pytestmark = pytest.mark.in_turn
+pytestmark = pytest.mark.in_turn(always=True)
 
 MODEL = named("keras-2.2.4-tensorflow", "single").model
 REFERENCE = MODEL.replace(".h5", ".npz")

@@ -58,7 +58,7 @@ def test_hard_sigmoid(run, capsys):
     assert "the two functions differ by up to 0.083" in capsys.readouterr().out
 
 
-@pytest.mark.in_turn("tensorflow", "jax", always=True)
+@pytest.mark.in_turn("jax", always=True)
 @pytest.mark.full
 def test_forecast(run, capsys):
     errors = run("forecast", "--epochs", 8, "--series", 1000)
@@ -76,7 +76,7 @@ def test_histories_of_the_forecast_are_ragged_and_end_where_the_forecast_starts(
         assert np.all(history[length:] == names["PADDING"])
 
 
-@pytest.mark.in_turn("tensorflow", "jax", always=True)
+@pytest.mark.in_turn("tensorflow", always=True)
 @pytest.mark.full
 def test_encoder_decoder(run, capsys):
     share = run("encoder_decoder", "--epochs", 5, "--dates", 6000)

@@ -12,7 +12,7 @@ from keras_gru_ext.cli import main as cli
 from tests.legacy.test_fixtures import named
 from tests.legacy.test_parts import ROOT as PARTS
 
-pytestmark = pytest.mark.in_turn
+pytestmark = pytest.mark.in_turn(always=True)
 
 FIXTURE = named("keras-2.2.4-tensorflow", "bidirectional_masked_sequences")
 REFERENCE = FIXTURE.model.replace(".h5", ".npz")

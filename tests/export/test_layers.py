@@ -10,7 +10,7 @@ from keras_gru_ext.errors import ConfigError
 from tests.export.helpers import check_model, sequences
 from tests.helpers import BACKEND, FEATURES, TIME, UNITS, only_on, randomize, skip_before
 
-pytestmark = pytest.mark.in_turn
+pytestmark = pytest.mark.in_turn(always=True)
 
 pytest.importorskip("onnx")
 pytest.importorskip("onnxruntime")

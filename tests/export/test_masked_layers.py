@@ -8,7 +8,7 @@ from keras_gru_ext import GRU
 from tests.export.helpers import TOKENS, check_model
 from tests.helpers import BACKEND, FEATURES, KERAS_VERSION, UNITS, randomize
 
-pytestmark = pytest.mark.in_turn
+pytestmark = pytest.mark.in_turn(always=True)
 
 pytest.importorskip("onnx")
 pytest.importorskip("onnxruntime")

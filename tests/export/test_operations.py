@@ -9,7 +9,7 @@ from keras_gru_ext.errors import ConfigError
 from tests.export.helpers import check_model
 from tests.helpers import BACKEND, skip_before
 
-pytestmark = pytest.mark.in_turn
+pytestmark = pytest.mark.in_turn(always=True)
 
 pytest.importorskip("onnx")
 pytest.importorskip("onnxruntime")

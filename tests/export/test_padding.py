@@ -7,7 +7,7 @@ import pytest
 from tests.export.helpers import predicted, run, sequences, written
 from tests.helpers import assert_close, randomize
 
-pytestmark = pytest.mark.in_turn
+pytestmark = pytest.mark.in_turn(always=True)
 
 pytest.importorskip("onnx")
 pytest.importorskip("onnxruntime")

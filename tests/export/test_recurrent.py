@@ -9,7 +9,7 @@ from keras_gru_ext.layers import masking, recurrent
 from tests.export.helpers import CLOSE, check_model, operators, predicted, run, sequences, written
 from tests.helpers import BATCH, FEATURES, TIME, UNITS, assert_close, randomize
 
-pytestmark = pytest.mark.in_turn
+pytestmark = pytest.mark.in_turn(always=True)
 
 pytest.importorskip("onnx")
 pytest.importorskip("onnxruntime")

@@ -17,7 +17,7 @@ from keras_gru_ext.legacy.build import budget
 from tests.legacy.memory import memory_of
 from tests.legacy.test_fixtures import named
 
-pytestmark = pytest.mark.in_turn
+pytestmark = pytest.mark.in_turn(always=True)
 
 PRODUCER = "keras-2.2.4-tensorflow"
 CASES = ("single", "shared_layer", "rnn_of_stacked_cells", "nested_and_frozen", "embedding_masked")
@@ -77,7 +77,7 @@ ODD_VALUES = st.sampled_from(
 )
 
 
-@pytest.mark.in_turn("numpy")
+@pytest.mark.in_turn("numpy", always=True)
 @fuzzed
 @given(data=st.data())
 def test_changed_configs(data, tmp_path):
@@ -98,7 +98,7 @@ def test_changed_configs(data, tmp_path):
     loads_or_is_refused(with_config(tmp_path / "model.h5", case, config))
 
 
-@pytest.mark.in_turn("numpy")
+@pytest.mark.in_turn("numpy", always=True)
 @fuzzed
 @given(data=st.data())
 def test_flipped_bytes(data, tmp_path):
@@ -212,7 +212,7 @@ def test_many_layers_that_only_together_are_too_large(tmp_path, monkeypatch):
         load_model(with_config(tmp_path / "model.h5", "single", config))
 
 
-@pytest.mark.in_turn("numpy")
+@pytest.mark.in_turn("numpy", always=True)
 def test_huge_units_take_little_memory(tmp_path):
     config = copy.deepcopy(CONFIGS["single"])
     huge_units(config)

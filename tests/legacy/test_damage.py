@@ -4,7 +4,7 @@ import pytest
 
 from tests.legacy import damage
 
-pytestmark = pytest.mark.in_turn
+pytestmark = pytest.mark.in_turn(always=True)
 
 
 @pytest.fixture(scope="module")
@@ -20,12 +20,12 @@ def good(numbers, found, tmp_path):
         assert problem is None, f"case {number} ({name}, {outcome}): {problem}"
 
 
-@pytest.mark.in_turn("numpy")
+@pytest.mark.in_turn("numpy", always=True)
 def test_damaged_files(found, tmp_path):
     good(range(100), found, tmp_path)
 
 
-@pytest.mark.in_turn("torch", always=True)
+@pytest.mark.in_turn("numpy", always=True)
 @pytest.mark.full
 def test_more_damaged_files(found, tmp_path):
     good(range(100, 500), found, tmp_path)

@@ -21,7 +21,7 @@ from tests.legacy.sources.test_containers import FOLDERS as CONTAINERS
 from tests.legacy.test_fixtures import FIXTURES, named
 from tests.legacy.test_loader import edit_config
 
-pytestmark = pytest.mark.in_turn
+pytestmark = pytest.mark.in_turn(always=True)
 
 ROOT = pathlib.Path(__file__).parents[2] / "serialization_fixtures" / "parts"
 ENTRIES = json.loads((ROOT / "manifest.json").read_text())["fixtures"]
@@ -187,7 +187,6 @@ def is_composed(fixture):
     return fixture.outputs is None and "stateful" not in fixture.case and not fixture.case.startswith("rnn_of")
 
 
-@pytest.mark.in_turn(always=True)
 @pytest.mark.full
 @pytest.mark.parametrize("fixture", list(filter(is_composed, FIXTURES)), ids=lambda one: f"{one.producer}-{one.case}")
 def test_two_parts_make_the_whole(fixture):

@@ -23,7 +23,7 @@ from keras_gru_ext.tools import convert
 from tests.legacy.memory import memory_of
 from tests.legacy.test_fixtures import named
 
-pytestmark = pytest.mark.in_turn
+pytestmark = pytest.mark.in_turn(always=True)
 
 LAMBDA = {"class_name": "__lambda__", "config": {"code": "4wAAAA==\n", "defaults": None, "closure": None}}
 SYSTEM = {"module": "os", "class_name": "function", "config": "system", "registered_name": "system"}

@@ -170,6 +170,7 @@ def test_the_next_steps_are_those_of_the_old_library(name, tmp_path):
     check(FIXTURES[name], tmp_path, steps=3)
 
 
+@pytest.mark.in_turn(always=True)
 @pytest.mark.full
 @pytest.mark.parametrize("name", FIXTURES)
 def test_ten_steps(name, tmp_path):

@@ -18,7 +18,7 @@ from keras_gru_ext.tools.references import verify
 from tests.helpers import short
 from tests.legacy.test_fixtures import named
 
-pytestmark = pytest.mark.in_turn
+pytestmark = pytest.mark.in_turn(always=True)
 
 FIXTURE = named("keras-2.2.4-tensorflow", "embedding_masked")
 REFERENCE = FIXTURE.model.replace(".h5", ".npz")
@@ -121,7 +121,7 @@ def test_onnx_and_backends(tmp_path):
 
 
 @no_comparison
-@pytest.mark.in_turn("torch")
+@pytest.mark.in_turn("torch", always=True)
 @pytest.mark.parametrize("name", short(["new.keras", "new.weights.h5"], 0))
 def test_backends(tmp_path, name):
     made = convert(FIXTURE.model, tmp_path / name, backends=[keras.backend.backend()], stock=True)

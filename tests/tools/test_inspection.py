@@ -8,7 +8,7 @@ import keras_gru_ext
 from keras_gru_ext.tools.inspection import inspect
 from tests.legacy.test_fixtures import named
 
-pytestmark = pytest.mark.in_turn
+pytestmark = pytest.mark.in_turn(always=True)
 
 
 def gru(producer, case, index=0):

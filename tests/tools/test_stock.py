@@ -18,7 +18,7 @@ from tests.helpers import KERAS_VERSION, short, skip_before
 from tests.legacy import test_fixtures
 from tests.legacy.test_fixtures import named
 
-pytestmark = pytest.mark.in_turn
+pytestmark = pytest.mark.in_turn(always=True)
 
 BATCH, TIME, FEATURES, UNITS = 3, 6, 4, 5
 

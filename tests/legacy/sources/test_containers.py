@@ -30,7 +30,7 @@ from keras_gru_ext.tools.references import verify
 from tests.helpers import BACKEND
 from tests.legacy.test_fixtures import named
 
-pytestmark = pytest.mark.in_turn
+pytestmark = pytest.mark.in_turn(always=True)
 
 ROOT = pathlib.Path(__file__).parents[3] / "serialization_fixtures" / "containers"
 ENTRIES = json.loads((ROOT / "manifest.json").read_text())["fixtures"]
