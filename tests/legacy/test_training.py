@@ -102,7 +102,7 @@ FIXTURES = {
 
 
 def load(path, **options):
-    """Loads a model for training. On TensorFlow and JAX, compiling takes far longer than a few steps."""
+    """Loads a model for training. On TensorFlow, compiling takes far longer than a few steps."""
     if path.endswith(".json"):
         # Who compiled it in code, does so again.
         model = load_model(path, weights=weights_of(path))
@@ -112,7 +112,7 @@ def load(path, **options):
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message=".*its decay of .* per step starts anew")
             model = load_model(path, compile=True, **options)
-    model.run_eagerly = True
+    model.run_eagerly = BACKEND != "jax"
     return model
 
 
