@@ -17,8 +17,14 @@ _POOL: list = []
 _FORKED: list = []
 """Not empty in a forked process, which has none of its parent's threads, and where OpenMP would wait for them."""
 
+
+def _forget_threads():
+    _POOL.clear()
+    _FORKED.append(True)
+
+
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=lambda: (_POOL.clear(), _FORKED.append(True)))
+    os.register_at_fork(after_in_child=_forget_threads)
 
 
 def run(name, dtype, table, parts, openmp=None):

@@ -2,7 +2,8 @@
 
 import torch
 from torch.nn import functional
-from torch.ops import aten
+
+aten = torch.ops.aten
 
 ACTIVATION_ = {
     "tanh": torch.Tensor.tanh_,

@@ -112,7 +112,7 @@ class Loop:
         through_g = 1 - z
         slope_a(through_g, g, into=through_g)  # B3
         keep = z
-        if mask is not None:
+        if skipped is not None:
             through_g.masked_fill_(skipped, 0)  # B1
             keep = torch.where(skipped, 1, z)  # B5
             r = torch.where(skipped, 0, r)

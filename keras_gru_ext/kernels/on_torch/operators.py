@@ -102,7 +102,7 @@ def _gradients(ctx, d_states, d_final, d_gates, d_products):
         run = GRUBackward.apply if torch.is_grad_enabled() else gru_backward
         dx, dW, db, dU, dc, dh0 = run(*saved)
     else:
-        dx, dW, db, dU, dc, dh0 = differentiable_backward(*saved, d_gates, d_products)
+        dx, dW, db, dU, dc, dh0 = differentiable_backward(*(*saved, d_gates, d_products))
     return (
         dx if want_inputs else None,
         dW,
@@ -136,11 +136,11 @@ def _second_gradients(ctx, *cotangents):
     present = [x is not None for x in differentiated]
 
     def backward(*given):
-        given = iter(given)
-        arrays = [next(given) if there else None for there in present]
-        return differentiable_backward(*arrays, mask, m_x, m, *ctx.description)
+        each = iter(given)
+        arrays = [next(each) if there else None for there in present]
+        return differentiable_backward(*(*arrays, mask, m_x, m, *ctx.description))
 
-    _, pull = torch.func.vjp(backward, *(x for x in differentiated if x is not None))
+    pull = torch.func.vjp(backward, *(x for x in differentiated if x is not None))[1]
     pulled = iter(pull(tuple(cotangents)))
     return *(next(pulled) if there else None for there in present), *(None,) * 7
 

@@ -45,7 +45,10 @@ def differentiable_backward(
         add["q"] = d_products
     add = {name: x if mask is None else torch.where(mask.unsqueeze(-1), x, 0) for name, x in add.items()}
     carry = torch.zeros_like(h0) if d_final is None else d_final
-    da_zs, da_rs, da_hs, dqs = [], [], [], []
+    da_zs: list[torch.Tensor] = []
+    da_rs: list[torch.Tensor] = []
+    da_hs: list[torch.Tensor] = []
+    dqs: list[torch.Tensor] = []
     for t in reversed(range(len(states))):
         h = previous[t]
         d = carry if d_states is None else d_states[t] + carry
