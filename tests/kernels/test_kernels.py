@@ -1156,3 +1156,42 @@ def test_why_not_has_no_objection_to_the_table(backend):
 def test_specs_that_contradict_themselves_are_refused(options, message):
     with pytest.raises(ArgumentError, match=message):
         GRUSpec(**options)
+
+
+@pytest.mark.full
+@pytest.mark.skipif(not (on["torch"] or on["jax"]), reason="the compiled loop trains on PyTorch and JAX")
+@pytest.mark.skipif(sys.platform == "win32", reason="needs the module resource")
+def test_ten_thousand_training_steps_take_no_more_memory_than_a_thousand(request):
+    import resource
+
+    arguments, _ = problem(case(6, 3, 33, "after", mask="holes"))
+    spec = case(6, 3, 33, "after", mask="holes").spec
+    tensors = [to_tensor(x, "float32") for x in arguments]
+    gru = kernel_for(spec, BACKEND)
+
+    def loss(*weights):
+        return (gru(spec, tensors[0], *weights, *tensors[5:])[0] ** 2).sum()
+
+    if on["torch"]:
+        weights = [x.requires_grad_() for x in tensors[1:5]]
+        threads = torch.get_num_threads()
+        torch.set_num_threads(1)  # Small products take longer with more, most of all where other tests run.
+        request.addfinalizer(lambda: torch.set_num_threads(threads))
+
+        def step():
+            return torch.autograd.grad(loss(*weights), weights)
+
+    else:
+        gradient = jax.jit(jax.grad(loss, (0, 1, 2, 3)))
+
+        def step():
+            return jax.block_until_ready(gradient(*tensors[1:5]))
+
+    def most_memory_after(steps):
+        for _ in range(steps):
+            step()
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+
+    before = most_memory_after(1000)
+    # What a step leaves behind would be found if it were 400 bytes.
+    assert most_memory_after(9000) - before < 9000 * 400

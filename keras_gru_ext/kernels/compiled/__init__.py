@@ -110,7 +110,9 @@ def in_order(recurrent_kernel, steps=None, transposed=False):
     recurrent_kernel = np.ascontiguousarray(recurrent_kernel)
     if loops.reads_in_place(recurrent_kernel, steps) and not transposed:
         return Weights(units, recurrent_kernel.reshape(-1), recurrent_kernel.strides[0])
-    ordered = np.zeros(3 * units * loops.padded(units, dtype), dtype)
+    size = loops.padded(units, dtype)
+    # Zeros where the last vector has more columns than there are; what will be written anyway needs none.
+    ordered = np.empty(3 * units * size, dtype) if size == units else np.zeros(3 * units * size, dtype)
     table = jobs.Table()
     table[jobs.UNITS], table[jobs.TRANSPOSED] = units, transposed
     table[jobs.SOURCE], table[jobs.ORDERED] = _address(recurrent_kernel), _address(ordered)

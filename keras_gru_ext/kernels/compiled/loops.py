@@ -27,7 +27,7 @@ _TANH, _SIGMOID, _LEGACY, _HARD, _RELU, _LINEAR, _SOFTSIGN, _SOFTPLUS, _ELU = ra
 """The place of each name in `ACTIVATIONS`."""
 
 # A division by zero is an infinity, as in every framework; asking for an error would keep loops from being vectorised.
-_compiled = numba.njit(error_model="numpy")
+_compiled = numba.njit(error_model="numpy", no_cpython_wrapper=True, no_cfunc_wrapper=True)
 
 
 def _vector_bytes():
