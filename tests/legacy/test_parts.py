@@ -174,24 +174,40 @@ def check_two_parts(load, inputs, outputs):
     return cuts
 
 
-@pytest.mark.parametrize("case", short(sorted(CONTAINERS), 2, 8, 10, 13, 17), ids=str)
+# Of one layer, with a way around each, or with a mask at each: nothing of them can be cut in two.
+WHOLE = """
+    attention_heads bidirectional_ave bidirectional_concat bidirectional_masked_sequences bidirectional_mul
+    bidirectional_none bidirectional_states bidirectional_sum classic_bidirectional_concat
+    classic_bidirectional_masked_sequences classic_encoder_decoder classic_rnn_of_cell classic_rnn_of_stacked_cells
+    classic_single converted_keras_single_float16 converted_keras_single_uint16 converted_keras_single_uint8
+    distributed_masks encoder_decoder initial_state_input initial_states_masked locally_connected masked_merges
+    masked_stack masking_sequences merge_by_cosine merges operations_constants operations_open_times operations_states
+    rnn_of_cell rnn_of_stacked_cells rnn_of_stacked_cells_masked shared_layer single softmax_masked
+    stacked_cells_masked states_of_stacked_cells trained_with_penalties unrolled unrolled_masked"""
+CUT = [case for case in sorted(CONTAINERS) if case.rpartition("-")[2] not in WHOLE.split()]
+
+
+@pytest.mark.parametrize("case", short(CUT, 0, 2, 4, 5), ids=str)
 def test_two_parts_make_the_whole_in_every_container(case):
     place = CONTAINERS[case]
     inputs, outputs = (arrays_of(place / "reference.npz", letter) for letter in "xy")
-    for load in stored(place):
-        check_two_parts(load, inputs, outputs)
+    cuts = [check_two_parts(load, inputs, outputs) for load in stored(place)]
+    assert cuts
+    assert all(cuts)
 
 
 def is_composed(fixture):
-    """Whether a whole fixture can be made of parts: not if it is stateful, nor if its saver forgot the cells."""
-    return fixture.outputs is None and "stateful" not in fixture.case and not fixture.case.startswith("rnn_of")
+    """Whether a whole fixture can be made of parts: not if it is stateful, nor of the layers of Keras 1."""
+    old = ("keras-1.2.2", "keras-2.0.9")
+    without = fixture.case in WHOLE.split() or (fixture.case == "nested_and_frozen" and fixture.producer in old)
+    return not without and fixture.outputs is None and "stateful" not in fixture.case and not fixture.arrays("then")
 
 
 @pytest.mark.full
 @pytest.mark.parametrize("fixture", list(filter(is_composed, FIXTURES)), ids=lambda one: f"{one.producer}-{one.case}")
 def test_two_parts_make_the_whole(fixture):
-    if not fixture.arrays("then"):
-        check_two_parts(functools.partial(load_model, fixture.model), fixture.arrays("x"), fixture.arrays("y"))
+    load = functools.partial(load_model, fixture.model)
+    assert check_two_parts(load, fixture.arrays("x"), fixture.arrays("y")) > 0
 
 
 @pytest.mark.parametrize("case", [case for case in sorted(CONTAINERS) if case.endswith("nested_and_frozen")])
