@@ -185,7 +185,7 @@ class GRUCell(keras.layers.GRUCell):
         if not self.use_bias:
             return None, None
         bias = self._weight(self.bias)
-        return (bias[0], bias[1]) if self.reset_after else (bias, None)
+        return tuple(ops.unstack(bias, 2)) if self.reset_after else (bias, None)
 
     def _weight(self, variable):
         # Keras casts by itself inside `__call__`, but not in a `stateless_call` from outside.
