@@ -23,6 +23,7 @@ def gru(
     recurrent_masks,
     *,
     threads=None,
+    product=np.matmul,
 ):
     """Runs the recurrence of `spec`.
 
@@ -41,6 +42,7 @@ def gru(
         input_masks: `None`, (B, F) or (3, B, F), as `spec.input_dropout` says.
         recurrent_masks: `None`, (B, U) or (3, B, U), as `spec.recurrent_dropout` says.
         threads: How many threads may work at the same time. `None`: as many as there are cores for.
+        product: What multiplies two matrices.
 
     Returns:
         `(outputs, last_output, final_state)`: (T, B, U) or `None` without `spec.return_sequences`, (B, U),
@@ -63,7 +65,7 @@ def gru(
         now = slice(start, start + length)
         some = None if mask is None else mask[now]
         into = None if states is None else states[now]
-        projected = _projected(x[now], W, b, m_x)
+        projected = _projected(x[now], W, b, m_x, product)
         _, state, _ = compiled.forward(spec, projected, U, c, state, some, m, threads, False, into)
     outputs, last_output = states, state
     if spec.masked:  # F5
@@ -83,14 +85,14 @@ def why_not_now():
     return compiled.why_not("float32")
 
 
-def _projected(x, W, b, m_x):
+def _projected(x, W, b, m_x, product):
     """P of F0 for some steps."""
     steps, batch, features = x.shape
     if m_x is not None and m_x.ndim == 3:
         gates = zip(m_x, np.split(W, 3, 1), [None] * 3 if b is None else np.split(b, 3), strict=True)
-        return np.concatenate([_projected(x, W_i, b_i, m_i) for m_i, W_i, b_i in gates], -1)
+        return np.concatenate([_projected(x, W_i, b_i, m_i, product) for m_i, W_i, b_i in gates], -1)
     x = x if m_x is None else x * m_x
-    projected = x.reshape(steps * batch, features) @ W
+    projected = product(x.reshape(steps * batch, features), W)
     if b is not None:
         projected += b
     return projected.reshape(steps, batch, W.shape[1])

@@ -140,7 +140,7 @@ def _predicted(spec, traced_gradient, arrays):
             found = traced_gradient(d, *all_of(given))
             return [y for y, there in zip(found, present, strict=True) if there]
 
-        results = on_numpy.gru(spec, *map(_array, all_of(given)), threads=_threads())
+        results = on_numpy.gru(spec, *map(_array, all_of(given)), threads=_threads(), product=_multiply)
         return tuple(tf.convert_to_tensor(y) for y in results if y is not None), gradient
 
     results = run(*(a for a in differentiated if a is not None))
@@ -150,6 +150,11 @@ def _predicted(spec, traced_gradient, arrays):
 def _array(tensor):
     """What an eager tensor holds, without a copy."""
     return None if tensor is None else np.asarray(memoryview(tensor))
+
+
+def _multiply(x, y):
+    """A product of arrays, a large one in TensorFlow's threads: NumPy's would go on spinning beside those of the loop."""
+    return np.matmul(x, y) if len(x) < 512 else np.array(tf.linalg.matmul(x, y))
 
 
 def _threads():

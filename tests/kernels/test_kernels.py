@@ -562,6 +562,11 @@ def test_tensorflow_takes_the_compiled_loop_for_eager_predictions_alone(monkeypa
     assert calls == [1]
 
 
+@only_tensorflow
+def test_tensorflow_multiplies_for_the_compiled_loop_where_there_is_much_to_multiply():
+    compare_inference(case(40, 16, 5, "after", mask="holes", input_dropout="per_gate"))
+
+
 @needs_inference
 @pytest.mark.parametrize("maths", ["before", "after"])
 def test_where_nothing_counts_the_state_passes_unchanged(maths, way):
