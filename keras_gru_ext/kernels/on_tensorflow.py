@@ -153,7 +153,7 @@ def _array(tensor):
 
 
 def _multiply(x, y):
-    """A product of arrays, a large one in TensorFlow's threads: NumPy's would go on spinning beside those of the loop."""
+    """A product of arrays, a large one in TensorFlow's threads: NumPy's would go on spinning beside the loop's."""
     return np.matmul(x, y) if len(x) < 512 else np.array(tf.linalg.matmul(x, y))
 
 

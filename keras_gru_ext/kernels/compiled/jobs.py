@@ -32,7 +32,7 @@ WORDS = 26
 
 Table = ctypes.c_int64 * WORDS
 
-_compiled = numba.njit(error_model="numpy", no_cpython_wrapper=True, no_cfunc_wrapper=True)
+_compiled = loops._compiled
 
 
 @intrinsic

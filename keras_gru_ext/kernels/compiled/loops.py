@@ -14,6 +14,7 @@ each; with more, LLVM would not check that they do not overlap, and would not ve
 
 import math
 import os
+from typing import Any
 
 import numba
 from llvmlite import binding, ir
@@ -27,7 +28,9 @@ _TANH, _SIGMOID, _LEGACY, _HARD, _RELU, _LINEAR, _SOFTSIGN, _SOFTPLUS, _ELU = ra
 """The place of each name in `ACTIVATIONS`."""
 
 # A division by zero is an infinity, as in every framework; asking for an error would keep loops from being vectorised.
-_compiled = numba.njit(error_model="numpy", no_cpython_wrapper=True, no_cfunc_wrapper=True)
+# What only compiled code calls needs no way in from elsewhere.
+_NO_WAY_IN: Any = {"no_cpython_wrapper": True, "no_cfunc_wrapper": True}
+_compiled = numba.njit(error_model="numpy", **_NO_WAY_IN)
 
 
 def _vector_bytes():

@@ -25,7 +25,7 @@ _EXTENSION, _ARGUMENTS, _RESULTS = 1, 9, 14
 _DATA, _RANK, _DIMENSIONS = 3, 4, 5
 _ANSWER, _ANSWERED_VERSION, _ANSWERED_TRAITS = 3, 3, 4
 
-_compiled = numba.njit(error_model="numpy", no_cpython_wrapper=True, no_cfunc_wrapper=True)
+_compiled = loops._compiled
 
 
 def _external(name, restype, *argtypes):
