@@ -50,9 +50,11 @@ def write(library, plan, folder, chance=None, containers=None, model=None):
     written["files"], written["not_written"] = save(library, model, folder, containers or drawn(library, chance))
     if not written["files"]:
         raise Useless("no container takes it: %s" % written["not_written"])
-    with open(os.path.join(folder, "plan.json"), "w") as file:
+    # A plan that is there is whole.
+    with open(os.path.join(folder, "plan.part"), "w") as file:
         json.dump(written, file, indent=1, sort_keys=True)
         file.write("\n")
+    os.rename(file.name, os.path.join(folder, "plan.json"))
     return written
 
 
