@@ -1,9 +1,13 @@
 """Layers that hand masks on, or use them, as legacy versions did where Keras 3 does otherwise."""
 
+import functools
 import inspect
 
 import keras
 from keras import ops
+
+# The rank of sequences of vectors.
+_SEQUENCES = 3
 
 
 @keras.saving.register_keras_serializable(package="keras_gru_ext")
@@ -34,8 +38,16 @@ class Softmax(keras.layers.Softmax):
         return {**super().get_config(), "adds_mask": self.adds_mask}
 
 
+class _WithoutMaskBehind:
+    """Comes before a layer class of Keras 3 that hands its mask on, where legacy versions did not."""
+
+    def compute_mask(self, inputs, previous_mask=None):
+        """Returns that there is none, which is no reason for a warning."""
+        return None
+
+
 @keras.saving.register_keras_serializable(package="keras_gru_ext")
-class Reshape(keras.layers.Reshape):
+class Reshape(_WithoutMaskBehind, keras.layers.Reshape):
     """`keras.layers.Reshape` behind which there is no mask, whatever the shapes are.
 
     On JAX a reshape to the shape that is there returns the very same array, and its mask with it.
@@ -44,10 +56,6 @@ class Reshape(keras.layers.Reshape):
     def call(self, inputs):
         outputs = super().call(inputs)
         return ops.copy(inputs) if outputs is inputs else outputs
-
-    def compute_mask(self, inputs, previous_mask=None):
-        """Returns that there is none, which is no reason for a warning."""
-        return None
 
 
 @keras.saving.register_keras_serializable(package="keras_gru_ext")
@@ -66,6 +74,90 @@ class LayerNormalization(keras.layers.LayerNormalization):
         if self.beta is not None:
             outputs = outputs + ops.cast(ops.reshape(self.beta, shape), outputs.dtype)
         return outputs
+
+
+@keras.saving.register_keras_serializable(package="keras_gru_ext")
+class Normalization(_WithoutMaskBehind, keras.layers.Normalization):
+    """`keras.layers.Normalization` behind which there is no mask."""
+
+
+@keras.saving.register_keras_serializable(package="keras_gru_ext")
+class Rescaling(_WithoutMaskBehind, keras.layers.Rescaling):
+    """`keras.layers.Rescaling` behind which there is no mask."""
+
+
+@keras.saving.register_keras_serializable(package="keras_gru_ext")
+class MultiHeadAttention(keras.layers.MultiHeadAttention):
+    """`keras.layers.MultiHeadAttention` that leaves the masks of its inputs to other layers, and may ignore them.
+
+    Keras 3 takes the masks off the tensors that it is called on, so that layers which are called on them later find
+    none. Where a query may look at nothing, legacy versions look at all entries alike, and Keras 3 at none. On JAX it
+    also fails where `value_dim` is not `key_dim`, as long as the scores are not asked for.
+
+    Args:
+        uses_masks: Whether entries that are masked in its inputs count, and masks go on.
+        **kwargs: As in `keras.layers.MultiHeadAttention`.
+
+    Sources: `MultiHeadAttention` of tf.keras 2.4 to 2.9, which knows no masks but `attention_mask`; of 2.10 to 2.15.
+    """
+
+    def __init__(self, *args, uses_masks=True, **kwargs):
+        super().__init__(*args, **kwargs)
+        self.uses_masks = bool(uses_masks)
+        # A copy with the mask of what is copied.
+        self._copied = keras.layers.Rescaling(1.0, dtype=self.dtype_policy)
+
+    def call(
+        self,
+        query,
+        value,
+        key=None,
+        query_mask=None,
+        value_mask=None,
+        key_mask=None,
+        attention_mask=None,
+        return_attention_scores=False,
+        training=None,
+        use_causal_mask=False,
+    ):
+        copied = self._copied if self.uses_masks else ops.copy
+        tensors = [None if one is None else copied(one) for one in (query, value, key)]
+        masks = {"query_mask": query_mask, "value_mask": value_mask, "key_mask": key_mask} if self.uses_masks else {}
+        outputs, scores = super().call(
+            *tensors,
+            **masks,
+            attention_mask=attention_mask,
+            return_attention_scores=True,
+            training=training,
+            use_causal_mask=use_causal_mask,
+        )
+        causal = _causal(query, value) if use_causal_mask else None
+        seen = _seen(*masks.values(), attention_mask=attention_mask, causal=causal)
+        if seen is not None and len(query.shape) == _SEQUENCES:
+            alike = self.output_dense(ops.mean(self.value_dense(value), axis=1, keepdims=True))
+            outputs = ops.where(ops.expand_dims(seen, -1), outputs, alike)
+            scores = ops.where(seen[:, None, :, None], scores, 1 / ops.cast(ops.shape(scores)[-1], scores.dtype))
+        return (outputs, scores) if return_attention_scores else outputs
+
+    def compute_mask(self, *args, **kwargs):
+        """Returns the mask of the query, or that there is none."""
+        return super().compute_mask(*args, **kwargs) if self.uses_masks else None
+
+    def get_config(self):
+        """Returns the stock config and `uses_masks`."""
+        return {**super().get_config(), "uses_masks": self.uses_masks}
+
+
+def _seen(query_mask=None, value_mask=None, key_mask=None, attention_mask=None, causal=None):
+    """Which queries may look at an entry: (B, T), or `None` if all may."""
+    parts = [None if query_mask is None else query_mask[:, :, None]]
+    parts += [None if mask is None else mask[:, None, :] for mask in (value_mask, key_mask)]
+    parts = [ops.cast(part, "bool") for part in (*parts, attention_mask, causal) if part is not None]
+    return ops.any(functools.reduce(ops.logical_and, parts), axis=-1) if parts else None
+
+
+def _causal(query, value):
+    return ops.arange(ops.shape(query)[1])[None, :, None] >= ops.arange(ops.shape(value)[1])[None, None, :]
 
 
 @keras.saving.register_keras_serializable(package="keras_gru_ext")

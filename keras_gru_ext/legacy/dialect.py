@@ -106,6 +106,14 @@ class Dialect:
         return self.library == BUNDLED and self.version >= (2, 4)
 
     @property
+    def attention_uses_masks(self) -> bool:
+        """Whether MultiHeadAttention looks at the masks of its inputs, and hands one on: from Keras 2.10 on.
+
+        Source: `multi_head_attention.py` of tf.keras 2.4, 2.6 and 2.9, and of Keras 2.10 to 2.15.
+        """
+        return self.version >= (2, 10)
+
+    @property
     def has_masked_statistics(self) -> bool:
         """Whether BatchNormalization in training leaves masked entries out of its statistics: from Keras 2.12 on.
 

@@ -79,7 +79,7 @@ _NOT_STOCK: Mapping[str, tuple] = MappingProxyType(
 _SHAPE_KEYS = ("batch_input_shape", "fused")
 
 # What the other classes of this package write beside the config of the stock class.
-_OWN_KEYS = ["masked_output", "prefers_kept_state", "adds_mask", "masked_statistics", "num_constants"]
+_OWN_KEYS = ["masked_output", "prefers_kept_state", "adds_mask", "masked_statistics", "uses_masks", "num_constants"]
 
 # The rank of sequences of vectors, whose masks Keras 3 takes.
 _SEQUENCES = 3

@@ -55,9 +55,9 @@ def members(layer: keras.Layer) -> list[tuple[str, keras.Layer]]:
     if isinstance(layer, keras.layers.Wrapper):
         return [("layer", layer.layer)]
     if isinstance(layer, keras.layers.MultiHeadAttention):
-        return [
-            (f"_{name}", getattr(layer, name)) for name in ("query_dense", "key_dense", "value_dense", "output_dense")
-        ]
+        # They are not there before it is built.
+        names = [f"{name}_dense" for name in ("query", "key", "value", "output")]
+        return [(f"_{name}", getattr(layer, name)) for name in names if hasattr(layer, name)]
     if isinstance(layer, keras.layers.StackedRNNCells):
         return [(f"cells {index}", cell) for index, cell in enumerate(layer.cells)]
     if isinstance(layer, keras.layers.RNN) and not isinstance(layer, _WITH_OWN_CELL):

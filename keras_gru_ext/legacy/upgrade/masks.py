@@ -25,6 +25,7 @@ _RECURRENT = frozenset({"LSTM", "RNN", "SimpleRNN"})
 # What any version lets no mask through; all that is not known is taken to do so.
 _NO_MASK_BEHIND = frozenset(
     {
+        *("Normalization", "Rescaling"),
         *("Flatten", "Reshape", "Permute", "RepeatVector", "Dot", "UpSampling1D", "ZeroPadding1D", "Cropping1D"),
         *(
             "Conv1D",
@@ -230,9 +231,13 @@ def _choice(class_name: str, config: Mapping[str, Any], dialect: Dialect, call: 
         return own
     if class_name == "TimeDistributed" and _hands_on(config.get("layer"), False, ()):
         return own
+    if class_name == "MultiHeadAttention" and (
+        call.masked or config.get("value_dim") not in (None, config.get("key_dim"))
+    ):
+        return {**own, "uses_masks": dialect.attention_uses_masks}
     if not call.masked:
         return None
-    if class_name in _MERGING or class_name in ("Reshape", "TimeDistributed"):
+    if class_name in _MERGING or class_name in ("Reshape", "TimeDistributed", "Normalization", "Rescaling"):
         return own
     if class_name == "BatchNormalization":
         return {**own, "masked_statistics": dialect.has_masked_statistics}

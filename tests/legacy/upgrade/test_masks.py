@@ -37,6 +37,9 @@ def last(entries, producer):
         layer("Concatenate", "x", axis=-1),
         layer("Softmax", "x", axis=-1),
         layer("BatchNormalization", "x", axis=[2]),
+        layer("Rescaling", "x", scale=2.0),
+        layer("Normalization", "x", mean=0.5, variance=2.0),
+        layer("MultiHeadAttention", "x", num_heads=2, key_dim=2),
         layer("TimeDistributed", "x", layer=layer("Flatten", "f")),
         layer("Bidirectional", "x", layer=rnn(return_sequences=True), merge_mode="sum"),
         rnn(),
@@ -65,6 +68,12 @@ def test_states_that_two_calls_share_in_any_order_are_refused(producer):
 def test_whether_statistics_leave_masked_entries_out(producer, masked):
     own = last([MASKING, layer("BatchNormalization", "x", axis=[2])], producer)["own"]
     assert own["masked_statistics"] == masked
+
+
+@pytest.mark.parametrize(("producer", "uses"), [("tf.keras 2.4", False), ("tf.keras 2.12", True)])
+def test_whether_attention_uses_masks(producer, uses):
+    attention = layer("MultiHeadAttention", "x", num_heads=2, key_dim=2)
+    assert last([MASKING, attention], producer)["own"]["uses_masks"] == uses
 
 
 FLOWS = {
