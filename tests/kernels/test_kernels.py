@@ -510,10 +510,11 @@ def test_results_are_the_same_when_no_gradient_is_needed(case, way, poisoned):
 @pytest.mark.parametrize("maths", ["before", "after"])
 def test_pytorchs_own_threads_share_rows_or_units(maths, options, dtype, monkeypatch):
     from keras_gru_ext.kernels import compiled
-    from keras_gru_ext.kernels.compiled import teams
 
     if compiled.why_not(dtype) is not None:
         pytest.skip(compiled.why_not(dtype))
+    from keras_gru_ext.kernels.compiled import teams
+
     monkeypatch.setattr(compiled, "_WORTH_A_THREAD", 1)
     monkeypatch.setattr(compiled, "_WORTH_A_MEETING", 1)
     monkeypatch.setattr(teams, "_pool", lambda parts: pytest.fail("by threads of this package"))
