@@ -1,6 +1,6 @@
 """Runs all tests on all backends, each in a process of its own, in an environment that it makes itself.
 
-    python tests/run.py                     the short run: every feature, on every backend
+    python tests/run.py                     the short run: every feature, and on each backend what it may change
     python tests/run.py --full              the complete run, with the tests that are marked `full`
     python tests/run.py --backend jax       one backend
     python tests/run.py --oldest            the layers and the loader on the oldest supported Keras
