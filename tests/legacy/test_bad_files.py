@@ -166,7 +166,14 @@ def many_windows(config):
     )
 
 
+def many_layers(config):
+    config["config"]["layers"] += [
+        {"class_name": "Dense", "config": {"name": f"d{n}", "units": 1}} for n in range(3000)
+    ]
+
+
 ABSURD = {
+    "layers": (many_layers, "3001 layers; no model needs more"),
     "axes": (many_axes, "'batch_input_shape' has 400000 axes"),
     "windows": (many_windows, "'kernel_size' has 400000 axes"),
     "units": (huge_units, r"call for an array of \d+ numbers, but the file holds 150 numbers in all"),

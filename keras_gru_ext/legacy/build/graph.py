@@ -49,26 +49,32 @@ class Graph:
     def run(self, guarded: Callable, check_fits: Callable) -> None:
         entries = {entry["name"]: entry for entry in self._entry["config"]["layers"]}
         while self._waiting:
-            ready = [one for one in self._waiting if self._has(one[3])]
-            if not ready:
-                stuck = sorted({name for name, *_ in self._waiting})
+            left = []
+            for one in self._waiting:  # nearly always a file has them in an order in which one pass is enough
+                if self._has(one[3]):
+                    self._run(entries[one[0]], one, guarded, check_fits)
+                else:
+                    left.append(one)
+            if len(left) == len(self._waiting):
+                stuck = sorted({name for name, *_ in left})
                 raise ConfigError(
                     f"{self._source}: {self._path}: the layers {stuck} wait for tensors that nothing gives. The graph "
                     "is cyclic, or refers to calls that do not exist."
                 )
-            self._waiting = [one for one in self._waiting if not self._has(one[3])]
-            for name, number, layer, call in ready:
-                if isinstance(layer, str):
-                    self.tensors[(name, number)] = self._run_operation(layer, call, f"{self._path} > {name}", guarded)
-                    continue
-                called = {"class_name": type(layer).__name__, "config": {"called with": call}}
-                given = [tensor.shape for tensor in keras.tree.flatten(self.given(call[0][:3]))]
-                check_fits(entries[name], given, f"{self._path} > {name}")
-                run = functools.partial(self._call, layer, call)
-                outputs = guarded(f"{self._path} > {name}", called, run)
-                self.tensors[(name, number)] = keras.tree.flatten(outputs)
-                if entries[name]["class_name"] in RULES:
-                    self._operations.note_layer(self.given(call[0][:3]), self.tensors[(name, number)])
+            self._waiting = left
+
+    def _run(self, entry: Mapping, one: tuple, guarded: Callable, check_fits: Callable) -> None:
+        name, number, layer, call = one
+        path = f"{self._path} > {name}"
+        if isinstance(layer, str):
+            self.tensors[(name, number)] = self._run_operation(layer, call, path, guarded)
+            return
+        called = {"class_name": type(layer).__name__, "config": {"called with": call}}
+        check_fits(entry, [tensor.shape for tensor in keras.tree.flatten(self.given(call[0][:3]))], path)
+        outputs = guarded(path, called, functools.partial(self._call, layer, call))
+        self.tensors[(name, number)] = keras.tree.flatten(outputs)
+        if entry["class_name"] in RULES:
+            self._operations.note_layer(self.given(call[0][:3]), self.tensors[(name, number)])
 
     def _run_operation(self, operation: str, arguments: Mapping, path: str, guarded: Callable) -> list:
         entry = {"class_name": f"the TensorFlow operation {operation!r}", "config": arguments}

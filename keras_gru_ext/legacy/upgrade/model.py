@@ -42,6 +42,7 @@ from keras_gru_ext.legacy.upgrade.topology import name_of, opened, takes_several
 
 # Deeper nesting than any real model has; it bounds the recursion over untrusted configs.
 _DEEPEST = 30
+_MOST_LAYERS = 2_000
 
 _NESTED = ("layer", "backward_layer", "cell", "cells")
 
@@ -171,6 +172,8 @@ class Upgrade:
         if not isinstance(config, Mapping) or not isinstance(config.get("layers"), list):
             raise ConfigError(f"{where}: a {kind} config must list its layers. Received: {config!r:.200}.")
         entries = config["layers"]
+        if len(entries) > _MOST_LAYERS:
+            raise ConfigError(f"{where}: {len(entries)} layers; no model needs more than {_MOST_LAYERS} in one.")
         paths = [f"{where} > {name_of(entry) or index}" for index, entry in enumerate(entries)]
         masked = reached(config, call.masked, self.custom)
         layers = [
