@@ -132,7 +132,7 @@ class MultiHeadAttention(keras.layers.MultiHeadAttention):
             use_causal_mask=use_causal_mask,
         )
         causal = _causal(query, value) if use_causal_mask else None
-        seen = _seen(*masks.values(), attention_mask=attention_mask, causal=causal)
+        seen = _seen(**masks, attention_mask=attention_mask, causal=causal)
         if seen is not None and len(query.shape) == _SEQUENCES:
             alike = self.output_dense(ops.mean(self.value_dense(value), axis=1, keepdims=True))
             outputs = ops.where(ops.expand_dims(seen, -1), outputs, alike)
