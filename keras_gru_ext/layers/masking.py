@@ -134,7 +134,7 @@ class MultiHeadAttention(keras.layers.MultiHeadAttention):
         causal = _causal(query, value) if use_causal_mask else None
         seen = _seen(**masks, attention_mask=attention_mask, causal=causal)
         if seen is not None and len(query.shape) == _SEQUENCES:
-            alike = self.output_dense(ops.mean(self.value_dense(value), axis=1, keepdims=True))
+            alike = self.output_dense(ops.mean(self.value_dense(ops.copy(value)), axis=1, keepdims=True))
             outputs = ops.where(ops.expand_dims(seen, -1), outputs, alike)
             scores = ops.where(seen[:, None, :, None], scores, 1 / ops.cast(ops.shape(scores)[-1], scores.dtype))
         return (outputs, scores) if return_attention_scores else outputs
