@@ -136,7 +136,8 @@ class MultiHeadAttention(keras.layers.MultiHeadAttention):
         if seen is not None and len(query.shape) == _SEQUENCES:
             alike = self.output_dense(ops.mean(self.value_dense(ops.copy(value)), axis=1, keepdims=True))
             outputs = ops.where(ops.expand_dims(seen, -1), outputs, alike)
-            scores = ops.where(seen[:, None, :, None], scores, 1 / ops.cast(ops.shape(scores)[-1], scores.dtype))
+            ones = ops.ones_like(scores)
+            scores = ops.where(seen[:, None, :, None], scores, ones / ops.sum(ones, axis=-1, keepdims=True))
         return (outputs, scores) if return_attention_scores else outputs
 
     def compute_mask(self, *args, **kwargs):
