@@ -21,7 +21,7 @@ from keras_gru_ext.activations import legacy_hard_sigmoid
 from keras_gru_ext.errors import ConfigError
 from keras_gru_ext.legacy.build.live import Place, places
 from keras_gru_ext.legacy.upgrade.layer_rules import GATES
-from keras_gru_ext.tools import stock_masks
+from keras_gru_ext.tools import stock_masks, stock_merges
 
 FACTOR = 1.2
 
@@ -218,11 +218,17 @@ class _Rewriting:
         layers: list[Any] = []
         moved: dict[Any, Any] = {}
         for one in config["layers"]:
-            if not (self._masked and stock_masks.needs_writing_out(one)):
+            merges = stock_merges.needs_writing_out(one)
+            if not (self._masked and (merges or stock_masks.needs_writing_out(one))):
                 layers.append(one)
                 continue
             names = [other["name"] for other in config["layers"]]
             prefix = stock_masks.prefix_of(one, names)
+            if merges:
+                made, tensors = stock_merges.written_out(one, prefix)
+                layers += made
+                moved |= tensors
+                continue
             if stock_masks.needs_directions_apart(one):
                 stock = self._directions(one, (*where, one["name"]), where, prefix)
             else:
@@ -310,6 +316,11 @@ def _why_not_stock(class_name: str, entry: Mapping, masked: bool) -> str | None:
         return None
     if not masked or class_name == "Bidirectional":
         return None
+    if class_name in stock_merges.KINDS:
+        return (
+            "of inputs with more than three axes nothing tells whether a mask has two axes or three, and stock layers "
+            "and operations that merge by either have to be told"
+        )
     if class_name == "TimeDistributed":
         inner = config["layer"]["class_name"]
         has_open_batch = (entry.get("build_config") or {}).get("input_shape", [0])[0] is None

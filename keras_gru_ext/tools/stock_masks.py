@@ -168,13 +168,8 @@ def _part(entry: Mapping, stock: Mapping[str, Mapping], x: Mapping, prefix: str)
     config = entry["config"]
     name, dtype = config["name"], config["dtype"]
     sequences = keras.Input(batch_shape=x["shape"], dtype=x["dtype"], name=f"{name}{_INPUT}")
-    ones: keras.Layer = _simple_rnn(
-        1, True, dtype, f"{prefix}counts", kernel="zeros", bias="ones", zero_output_for_mask=True
-    )
-    axes: Any = -1
-    if entry["class_name"] == "TimeDistributed":
-        ones, axes = keras.layers.TimeDistributed(ones, dtype=dtype, name=f"{prefix}steps"), (-2, -1)
-    mask = ops.any(ops.greater(ones(sequences), 0), axis=axes)
+    is_distributed = entry["class_name"] == "TimeDistributed"
+    mask = mask_of(sequences, dtype, f"{prefix}counts", f"{prefix}steps" if is_distributed else None)
     returned = []
     for layer in _layers(entry, stock, always_sequences=is_started(entry) and not outputs_zeros(entry)):
         if not is_started(entry):
@@ -196,10 +191,33 @@ def _part(entry: Mapping, stock: Mapping[str, Mapping], x: Mapping, prefix: str)
         merged = [ops.add(one, 0) for one in merged]
     if _hands_on_a_mask(entry):
         merged = [
-            keras.layers.TimeDistributed(keras.layers.Identity(dtype=dtype), dtype=dtype, name=own)(one, mask=mask)
-            for own, one in zip([name, f"{prefix}reversed"], merged, strict=False)
+            with_mask(one, mask, dtype, own) for own, one in zip([name, f"{prefix}reversed"], merged, strict=False)
         ]
     return keras.Model(sequences, [*merged, *states])
+
+
+def mask_of(sequences: Any, dtype: Any, name: str, steps: str | None = None) -> Any:
+    """The mask of a symbolic tensor as a tensor, true throughout if it has none.
+
+    Args:
+        sequences: Shape (B, T, F) with a mask (B, T), or (B, S, T, F) with one of three axes.
+        dtype: The dtype of the layer that finds it.
+        name: The name of that layer.
+        steps: The name of the `TimeDistributed` around it, for tensors of four axes.
+
+    Returns:
+        A boolean tensor of shape (B, T), or of shape (B, S): the steps that have any entry.
+    """
+    ones: keras.Layer = _simple_rnn(1, True, dtype, name, kernel="zeros", bias="ones", zero_output_for_mask=True)
+    axes: Any = -1
+    if steps:
+        ones, axes = keras.layers.TimeDistributed(ones, dtype=dtype, name=steps), (-2, -1)
+    return ops.any(ops.not_equal(ones(sequences), 0), axis=axes)  # NaN if there is NaN at a step that counts
+
+
+def with_mask(x: Any, mask: Any, dtype: Any, name: str) -> Any:
+    """A symbolic tensor with a mask."""
+    return keras.layers.TimeDistributed(keras.layers.Identity(dtype=dtype), dtype=dtype, name=name)(x, mask=mask)
 
 
 def _simple_rnn(
@@ -291,6 +309,50 @@ def _call(
             size = len(states) // parts if isinstance(states, (list, tuple)) else 0
             kwargs["initial_state"] = copy.deepcopy(states[index * size :][:size] if size else states)
     return {"args": args, "kwargs": kwargs}
+
+
+def grafted(part: keras.Model, given: Sequence[Mapping], prefix: str, last: str) -> list[dict[str, Any]]:
+    """The layers and operations of a model, serialized, as a part of another graph.
+
+    Args:
+        part: A model whose layers are called once.
+        given: For each of its inputs, of which each is used, the serialized tensor of the graph in its place.
+        prefix: What the names of its operations shall begin with. Layers have the names that they shall have.
+        last: The name of what returns its output.
+    """
+    config = part.get_config()
+    [output] = _of_tensors(config["output_layers"])
+    inputs = dict(zip(_of_tensors(config["input_layers"]), given, strict=True))
+    names: dict[str, str] = {}
+    for one in part.operations:
+        kind = one.name if isinstance(one, keras.Layer) else f"{prefix}{type(one).__name__.lower()}"
+        names[one.name] = kind if kind not in names.values() else f"{kind}_{len(names)}"
+    names[output] = last
+
+    def placed(value: Any) -> Any:
+        if isinstance(value, (list, tuple)):
+            return [placed(one) for one in value]
+        if not isinstance(value, Mapping):
+            return value
+        if value.get("class_name") != "__keras_tensor__":
+            return {key: placed(one) for key, one in value.items()}
+        layer, *rest = value["config"]["keras_history"]
+        if layer in inputs:
+            return copy.deepcopy(inputs[layer])
+        return {**value, "config": {**value["config"], "keras_history": [names[layer], *rest]}}
+
+    layers = [one for one in config["layers"] if one["class_name"] != "InputLayer"]
+    for one in layers:
+        one["inbound_nodes"] = placed(one["inbound_nodes"])
+        one["name"] = names[one["name"]]
+        if "name" in one["config"]:  # operations have none there in Keras 3.9
+            one["config"]["name"] = one["name"]
+    return layers
+
+
+def _of_tensors(references: Sequence) -> list[str]:
+    """The names of the layers in the references of a model to its inputs or its outputs, of which one is no list."""
+    return [name for name, _, _ in (references if isinstance(references[0], list) else [references])]
 
 
 def redirected(value: Any, moved: Mapping[_Reference, _Reference]) -> Any:

@@ -20,6 +20,9 @@ from tests.legacy.test_fixtures import named
 
 pytestmark = pytest.mark.in_turn(always=True)
 
+# Stock layers on JAX have rules of their own for masks.
+on_each_kind = pytest.mark.in_turn("jax", "torch")
+
 BATCH, TIME, FEATURES, UNITS = 3, 6, 4, 5
 
 
@@ -320,6 +323,89 @@ def test_a_mask_beside_initial_states(make, count, sequences, tmp_path):
     assert error(model, keras.saving.load_model(tmp_path / "stock.keras")) <= 1e-6
 
 
+def merged(kind):
+    def make():
+        inputs = [keras.Input((TIME, FEATURES)) for _ in range(2)]
+        one, other = (keras.layers.Masking()(x) for x in inputs)
+        alike = kind()
+        y, z = alike([one, other]), alike([keras.layers.Dense(FEATURES)(other), inputs[0]])
+        return keras.Model(inputs, [y, keras_gru_ext.GRU(2)(z), keras_gru_ext.GRU(3)(keras.layers.Dropout(0.5)(y))])
+
+    return make
+
+
+def joined_along_time():
+    inputs = [keras.Input((TIME, FEATURES)) for _ in range(2)]
+    y = merging.Concatenate(axis=1)([keras.layers.Masking()(x) for x in inputs])
+    return keras.Model(inputs, [y, keras_gru_ext.GRU(2, return_sequences=True)(y)])
+
+
+def merged_of_other_shapes():
+    inputs = [keras.Input((None, FEATURES)), keras.Input((FEATURES,)), keras.Input((None, 1))]
+    multiply = merging.Multiply()
+    x = keras.layers.Masking()(inputs[0])
+    y = multiply([multiply([x, inputs[1]]), keras.layers.Masking()(inputs[2])])
+    return keras.Model(inputs, [y, keras_gru_ext.GRU(2, return_sequences=True)(y)])
+
+
+def merged_in_a_nested_model():
+    """Whose mask leaves it."""
+    parts = [keras.Input((TIME, FEATURES)) for _ in range(2)]
+    inner = keras.Model(parts, merging.Subtract()([keras.layers.Masking()(parts[0]), parts[1]]), name="inner")
+    inputs = [keras.Input((TIME, FEATURES)) for _ in range(2)]
+    y = inner(inputs)
+    return keras.Model(inputs, [y, keras_gru_ext.GRU(2)(y)])
+
+
+MERGED = {
+    **{kind.__name__: merged(kind) for kind in (merging.Add, merging.Average, merging.Maximum, merging.Minimum)},
+    **{kind.__name__: merged(kind) for kind in (merging.Multiply, merging.Subtract, merging.Concatenate)},
+    "along time": joined_along_time,
+    "other shapes": merged_of_other_shapes,
+    "nested": merged_in_a_nested_model,
+}
+
+
+def with_masked_steps(model):
+    """Inputs of which each has other masked steps: the first ones, a hole, the last ones, all."""
+    random = np.random.default_rng(3)
+    arrays = [random.standard_normal((4, *(TIME if n is None else n for n in x.shape[1:]))) for x in model.inputs]
+    for index, x in enumerate(one for one in arrays if one.ndim > 2):
+        x[0, : 1 + index] = x[1, 2 + index] = x[2, TIME - 2 - index :] = 0
+        x[3] *= index
+    return [x.astype("float32") for x in arrays]
+
+
+def check_saved(model, tmp_path):
+    """Checks what stands in the file, on steps that are masked, too."""
+    to_stock(model).save(tmp_path / "stock.keras")
+    stock = keras.saving.load_model(tmp_path / "stock.keras")
+    assert "keras_gru_ext" not in stock.to_json()
+    inputs = with_masked_steps(model)
+    assert test_fixtures.error(test_fixtures.call(stock, inputs), test_fixtures.call(model, inputs)) <= 1e-6
+
+
+@on_each_kind
+@pytest.mark.parametrize(
+    "make",
+    [
+        pytest.param(make, id=name, marks=loses_a_named_mask if name == "nested" else ())
+        for name, make in MERGED.items()
+    ],
+)
+def test_merging_of_masked_entries(make, tmp_path):
+    check_saved(random_weights(make()), tmp_path)
+
+
+@on_each_kind
+@pytest.mark.full
+@pytest.mark.parametrize("producer", ["keras-2.2.4-tensorflow", "tf_keras-2.21.0"])
+def test_merging_in_a_legacy_model(producer, tmp_path):
+    fixture = named(producer, "masked_merges")
+    to_stock(fixture.load()).save(tmp_path / "stock.keras")
+    test_fixtures.check(keras.saving.load_model(tmp_path / "stock.keras"), fixture)
+
+
 def test_scale_blocks():
     array = np.arange(1, 7, dtype="float32")
     got = scale_blocks(array, 3, [0, 2])
@@ -332,12 +418,11 @@ def test_what_stock_layers_do_otherwise_under_masks_is_refused():
     x = keras.Input((3, 2))
     masked = keras.layers.Masking()(x)
     states = keras.Input((2,))
+    deep = keras.layers.TimeDistributed(keras.layers.RepeatVector(2))(masked)
     layers = {
+        "multiply: of inputs with more than three axes": merging.Multiply(name="multiply")([deep, deep]),
         "its states and its outputs at masked steps": recurrent.LegacyMaskGRU(2)(masked, initial_state=states),
-        "multiply: its masks have no stock equivalent": merging.Multiply(name="multiply")([masked, x]),
-        "steps: its masks have no stock equivalent": TimeDistributed(keras_gru_ext.GRU(2), name="steps")(
-            keras.layers.TimeDistributed(keras.layers.RepeatVector(2))(masked)
-        ),
+        "steps: its masks have no stock equivalent": TimeDistributed(keras_gru_ext.GRU(2), name="steps")(deep),
         "what it outputs at masked steps": recurrent.RNN([GRUCell(2), GRUCell(2)], masked_output="first_cell")(masked),
     }
     for reason, y in layers.items():
