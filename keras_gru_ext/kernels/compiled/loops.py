@@ -52,8 +52,9 @@ LINE = 64
 _PATIENCE = 20_000
 """How often a thread looks for the others before it lets other processes run: some tens of microseconds."""
 
-_IN_PLACE = 3
-"""Up to how many steps the weights are read where they are: to put them in order costs more than to read them twice."""
+_IN_PLACE, _SHORT_ROW = 3, 3072
+"""Up to how many steps, or how many bytes of a row, weights are read where they are; longer rows get into each other's
+way in the caches, and to put them in order takes as long as a few steps."""
 
 
 def padded(units, dtype):
@@ -68,9 +69,10 @@ def panels(units, dtype):
 
 
 def reads_in_place(recurrent_kernel, steps):
-    """Whether `forward` reads a recurrent kernel where it is: for a few steps, and where a gate has whole vectors."""
-    units = len(recurrent_kernel)
-    return steps is not None and steps <= _IN_PLACE and padded(units, recurrent_kernel.dtype) == units
+    """Whether `forward` reads a recurrent kernel (U, 3U) where it is: a gate has to have whole vectors."""
+    units, size = len(recurrent_kernel), recurrent_kernel.itemsize
+    short = (steps is not None and steps <= _IN_PLACE) or 3 * units * size <= _SHORT_ROW
+    return short and units % (_BYTES // size) == 0
 
 
 @intrinsic

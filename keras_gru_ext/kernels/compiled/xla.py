@@ -135,8 +135,9 @@ def _ordered(recurrent_kernel, table, transposed, real):
     like = np.zeros(1, real)
     source = numba.carray(pointer(recurrent_kernel), (units, 3 * units), real)
     padded = loops._padded(units, like)
-    if not transposed and table[jobs.STEPS] <= loops._IN_PLACE and padded == units:
-        table[jobs.WEIGHTS], table[jobs.W_ROW] = recurrent_kernel, 3 * units * like.itemsize
+    row = 3 * units * like.itemsize
+    if not transposed and (table[jobs.STEPS] <= loops._IN_PLACE or row <= loops._SHORT_ROW) and padded == units:
+        table[jobs.WEIGHTS], table[jobs.W_ROW] = recurrent_kernel, row
         return like
     ordered = np.zeros(3 * units * padded, real)
     loops._in_order(source, transposed, ordered, 0, loops._panels(units, like))
