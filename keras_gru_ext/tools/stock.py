@@ -195,6 +195,7 @@ class _Rewriting:
         if own.startswith(f"{_PACKAGE}>"):
             config = self._own(own.removeprefix(f"{_PACKAGE}>"), entry, where)
             new.update(module="keras.layers", registered_name=None)
+            new["class_name"] = new["class_name"].removeprefix("LegacyMask")
             for call in new.get("inbound_nodes", ()):
                 # Keras 3.9 records arguments that were not given, too; stock layers do not have this one.
                 if call["kwargs"].get("sequences_mask", 0) is None:
@@ -207,6 +208,12 @@ class _Rewriting:
         if entry["class_name"] == "Functional":
             config = self._written_out(config, where)
         if entry["class_name"] == "TimeDistributed":
+            if self._masked and stock_masks.has_zeros_as_given(config["layer"]):
+                raise ConfigError(
+                    f"{_line(where)}: an unrolled loop that runs backwards, and puts zeros by the mask in its own "
+                    "direction, has no stock equivalent within keras.layers.TimeDistributed, which hands the mask to "
+                    "its layer alone. Convert without --stock."
+                )
             is_apart = self._masked and stock_masks.needs_directions_apart(config["layer"])
             config["layer"] = self._as_model(entry, where) if is_apart else self.entry(config["layer"], where, "layer")
         new["config"] = {key: self._value(value, where) for key, value in config.items()}
@@ -222,6 +229,12 @@ class _Rewriting:
             if not (self._masked and (merges or stock_masks.needs_writing_out(one))):
                 layers.append(one)
                 continue
+            if not merges and stock_masks.lacks_a_start(one):
+                raise ConfigError(
+                    f"{_line((*where, one['name']))}: at masked steps before the first that counts it outputs its "
+                    "initial state, and stock operations can do so only where every call is given one, as a tensor "
+                    "of the graph. Convert without --stock."
+                )
             names = [other["name"] for other in config["layers"]]
             prefix = stock_masks.prefix_of(one, names)
             if merges:
@@ -271,8 +284,10 @@ class _Rewriting:
         config = dict(entry["config"])
         if reason := _why_not_stock(class_name, entry, self._masked):
             raise ConfigError(f"{_line(where)}: {reason}. Convert without --stock.")
-        if class_name in ("GRU", "GRUCell"):
-            return _without(config, [*_NOT_STOCK, *_SHAPE_KEYS])
+        if self._masked and "unroll" in config:
+            config["unroll"] = False  # Stock layers that lay out a loop over a mask fail on PyTorch.
+        if class_name in ("GRU", "GRUCell", "LegacyMaskGRU"):
+            return _without(config, [*_NOT_STOCK, *_SHAPE_KEYS, *_OWN_KEYS])
         # The stock Bidirectional has a rule of its own; that is looked at above.
         return _without(config, ["zero_output_for_mask"] if class_name == "Bidirectional" else _OWN_KEYS)
 
@@ -280,11 +295,12 @@ class _Rewriting:
 def _why_not_stock(class_name: str, entry: Mapping, masked: bool) -> str | None:
     """Says what a layer of this package computes that its stock class does not, or `None`."""
     config, stock = entry["config"], f"keras.layers.{class_name}"
-    if class_name in ("GRU", "GRUCell"):
+    if class_name in ("GRU", "GRUCell", "LegacyMaskGRU"):
+        stock = stock.replace("LegacyMask", "")
         for key, harmless in _NOT_STOCK.items():
             if config.get(key, harmless[0]) not in harmless:
                 return f"{key}={config[key]!r} has no stock equivalent: {stock} knows no {key}"
-        return None
+        return _why_not_stock_loop(config, stock) if class_name == "LegacyMaskGRU" else None
     if masked and stock_masks.needs_directions_apart(entry):
         return (
             "what it outputs at masked steps has no stock equivalent within another layer than TimeDistributed: "
@@ -292,8 +308,6 @@ def _why_not_stock(class_name: str, entry: Mapping, masked: bool) -> str | None:
         )
     if class_name in ("LSTM", "RNN", "SimpleRNN"):
         return _why_not_stock_loop(config, stock)
-    if class_name == "LegacyMaskGRU":
-        return "its states and its outputs at masked steps have no stock equivalent: keras.layers.GRU has another rule"
     if class_name.startswith("LocallyConnected"):
         return f"keras.layers has no {class_name}"
     if class_name == "LayerNormalization":
@@ -339,8 +353,6 @@ def _why_not_stock_loop(config: Mapping, stock: str) -> str | None:
         return f"the constants of its cell have no stock equivalent: {stock} takes none"
     if config.get("prefers_kept_state"):
         return f"a kept state that comes before an initial one has no stock equivalent: {stock} takes the initial one"
-    if config.get("unroll"):
-        return f"an unrolled loop over a mask has no stock equivalent: {stock} fails on PyTorch"
     return None
 
 

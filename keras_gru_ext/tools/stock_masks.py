@@ -8,6 +8,8 @@ that state. So this is written in the place of such a layer, into the graph of t
     the input        -> a SimpleRNN that says 1 at steps that count, 0 at others: the input's mask, as a tensor
     this             -> the `mask` of the recurrent layer, beside its initial state
     its sequences    -> a SimpleRNN that outputs its input, from zeros on: at masked steps the output before
+    the first state  -> where a version outputs that before the first step that counts: in the place of those zeros
+    zeros as given   -> where an unrolled loop that runs backwards put zeros by the mask in its own direction: likewise
     two directions   -> flip the second along time; concatenate, add, average or multiply: operations, which look at
                         no mask and have none
     sequences        -> TimeDistributed(Identity), with that tensor as its `mask`: the mask is there again
@@ -33,8 +35,11 @@ from keras import ops
 _Reference = tuple[str, int, int]
 """The name of a layer, the number of its call, the number of the tensor that it returns."""
 
-_INPUT = ">input"
-RECURRENT = ("Bidirectional", "GRU", "LSTM", "RNN", "SimpleRNN")
+_INPUT, _START = ">input", ">start"
+RECURRENT = ("Bidirectional", "GRU", "LegacyMaskGRU", "LSTM", "RNN", "SimpleRNN")
+
+# The layers of this package that put zeros at masked steps by the mask as given, if their loop is unrolled.
+_BY_THE_MASK_AS_GIVEN = ("LegacyMaskGRU", "LSTM", "RNN", "SimpleRNN")
 
 
 def needs_directions_apart(entry: Mapping) -> bool:
@@ -42,13 +47,49 @@ def needs_directions_apart(entry: Mapping) -> bool:
     if entry["class_name"] != "Bidirectional" or not _keeps_the_mask(entry):
         return False
     zeros = outputs_zeros(entry)
-    return zeros != returns_sequences(entry) or (is_started(entry) and not zeros)
+    return zeros != returns_sequences(entry) or (is_started(entry) and not zeros) or has_zeros_as_given(entry)
 
 
 def outputs_zeros(entry: Mapping) -> bool:
     """Whether a serialized recurrent layer outputs zeros at masked steps."""
     is_stock = entry["class_name"] == "Bidirectional" and "zero_output_for_mask" not in entry["config"]
     return returns_sequences(entry) if is_stock else bool(entry["config"].get("zero_output_for_mask"))
+
+
+def has_zeros_as_given(entry: Mapping) -> bool:
+    """Whether a recurrent layer, or one in a wrapper, outputs zeros by a mask in the other direction than its own."""
+    return outputs_zeros(entry) and any(map(_is_unrolled_backwards, directions(entry)))
+
+
+def _is_unrolled_backwards(direction: Mapping) -> bool:
+    own = (direction.get("registered_name") or "").removeprefix("keras_gru_ext>")
+    config = direction["config"]
+    return own in _BY_THE_MASK_AS_GIVEN and bool(config.get("unroll") and config.get("go_backwards"))
+
+
+def outputs_the_start(entry: Mapping) -> bool:
+    """Whether a serialized recurrent layer outputs its initial state at masked steps before the first that counts."""
+    rules = {one["config"].get("masked_output", "repeat") for one in directions(entry)}
+    return is_started(entry) and not outputs_zeros(entry) and rules != {"repeat"}
+
+
+def lacks_a_start(entry: Mapping) -> bool:
+    """Whether a layer that `outputs_the_start` has a call without initial states, or with states that are constants."""
+    states = [_states_of(call) for call in entry.get("inbound_nodes") or ()]
+    return outputs_the_start(entry) and not all(_are_tensors(one) for one in states)
+
+
+def _are_tensors(states: Any) -> bool:
+    if isinstance(states, (list, tuple)):
+        return all(map(_are_tensors, states))
+    return isinstance(states, Mapping) and states.get("class_name") == "__keras_tensor__"
+
+
+def directions(entry: Mapping) -> list[Mapping]:
+    """The two layers of a `Bidirectional`; any other recurrent layer itself."""
+    if entry["class_name"] != "Bidirectional":
+        return [entry]
+    return [entry["config"][key] for key in ("layer", "backward_layer")]
 
 
 def is_started(entry: Mapping) -> bool:
@@ -58,7 +99,13 @@ def is_started(entry: Mapping) -> bool:
 
 def needs_writing_out(entry: Mapping) -> bool:
     """Whether other layers have to stand around the stock class, or in its place, if there are masks."""
-    return needs_directions_apart(entry) or (_keeps_the_mask(entry) and is_started(entry)) or _reduces_the_mask(entry)
+    is_recurrent = entry["class_name"] in RECURRENT
+    return (
+        needs_directions_apart(entry)
+        or (_keeps_the_mask(entry) and is_started(entry))
+        or _reduces_the_mask(entry)
+        or (is_recurrent and has_zeros_as_given(entry))
+    )
 
 
 def _keeps_the_mask(entry: Mapping) -> bool:
@@ -76,7 +123,7 @@ def _reduces_the_mask(entry: Mapping) -> bool:
 
 def stands_alone(entry: Mapping) -> bool:
     """Whether nothing comes after the stock layer where a serialized layer `needs_writing_out`."""
-    return not _hands_on_a_mask(entry) and outputs_zeros(entry)
+    return not _hands_on_a_mask(entry) and outputs_zeros(entry) and not has_zeros_as_given(entry)
 
 
 def _hands_on_a_mask(entry: Mapping) -> bool:
@@ -132,7 +179,7 @@ def written_out(
         [node] = one["inbound_nodes"]
         share = shares.get(one["name"], (0, 0))
         one["inbound_nodes"] = [
-            _call(node, call, number, names, share) for number, call in enumerate(entry["inbound_nodes"])
+            _call(node, call, number, names, share, shares) for number, call in enumerate(entry["inbound_nodes"])
         ]
         one["name"] = names[one["name"]]
         if "name" in one["config"]:  # operations have none there in Keras 3.9
@@ -168,18 +215,24 @@ def _part(entry: Mapping, stock: Mapping[str, Mapping], x: Mapping, prefix: str)
     config = entry["config"]
     name, dtype = config["name"], config["dtype"]
     sequences = keras.Input(batch_shape=x["shape"], dtype=x["dtype"], name=f"{name}{_INPUT}")
+    inputs = [sequences]
     is_distributed = entry["class_name"] == "TimeDistributed"
     mask = mask_of(sequences, dtype, f"{prefix}counts", f"{prefix}steps" if is_distributed else None)
     returned = []
     for layer in _layers(entry, stock, always_sequences=is_started(entry) and not outputs_zeros(entry)):
-        if not is_started(entry):
-            returned.append(keras.tree.flatten(layer(sequences)))
-            continue
-        output, *others = keras.tree.flatten(layer(sequences, mask=mask))
-        if not outputs_zeros(entry):
-            filled = f"{layer.name}_filled" if returns_sequences(entry) or len(stock) > 1 else name
+        output, *others = keras.tree.flatten(layer(sequences, mask=mask) if is_started(entry) else layer(sequences))
+        in_its_order = ops.flip(mask, axis=1) if getattr(layer, "go_backwards", False) else mask
+        if is_started(entry) and not outputs_zeros(entry):
+            is_last = len(stock) == 1 and not returns_sequences(entry) and not outputs_the_start(entry)
+            filled = name if is_last else f"{layer.name}_filled"
             fill = _simple_rnn(output.shape[-1], returns_sequences(entry), dtype, filled, kernel="identity", bias=None)
-            output = fill(output, mask=ops.flip(mask, axis=1) if layer.go_backwards else mask)
+            output = fill(output, mask=in_its_order)
+        if outputs_the_start(entry):
+            inputs.append(keras.Input(output.shape[-1:], dtype=output.dtype, name=f"{layer.name}{_START}"))
+            output = _from_the_start(output, inputs[-1], in_its_order)
+        if has_zeros_as_given(entry) and layer.go_backwards:
+            counts = ops.expand_dims(mask, -1) if returns_sequences(entry) else mask[:, :1]
+            output = ops.where(counts, output, ops.zeros_like(output))
         returned.append([output, *others])
     if len(stock) > 1:
         merged = _merged([output for output, *_ in returned], config["merge_mode"], returns_sequences(entry))
@@ -193,7 +246,15 @@ def _part(entry: Mapping, stock: Mapping[str, Mapping], x: Mapping, prefix: str)
         merged = [
             with_mask(one, mask, dtype, own) for own, one in zip([name, f"{prefix}reversed"], merged, strict=False)
         ]
-    return keras.Model(sequences, [*merged, *states])
+    return keras.Model(inputs, [*merged, *states])
+
+
+def _from_the_start(output: Any, start: Any, mask: Any) -> Any:
+    """The output of a recurrent layer with its initial state at masked steps before the first that counts."""
+    if len(output.shape) == len(start.shape):
+        return ops.where(ops.any(mask, axis=1, keepdims=True), output, start)
+    has_begun = ops.greater(ops.cumsum(ops.cast(mask, "int32"), axis=1), 0)
+    return ops.where(ops.expand_dims(has_begun, -1), output, ops.expand_dims(start, 1))
 
 
 def mask_of(sequences: Any, dtype: Any, name: str, steps: str | None = None) -> Any:
@@ -247,6 +308,8 @@ def _layers(entry: Mapping, stock: Mapping[str, Mapping], always_sequences: bool
             changed["return_sequences"] = True
         if len(stock) > 1:
             changed["zero_output_for_mask"] = outputs_zeros(entry)
+        if has_zeros_as_given(entry) and changed.get("go_backwards"):
+            changed["zero_output_for_mask"] = False
         given = {key: one[key] for key in one if key != "inbound_nodes"}
         made.append(keras.saving.deserialize_keras_object({**given, "config": changed}))
     return made
@@ -270,7 +333,12 @@ def _states_of(call: Mapping) -> Any:
 
 
 def _call(
-    node: Mapping, call: Mapping, number: int, names: Mapping[str, str], share: tuple[int, int]
+    node: Mapping,
+    call: Mapping,
+    number: int,
+    names: Mapping[str, str],
+    share: tuple[int, int],
+    shares: Mapping[str, tuple[int, int]],
 ) -> dict[str, Any]:
     """A call of a layer of the part, as one that belongs to a call of the layer that is written out.
 
@@ -280,6 +348,7 @@ def _call(
         number: Its number.
         names: What the layers of the part are called in the graph.
         share: Which part of the initial states goes to the layer, and how many parts there are.
+        shares: The same for each of the layers that compute, by its name.
 
     Returns:
         The serialized call.
@@ -297,18 +366,25 @@ def _call(
         if layer.endswith(_INPUT):
             takes_x = True
             return copy.deepcopy(x)
+        if layer.endswith(_START):
+            first = _share_of(_states_of(call), shares[layer.removesuffix(_START)])
+            return copy.deepcopy(first[0] if isinstance(first, (list, tuple)) else first)
         return {**value, "config": {**value["config"], "keras_history": [names[layer], number, index]}}
 
     args, kwargs = placed(node["args"]), {key: placed(value) for key, value in node["kwargs"].items()}
     if takes_x:  # a recurrent layer
         given = {key: call["kwargs"][key] for key in ("mask", "training") if call["kwargs"].get(key) is not None}
         kwargs = given | ({"mask": kwargs["mask"]} if kwargs.get("mask") is not None else {})
-        index, parts = share
         states = _states_of(call)
-        if parts and states is not None:
-            size = len(states) // parts if isinstance(states, (list, tuple)) else 0
-            kwargs["initial_state"] = copy.deepcopy(states[index * size :][:size] if size else states)
+        if share[1] and states is not None:
+            kwargs["initial_state"] = copy.deepcopy(_share_of(states, share))
     return {"args": args, "kwargs": kwargs}
+
+
+def _share_of(states: Any, share: tuple[int, int]) -> Any:
+    index, parts = share
+    size = len(states) // parts if isinstance(states, (list, tuple)) else 0
+    return states[index * size :][:size] if size else states
 
 
 def grafted(part: keras.Model, given: Sequence[Mapping], prefix: str, last: str) -> list[dict[str, Any]]:

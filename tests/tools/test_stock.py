@@ -397,6 +397,65 @@ def test_merging_of_masked_entries(make, tmp_path):
     check_saved(random_weights(make()), tmp_path)
 
 
+def layer_with_the_start(kind, count, both=False, **options):
+    def make():
+        inputs, x = masked_input()
+        states = [keras.Input((3,)) for _ in range(count)]
+        layer = kind(3, masked_output="first_cell", return_state=True, **options)
+        if both:
+            layer = Bidirectional(layer, merge_mode="sum")
+        outputs, *_, last = keras.tree.flatten(layer(x, initial_state=states))
+        after = [keras_gru_ext.GRU(2)(outputs)] if len(outputs.shape) == 3 else []
+        return keras.Model([inputs, *states], [outputs, last, *after])
+
+    return make
+
+
+def unrolled(kind, both=False, **options):
+    def make():
+        x = keras.layers.Masking()(inputs := keras.Input((TIME, FEATURES)))
+        layer = kind(3, unroll=True, return_state=True, **options)
+        if both:
+            layer = Bidirectional(layer, zero_output_for_mask=options["zero_output_for_mask"])
+        outputs, *states = layer(x)
+        after = [keras_gru_ext.GRU(2)(outputs)] if len(outputs.shape) == 3 else []
+        return keras.Model(inputs, [outputs, *states, *after])
+
+    return make
+
+
+SEQUENCES, ZEROS = {"return_sequences": True}, {"zero_output_for_mask": True}
+BACKWARDS = {"go_backwards": True}
+OF_OLD_VERSIONS = {
+    "start": layer_with_the_start(recurrent.LegacyMaskGRU, 1, **SEQUENCES),
+    "start, backwards": layer_with_the_start(recurrent.LegacyMaskGRU, 1, **SEQUENCES, **BACKWARDS),
+    "start, last": layer_with_the_start(recurrent.LegacyMaskGRU, 1),
+    "start, LSTM": layer_with_the_start(recurrent.LSTM, 2, **SEQUENCES),
+    "start, both": layer_with_the_start(recurrent.LSTM, 4, both=True, **SEQUENCES),
+    "unrolled": unrolled(recurrent.LegacyMaskGRU, **SEQUENCES),
+    "unrolled, own": unrolled(keras_gru_ext.GRU, **BACKWARDS),
+    "unrolled, zeros": unrolled(recurrent.SimpleRNN, **ZEROS),
+    "unrolled, zeros, backwards": unrolled(recurrent.LegacyMaskGRU, **SEQUENCES, **ZEROS, **BACKWARDS),
+    "unrolled, zeros, backwards, last": unrolled(recurrent.LSTM, **ZEROS, **BACKWARDS),
+    "unrolled, zeros, both": unrolled(recurrent.LegacyMaskGRU, both=True, **SEQUENCES, **ZEROS),
+}
+
+
+@on_each_kind
+@pytest.mark.parametrize("make", OF_OLD_VERSIONS.values(), ids=OF_OLD_VERSIONS)
+def test_outputs_at_masked_steps_of_old_versions(make, tmp_path):
+    check_saved(random_weights(make()), tmp_path)
+
+
+@on_each_kind
+@pytest.mark.full
+@pytest.mark.parametrize("producer", ["keras-2.2.4-tensorflow", "tf_keras-2.21.0"])
+def test_unrolled_loops_of_a_legacy_model(producer, tmp_path):
+    fixture = named(producer, "unrolled_masked")
+    to_stock(fixture.load()).save(tmp_path / "stock.keras")
+    test_fixtures.check(keras.saving.load_model(tmp_path / "stock.keras"), fixture)
+
+
 @on_each_kind
 @pytest.mark.full
 @pytest.mark.parametrize("producer", ["keras-2.2.4-tensorflow", "tf_keras-2.21.0"])
@@ -414,6 +473,11 @@ def test_scale_blocks():
     np.testing.assert_array_equal(array, np.arange(1, 7))
 
 
+def from_zeros_and_from_states(masked, states):
+    layer = recurrent.LegacyMaskGRU(2, masked_output="first_cell")
+    return layer(layer(masked, initial_state=states)[:, None] + masked)
+
+
 def test_what_stock_layers_do_otherwise_under_masks_is_refused():
     x = keras.Input((3, 2))
     masked = keras.layers.Masking()(x)
@@ -421,7 +485,7 @@ def test_what_stock_layers_do_otherwise_under_masks_is_refused():
     deep = keras.layers.TimeDistributed(keras.layers.RepeatVector(2))(masked)
     layers = {
         "multiply: of inputs with more than three axes": merging.Multiply(name="multiply")([deep, deep]),
-        "its states and its outputs at masked steps": recurrent.LegacyMaskGRU(2)(masked, initial_state=states),
+        "only where every call is given one": from_zeros_and_from_states(masked, states),
         "steps: its masks have no stock equivalent": TimeDistributed(keras_gru_ext.GRU(2), name="steps")(deep),
         "what it outputs at masked steps": recurrent.RNN([GRUCell(2), GRUCell(2)], masked_output="first_cell")(masked),
     }
