@@ -5,7 +5,8 @@
     references.py   predictions against stored ones
     backends.py     predictions on other backends, one process each
     stock.py        this package's layers -> stock Keras 3 layers with the same numbers; `stock_masks.py` writes around
-                    recurrent layers what keeps their masks, `stock_merges.py` merging layers by operations
+                    recurrent layers what keeps their masks, `stock_merges.py` what merges under masks, and
+                    `stock_distributed.py` what keeps the masks of `TimeDistributed`
 
 May use everything but the command line, which is a thin shell over this.
 """

@@ -21,7 +21,7 @@ from keras_gru_ext.activations import legacy_hard_sigmoid
 from keras_gru_ext.errors import ConfigError
 from keras_gru_ext.legacy.build.live import Place, places
 from keras_gru_ext.legacy.upgrade.layer_rules import GATES
-from keras_gru_ext.tools import stock_masks, stock_merges
+from keras_gru_ext.tools import stock_distributed, stock_masks, stock_merges
 
 FACTOR = 1.2
 
@@ -83,9 +83,6 @@ _OWN_KEYS = ["masked_output", "prefers_kept_state", "adds_mask", "masked_statist
 
 # The rank of sequences of vectors, whose masks Keras 3 takes.
 _SEQUENCES = 3
-
-# Layers for which it makes no difference how `TimeDistributed` deals with masks.
-_INDIFFERENT_TO_MASKS = ("Activation", "Dense", "Dropout", "Conv1D", "Conv2D", "MaxPooling2D", "AveragePooling2D")
 
 
 def to_stock(model: keras.Model) -> keras.Model:
@@ -168,6 +165,15 @@ def scale_blocks(array: np.ndarray, blocks: int, used: list[int]) -> np.ndarray:
     return (array * np.repeat(factors, array.shape[-1] // blocks)).astype(array.dtype)
 
 
+_WRITTEN_OUT = (stock_merges, stock_distributed, stock_masks)
+
+
+def _may_need_a_graph(entry: Mapping) -> bool:
+    # Whether a TimeDistributed of this package needs more than the stock class, its calls in the graph tell.
+    is_own = entry.get("registered_name") == f"{_PACKAGE}>TimeDistributed"
+    return is_own or stock_masks.needs_writing_out(entry)
+
+
 class _Rewriting:
     """Rewrites a serialized Keras 3 model so that it names nothing of this package.
 
@@ -184,7 +190,7 @@ class _Rewriting:
         if (
             self._masked
             and entry["class_name"] == "Sequential"
-            and any(map(stock_masks.needs_writing_out, entry["config"]["layers"]))
+            and any(map(_may_need_a_graph, entry["config"]["layers"]))
         ):
             entry = stock_masks.with_graph(entry)
         config = dict(entry["config"])
@@ -225,33 +231,43 @@ class _Rewriting:
         layers: list[Any] = []
         moved: dict[Any, Any] = {}
         for one in config["layers"]:
-            merges = stock_merges.needs_writing_out(one)
-            if not (self._masked and (merges or stock_masks.needs_writing_out(one))):
+            if not (self._masked and any(kind.needs_writing_out(one) for kind in _WRITTEN_OUT)):
                 layers.append(one)
                 continue
-            if not merges and stock_masks.lacks_a_start(one):
-                raise ConfigError(
-                    f"{_line((*where, one['name']))}: at masked steps before the first that counts it outputs its "
-                    "initial state, and stock operations can do so only where every call is given one, as a tensor "
-                    "of the graph. Convert without --stock."
-                )
-            names = [other["name"] for other in config["layers"]]
-            prefix = stock_masks.prefix_of(one, names)
-            if merges:
-                made, tensors = stock_merges.written_out(one, prefix)
-                layers += made
-                moved |= tensors
-                continue
-            if stock_masks.needs_directions_apart(one):
-                stock = self._directions(one, (*where, one["name"]), where, prefix)
-            else:
-                name = one["name"] if stock_masks.stands_alone(one) else f"{prefix}inside"
-                stock = {name: self.entry(one, where)}
-                self.moved[*where[1:], one["name"]] = (*where[1:], name)
-            made, tensors = stock_masks.written_out(one, stock, prefix)
+            prefix = stock_masks.prefix_of(one, [other["name"] for other in config["layers"]])
+            made, tensors = self._written(one, where, prefix)
             layers += made
             moved |= tensors
         return stock_masks.redirected({**config, "layers": layers}, moved) if moved else dict(config)
+
+    def _written(
+        self, one: Mapping, where: tuple[str, ...], prefix: str
+    ) -> tuple[list[dict[str, Any]], dict[Any, Any]]:
+        """What stands in the place of a layer in a graph, and which tensors take the places of its own."""
+        name, inside = one["name"], f"{prefix}inside"
+        place = (*where, name)
+        if stock_merges.needs_writing_out(one):
+            return stock_merges.written_out(one, prefix)
+        if stock_distributed.needs_writing_out(one):
+            if stock_distributed.is_its_layer(one):
+                self.moved[*place[1:], "layer"] = place[1:]
+                stock = self.entry(one["config"]["layer"], place, "layer")
+                return [stock_distributed.as_its_layer(one, stock)], {}
+            self.moved[place[1:]] = (*where[1:], inside)
+            return stock_distributed.written_out(one, self.entry(one, where), prefix)
+        if stock_masks.lacks_a_start(one):
+            raise ConfigError(
+                f"{_line(place)}: at masked steps before the first that counts it outputs its initial state, and stock "
+                "operations can do so only where every call is given one, as a tensor of the graph. Convert without "
+                "--stock."
+            )
+        if stock_masks.needs_directions_apart(one):
+            stock = self._directions(one, place, where, prefix)
+        else:
+            inside = name if stock_masks.stands_alone(one) else inside
+            stock = {inside: self.entry(one, where)}
+            self.moved[place[1:]] = (*where[1:], inside)
+        return stock_masks.written_out(one, stock, prefix)
 
     def _as_model(self, entry: Mapping, where: tuple[str, ...]) -> dict[str, Any]:
         """Rewrites a `Bidirectional` within `TimeDistributed`."""
@@ -335,13 +351,10 @@ def _why_not_stock(class_name: str, entry: Mapping, masked: bool) -> str | None:
             "of inputs with more than three axes nothing tells whether a mask has two axes or three, and stock layers "
             "and operations that merge by either have to be told"
         )
-    if class_name == "TimeDistributed":
-        inner = config["layer"]["class_name"]
-        has_open_batch = (entry.get("build_config") or {}).get("input_shape", [0])[0] is None
-        masks = [call["kwargs"].get("mask") for call in entry.get("inbound_nodes") or ()]
-        has_step_mask = any(mask and len(mask["config"].get("shape", ())) == 2 for mask in masks)
-        if inner in _INDIFFERENT_TO_MASKS or (has_open_batch and not has_step_mask and inner in stock_masks.RECURRENT):
-            return None
+    if class_name == "TimeDistributed" and (
+        stock_distributed.is_as_stock(entry) or stock_distributed.needs_writing_out(entry)
+    ):
+        return None
     return f"its masks have no stock equivalent: {stock} treats masked entries in another way"
 
 

@@ -371,8 +371,9 @@ def with_masked_steps(model):
     random = np.random.default_rng(3)
     arrays = [random.standard_normal((4, *(TIME if n is None else n for n in x.shape[1:]))) for x in model.inputs]
     for index, x in enumerate(one for one in arrays if one.ndim > 2):
-        x[0, : 1 + index] = x[1, 2 + index] = x[2, TIME - 2 - index :] = 0
+        x[0, ..., : 1 + index, :] = x[1, ..., 2 + index, :] = x[2, ..., TIME - 2 - index :, :] = 0
         x[3] *= index
+        x[2, 1] = 0
     return [x.astype("float32") for x in arrays]
 
 
@@ -447,11 +448,79 @@ def test_outputs_at_masked_steps_of_old_versions(make, tmp_path):
     check_saved(random_weights(make()), tmp_path)
 
 
+def each_sentence(*layers, batch=None):
+    """Sentences of words, in which both may be masked."""
+
+    def make():
+        x = keras.Input(batch_shape=(batch, 2, TIME, FEATURES))
+        y = keras.layers.Masking()(x)
+        for layer in layers:
+            y = layer()(y)
+        return keras.Model(x, [y, keras_gru_ext.GRU(2)(y)])
+
+    return make
+
+
+def one_vector_for_each_step(sequences):
+    """A mask of two axes on a tensor of four."""
+
+    def make():
+        x, y = masked_input(TIME)
+        wider = keras.layers.TimeDistributed(keras.layers.RepeatVector(2))
+        both = TimeDistributed(keras_gru_ext.GRU(2, return_sequences=sequences))
+        y = keras.layers.TimeDistributed(keras.layers.Flatten())(both(wider(y))) if sequences else both(wider(y))
+        alike = TimeDistributed(keras_gru_ext.GRU(2))
+        return keras.Model(x, [alike(wider(y)), keras_gru_ext.GRU(2)(alike(wider(y)))])
+
+    return make
+
+
+def masks_that_are_made():
+    x = keras.Input((2, TIME, FEATURES))
+    y = TimeDistributed(keras_gru_ext.GRU(3))(TimeDistributed(keras.layers.Masking())(x))
+    return keras.Model(x, [y, keras_gru_ext.GRU(2)(y)])
+
+
+DISTRIBUTED = {
+    "made": masks_that_are_made,
+    "two axes, sequences": one_vector_for_each_step(True),
+    "two axes, last": one_vector_for_each_step(False),
+    "fixed batch": each_sentence(
+        lambda: TimeDistributed(keras_gru_ext.GRU(3, return_sequences=True)),
+        lambda: keras.layers.TimeDistributed(keras_gru_ext.GRU(3)),
+        lambda: keras.layers.Masking(),
+        batch=4,
+    ),
+    "consumed": each_sentence(lambda: TimeDistributed(keras.layers.GlobalMaxPooling1D())),
+    "handed on": each_sentence(
+        lambda: TimeDistributed(keras.layers.ReLU()), lambda: TimeDistributed(keras_gru_ext.GRU(3))
+    ),
+}
+
+
+@on_each_kind
+@pytest.mark.parametrize("make", DISTRIBUTED.values(), ids=DISTRIBUTED)
+def test_masks_of_time_distributed(make, tmp_path):
+    check_saved(random_weights(make()), tmp_path)
+
+
+@on_each_kind
+def test_an_embedding_in_time_distributed(tmp_path):
+    x = keras.Input((2, TIME), dtype="int32")
+    words = TimeDistributed(keras.layers.Embedding(4, 3, mask_zero=True))(x)
+    model = keras.Model(x, keras_gru_ext.GRU(2)(TimeDistributed(keras_gru_ext.GRU(3))(words)))
+    to_stock(random_weights(model)).save(tmp_path / "stock.keras")
+    stock = keras.saving.load_model(tmp_path / "stock.keras")
+    inputs = [np.random.default_rng(4).integers(0, 3, (5, 2, TIME)) * [[[1]], [[0]], [[1]], [[1]], [[1]]]]
+    assert test_fixtures.error(test_fixtures.call(stock, inputs), test_fixtures.call(model, inputs)) <= 1e-6
+
+
 @on_each_kind
 @pytest.mark.full
+@pytest.mark.parametrize("case", ["unrolled_masked", "distributed_masks"])
 @pytest.mark.parametrize("producer", ["keras-2.2.4-tensorflow", "tf_keras-2.21.0"])
-def test_unrolled_loops_of_a_legacy_model(producer, tmp_path):
-    fixture = named(producer, "unrolled_masked")
+def test_masks_of_a_legacy_model(producer, case, tmp_path):
+    fixture = named(producer, case)
     to_stock(fixture.load()).save(tmp_path / "stock.keras")
     test_fixtures.check(keras.saving.load_model(tmp_path / "stock.keras"), fixture)
 
@@ -486,7 +555,6 @@ def test_what_stock_layers_do_otherwise_under_masks_is_refused():
     layers = {
         "multiply: of inputs with more than three axes": merging.Multiply(name="multiply")([deep, deep]),
         "only where every call is given one": from_zeros_and_from_states(masked, states),
-        "steps: its masks have no stock equivalent": TimeDistributed(keras_gru_ext.GRU(2), name="steps")(deep),
         "what it outputs at masked steps": recurrent.RNN([GRUCell(2), GRUCell(2)], masked_output="first_cell")(masked),
     }
     for reason, y in layers.items():
