@@ -41,6 +41,7 @@ THIRD_PARTY = {
     "layers.torch_weights": {"numpy", "torch"},
     "legacy.build": {"keras", "numpy"},
     "legacy.build.arrays": {"numpy"},
+    "legacy.build.handover": {"keras", "numpy", "tensorflow"},
     "legacy.loader": {"keras"},
     "legacy.newer": {"keras"},
     "legacy.newer_parts": {"keras"},

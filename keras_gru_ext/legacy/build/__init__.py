@@ -2,6 +2,6 @@
 
 `builder.py` makes the layers and calls them, after `sizes.py` has made sure that the file is large enough for what its
 config asks for; `assignment.py` gives each layer its arrays, paired by `objects.py` or by name and brought to today's
-layout by `arrays.py` (pure, NumPy only). Every array is checked before any is assigned. `live.py` walks a model the
-way legacy files list it.
+layout by `arrays.py` (pure, NumPy only); `handover.py` saves copies. Every array is checked before any is assigned.
+`live.py` walks a model the way legacy files list it.
 """

@@ -11,7 +11,7 @@ from __future__ import annotations
 import functools
 import itertools
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -186,7 +186,7 @@ def convert(arrays: Sequence[np.ndarray], leaf: Leaf, where: str, flip: bool = F
         flip: As for `distribute`.
 
     Returns:
-        New arrays of the shapes `leaf.shapes`.
+        New arrays of the shapes `leaf.shapes`, in the byte order of this machine.
 
     Raises:
         WeightsError: if a shape differs.
@@ -198,10 +198,11 @@ def convert(arrays: Sequence[np.ndarray], leaf: Leaf, where: str, flip: bool = F
             f"{where}: {leaf.path} ({leaf.class_name}) has arrays of shapes {list(leaf.shapes)}, the file gives "
             f"{[tuple(array.shape) for array in arrays]}. The weights are those of another architecture."
         )
+    given = {id(array) for array in arrays}
     arrays = [np.asarray(array) for array in arrays]
     for step in _converters(arrays, leaf, flip):
         arrays = step(arrays)
-    converted = tuple(np.array(array) for array in arrays)
+    converted = tuple(one if _is_own(one, given) else _copy_of(one) for one in arrays)
     shapes = tuple(tuple(array.shape) for array in converted)
     if shapes != leaf.shapes:
         raise WeightsError(
@@ -209,6 +210,15 @@ def convert(arrays: Sequence[np.ndarray], leaf: Leaf, where: str, flip: bool = F
             f"file gives {list(shapes)}.{_explanation(leaf, shapes)}"
         )
     return converted
+
+
+def _is_own(array: np.ndarray, given: Collection[int]) -> bool:
+    """Whether an array was read or made for this alone, and is as frameworks want it: another copy would be waste."""
+    return array.flags.owndata and array.dtype.isnative and id(array) not in given
+
+
+def _copy_of(array: np.ndarray) -> np.ndarray:
+    return np.array(array, array.dtype.newbyteorder("="), order="C")
 
 
 def _converters(

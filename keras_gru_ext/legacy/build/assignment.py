@@ -11,6 +11,7 @@ import numpy as np
 
 from keras_gru_ext.errors import WeightsError
 from keras_gru_ext.legacy.build.arrays import Leaf, convert, distribute, not_finite
+from keras_gru_ext.legacy.build.handover import tensor_of
 from keras_gru_ext.legacy.build.live import Place, class_name, members, places
 from keras_gru_ext.legacy.build.objects import arrays_of, pair_layers, part_of
 from keras_gru_ext.legacy.dialect import Dialect
@@ -35,7 +36,7 @@ def assign(ready: Ready, path: str, named: Iterable[tuple[str, np.ndarray]] | No
     if (unusual := not_finite(given_names)) and (named is None or (unusual := not_finite(named))):
         warnings.warn(f"{path}: arrays with numbers that are NaN or infinite: {unusual}.", stacklevel=4)
     for layer, given in ready:
-        layer.set_weights(given)
+        layer.set_weights([tensor_of(array) for array in given])
 
 
 def assign_layers(

@@ -51,8 +51,10 @@ def at_most(numbers: int, where: str, starts_at_zero: bool = False) -> Iterator[
 
 
 def _zeros(shape: Any, dtype: Any = None) -> Any:
-    """Zeros that NumPy makes, as JAX compiles a program for each shape."""
-    return keras.ops.convert_to_tensor(np.zeros(shape), dtype)
+    """Zeros; on JAX, which compiles a program for each shape, NumPy makes them."""
+    if keras.backend.backend() == "jax":
+        return keras.ops.convert_to_tensor(np.zeros(shape, "float32"), dtype)
+    return keras.ops.zeros(shape, dtype)
 
 
 def _counting(original: Callable[..., Any], numbers: int, where: str, starts_at_zero: bool) -> Callable[..., Any]:

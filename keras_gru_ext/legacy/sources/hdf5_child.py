@@ -6,7 +6,7 @@ where they are not plain bytes in the file, the numbers of single arrays. The sc
 
 What is said on stdout is a sequence of frames, eight bytes of length and then JSON: first `{"ready": true}`; for each
 `{"open": path}` on stdin `{"tree": ...}`; for each list of names on stdin, which leads to an array in the file that was
-opened last, `{"size": ...}` and that many bytes. `{"error": ..., "kind": ...}` ends it.
+opened last, its numbers in pieces, each `{"size": ...}` and that many bytes. `{"error": ..., "kind": ...}` ends it.
 
 In the tree, a group has "attributes", "children" and an "address"; an array has "attributes", "shape", "dtype", "held"
 (the bytes that the file has for it), "chunk" (how many bytes libhdf5 unpacks at once), "address" and, where its numbers
@@ -20,6 +20,8 @@ import sys
 
 # Room for libhdf5's own caches and for a large config, beyond what an array needs.
 _SPARE = 512 * 2**20
+# How much of an array is read at once: the process that asks has room for all of it, and needs no second one here.
+_PIECE = 8 * 2**20
 _MOST_OBJECTS = 100_000
 _DEEPEST = 40
 _MOST_TEXTS = 100_000
@@ -161,12 +163,27 @@ class _Reader:
         return ["other", type(value).__name__]
 
     def read(self, names):
-        """Returns the numbers of one array, as bytes in its own dtype."""
+        """Yields the numbers of one array, piece by piece, as bytes in its own dtype."""
         place = self._root
         for name in names:
             place = place[name]
         _limit_memory(place.nbytes)
-        return memoryview(self._numpy.ascontiguousarray(place[()]).reshape(-1).view("u1"))
+        for piece in _pieces(place.shape, place.dtype.itemsize, place.chunks):
+            yield memoryview(self._numpy.ascontiguousarray(place[piece]).reshape(-1).view("u1"))
+
+
+def _pieces(shape, itemsize, chunks):
+    """Cuts an array along its first axis; no chunk is cut, as libhdf5 would unpack it for each of its parts."""
+    if not shape:
+        yield ()
+        return
+    row = itemsize
+    for length in shape[1:]:
+        row *= length
+    together = chunks[0] if chunks else 1
+    rows = max(_PIECE // max(row * together, 1), 1) * together
+    for start in range(0, shape[0], rows):
+        yield slice(start, min(start + rows, shape[0]))
 
 
 def _text(value):
@@ -192,8 +209,8 @@ def main(search_path):
         for line in sys.stdin.buffer:
             question = json.loads(line)
             if reader is not None and isinstance(question, list):
-                content = reader.read(question)
-                _send({"size": len(content)}, content)
+                for content in reader.read(question):
+                    _send({"size": len(content)}, content)
                 continue
             if file is not None:
                 file.close()

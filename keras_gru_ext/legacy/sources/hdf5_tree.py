@@ -289,8 +289,12 @@ class _Child:
         """Reads the numbers of an array."""
         with self._limited(self._seconds + content.nbytes / BYTES_PER_SECOND):
             self._ask(list(names))
-            if self._frame("size") != content.nbytes or not self._filled(content):
-                self._give_up("an array has other numbers than it declares")
+            place = 0
+            while place < content.nbytes:
+                size = self._frame("size")
+                if not 0 < size <= content.nbytes - place or not self._filled(content[place : place + size]):
+                    self._give_up("an array has other numbers than it declares")
+                place += size
 
     def _ask(self, question: Any) -> None:
         with contextlib.suppress(BrokenPipeError):

@@ -13,6 +13,7 @@ from keras_gru_ext.legacy.build.arrays import (
     names_of_leaves,
     not_finite,
 )
+from keras_gru_ext.legacy.record import StoredArray
 
 pytestmark = pytest.mark.no_backend
 
@@ -124,6 +125,20 @@ def test_what_is_given_back_is_new(rng):
     for array in got:
         array += 1
     assert_same(arrays, before)
+
+
+def test_numbers_of_another_byte_order(rng):
+    arrays = gru_arrays(rng)
+    [got] = distribute([array.astype(">f4") for array in arrays], [gru_leaf()], "file")
+    assert all(array.dtype == np.dtype("f4") and array.dtype.isnative for array in got)
+    assert_same(got, [array.astype("f4") for array in arrays])
+
+
+def test_what_was_read_is_not_copied(rng):
+    read = gru_arrays(rng)
+    stored = [StoredArray(array.shape, array.dtype.str, lambda array=array: array) for array in read]
+    [got] = distribute(stored, [gru_leaf()], "file")
+    assert all(one is array for one, array in zip(got, read, strict=True))
 
 
 def test_a_wrong_count_names_both_sides(rng):

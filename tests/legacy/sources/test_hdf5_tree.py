@@ -44,6 +44,26 @@ def test_arrays_are_those_that_h5py_reads(tmp_path, how):
     assert np.asarray(array_at(tree, "scalar").stored) == 3.5
 
 
+@pytest.mark.parametrize("chunks", [(7, 100), (700, 11), (999, 1)])
+def test_a_packed_array_in_several_pieces(chunks, tmp_path, rng):
+    array = rng.integers(0, 9, size=(1000, 1100, 3)).astype("f8")
+    with h5py.File(tmp_path / "file.h5", "w") as file:
+        file.create_dataset("a", data=array, chunks=(*chunks, 3), compression="lzf")
+    np.testing.assert_array_equal(np.asarray(read_tree(str(tmp_path / "file.h5")).children["a"].stored), array)
+
+
+def test_a_packed_array_whose_last_piece_is_damaged(tmp_path):
+    path = tmp_path / "file.h5"
+    with h5py.File(path, "w") as file:
+        stored = file.create_dataset("a", data=np.arange(2_100_000.0), chunks=(100_000,), compression="gzip")
+        damaged = stored.id.get_chunk_info(20).byte_offset
+    content = bytearray(path.read_bytes())
+    content[damaged : damaged + 100] = bytes(100)
+    path.write_bytes(content)
+    with pytest.raises(FileFormatError, match="not a readable HDF5 file"):
+        np.asarray(read_tree(str(path)).children["a"].stored)
+
+
 def test_attributes(tmp_path):
     path = tmp_path / "file.h5"
     written = {
