@@ -3,7 +3,7 @@
 `keras.layers.Bidirectional` gives zeros at masked steps in sequences and repeats the output before in last outputs,
 whatever its layers say. Its two layers alone, outside of it, do what they say. A layer that is given an initial state
 loses the mask of its input, unless its call names one; and before the first step that counts it then outputs, on JAX,
-that state. So this is written in the place of such a layer, into the graph of the model:
+that state, and likewise the state that it has kept. So this is written in the place of such a layer, into the graph of the model:
 
     the input        -> a SimpleRNN that says 1 at steps that count, 0 at others: the input's mask, as a tensor
     this             -> the `mask` of the recurrent layer, beside its initial state
@@ -47,7 +47,7 @@ def needs_directions_apart(entry: Mapping) -> bool:
     if entry["class_name"] != "Bidirectional" or not _keeps_the_mask(entry):
         return False
     zeros = outputs_zeros(entry)
-    return zeros != returns_sequences(entry) or (is_started(entry) and not zeros) or has_zeros_as_given(entry)
+    return zeros != returns_sequences(entry) or _starts_elsewhere(entry) or has_zeros_as_given(entry)
 
 
 def outputs_zeros(entry: Mapping) -> bool:
@@ -97,12 +97,18 @@ def is_started(entry: Mapping) -> bool:
     return any(_states_of(call) is not None for call in entry.get("inbound_nodes") or ())
 
 
+def _starts_elsewhere(entry: Mapping) -> bool:
+    """Whether a layer has an output before the first step that counts, and may have a state there that is not zero."""
+    keeps_states = any(one["config"].get("stateful") for one in directions(entry))
+    return (is_started(entry) or keeps_states) and not outputs_zeros(entry)
+
+
 def needs_writing_out(entry: Mapping) -> bool:
     """Whether other layers have to stand around the stock class, or in its place, if there are masks."""
     is_recurrent = entry["class_name"] in RECURRENT
     return (
         needs_directions_apart(entry)
-        or (_keeps_the_mask(entry) and is_started(entry))
+        or (_keeps_the_mask(entry) and (is_started(entry) or _starts_elsewhere(entry)))
         or _reduces_the_mask(entry)
         or (is_recurrent and has_zeros_as_given(entry))
     )
@@ -219,10 +225,10 @@ def _part(entry: Mapping, stock: Mapping[str, Mapping], x: Mapping, prefix: str)
     is_distributed = entry["class_name"] == "TimeDistributed"
     mask = mask_of(sequences, dtype, f"{prefix}counts", f"{prefix}steps" if is_distributed else None)
     returned = []
-    for layer in _layers(entry, stock, always_sequences=is_started(entry) and not outputs_zeros(entry)):
-        output, *others = keras.tree.flatten(layer(sequences, mask=mask) if is_started(entry) else layer(sequences))
+    for layer in _layers(entry, stock, always_sequences=_starts_elsewhere(entry)):
+        output, *others = keras.tree.flatten(layer(sequences, **({"mask": mask} if is_started(entry) else {})))
         in_its_order = ops.flip(mask, axis=1) if getattr(layer, "go_backwards", False) else mask
-        if is_started(entry) and not outputs_zeros(entry):
+        if _starts_elsewhere(entry):
             is_last = len(stock) == 1 and not returns_sequences(entry) and not outputs_the_start(entry)
             filled = name if is_last else f"{layer.name}_filled"
             fill = _simple_rnn(output.shape[-1], returns_sequences(entry), dtype, filled, kernel="identity", bias=None)

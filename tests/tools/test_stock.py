@@ -448,6 +448,40 @@ def test_outputs_at_masked_steps_of_old_versions(make, tmp_path):
     check_saved(random_weights(make()), tmp_path)
 
 
+def stateful(kind, both=False, **options):
+    def make():
+        x = keras.layers.Masking()(inputs := keras.Input(batch_shape=(4, TIME, FEATURES)))
+        layer = kind(3, stateful=True, **options)
+        y = (Bidirectional(layer, merge_mode="sum") if both else layer)(x)
+        after = [keras_gru_ext.GRU(2)(y)] if len(y.shape) == 3 else []
+        return keras.Model(inputs, [y, *after])
+
+    return make
+
+
+STATEFUL = {
+    "GRU": stateful(keras_gru_ext.GRU, **SEQUENCES),
+    "backwards": stateful(keras_gru_ext.GRU, **SEQUENCES, **BACKWARDS),
+    "last": stateful(recurrent.LSTM),
+    "zeros": stateful(recurrent.SimpleRNN, **SEQUENCES, **ZEROS),
+    "both": stateful(keras_gru_ext.GRU, both=True, **SEQUENCES),
+}
+
+
+@on_each_kind
+@pytest.mark.parametrize("make", STATEFUL.values(), ids=STATEFUL)
+def test_kept_states_under_masks(make, tmp_path):
+    model = random_weights(make())
+    to_stock(model).save(tmp_path / "stock.keras")
+    stock = keras.saving.load_model(tmp_path / "stock.keras")
+    inputs = with_masked_steps(model)
+    before = test_fixtures.call(model, inputs)
+    assert test_fixtures.error(test_fixtures.call(stock, inputs), before) <= 1e-6
+    after = test_fixtures.call(model, inputs)
+    assert test_fixtures.error(after, before) > 1e-3
+    assert test_fixtures.error(test_fixtures.call(stock, inputs), after) <= 1e-6
+
+
 def each_sentence(*layers, batch=None):
     """Sentences of words, in which both may be masked."""
 
