@@ -3,7 +3,8 @@
 `keras.layers.Bidirectional` gives zeros at masked steps in sequences and repeats the output before in last outputs,
 whatever its layers say. Its two layers alone, outside of it, do what they say. A layer that is given an initial state
 loses the mask of its input, unless its call names one; and before the first step that counts it then outputs, on JAX,
-that state, and likewise the state that it has kept. So this is written in the place of such a layer, into the graph of the model:
+that state, and likewise the state that it has kept. So this is written in the place of such a layer, into the graph of
+the model:
 
     the input        -> a SimpleRNN that says 1 at steps that count, 0 at others: the input's mask, as a tensor
     this             -> the `mask` of the recurrent layer, beside its initial state
