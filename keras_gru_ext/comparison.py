@@ -64,9 +64,12 @@ def difference_of(got: np.ndarray, wanted: np.ndarray, what: str, where: str, to
         raise VerificationError(f"{where}: {what} has the shape {got.shape}, expected {wanted.shape}.")
     if not got.size:
         return 0.0
-    errors = np.abs(got.astype("float64") - wanted.astype("float64"))
     # Where both are the same special value (NaN, infinity) they agree.
-    errors = np.where((got == wanted) | (np.isnan(got) & np.isnan(wanted)), 0.0, errors)
+    same = (got == wanted) | (np.isnan(got) & np.isnan(wanted))
+    if same.all():
+        # What follows takes many times the memory of large arrays.
+        return 0.0
+    errors = np.where(same, 0.0, np.abs(got.astype("float64") - wanted.astype("float64")))
     worst = np.unravel_index(np.nanargmax(np.where(np.isnan(errors), np.inf, errors)), errors.shape)
     if not errors[worst] <= tolerance:
         raise VerificationError(

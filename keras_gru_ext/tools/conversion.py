@@ -207,9 +207,9 @@ def _written(
         _check_predictions(model, made, inputs, f"{target}: with stock layers", _STOCK_TOLERANCE)
     _save(made, temporary, suffix)
     again = _read_again(made, temporary, target, suffix, safe_mode, keeps_training)
-    _check_weights(made.get_weights(), again.get_weights(), target)
+    _check_weights(made.weights, again.weights, target)
     if keeps_training:
-        _check_weights(_state_of(made), _state_of(again), f"{target}: the optimizer")
+        _check_weights(made.optimizer.variables, again.optimizer.variables, f"{target}: the optimizer")
     _check_predictions(made, again, inputs, f"{target}: read again", _REREAD_TOLERANCE)
     return again, inputs
 
@@ -220,10 +220,6 @@ def _save(model: keras.Model, path: str, suffix: str) -> None:
     else:
         with _quietly():
             model.save(path)
-
-
-def _state_of(model: keras.Model) -> list[np.ndarray]:
-    return [keras.ops.convert_to_numpy(variable) for variable in model.optimizer.variables]
 
 
 def _read_again(model: keras.Model, path: str, target: str, suffix: str, safe_mode: bool, compile: bool) -> keras.Model:
@@ -262,11 +258,12 @@ def _recipe(
     return {"path": os.fspath(source), "loading": plain, "weights": written, "stock": stock}
 
 
-def _check_weights(before: Sequence[np.ndarray], after: Sequence[np.ndarray], target: str) -> None:
+def _check_weights(before: Sequence[keras.Variable], after: Sequence[keras.Variable], target: str) -> None:
     if len(before) != len(after):
         raise VerificationError(f"{target}: holds {len(after)} arrays after writing, expected {len(before)}.")
     for index, (old, new) in enumerate(zip(before, after, strict=True)):
-        difference_of(np.asarray(new), np.asarray(old), f"weight {index}", target, 0.0)
+        got, wanted = map(keras.ops.convert_to_numpy, (new, old))
+        difference_of(got, wanted, f"weight {index}", target, 0.0)
 
 
 def _check_predictions(
