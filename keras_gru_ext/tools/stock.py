@@ -214,11 +214,11 @@ class _Rewriting:
         if entry["class_name"] == "Functional":
             config = self._written_out(config, where)
         if entry["class_name"] == "TimeDistributed":
-            if self._masked and stock_masks.has_zeros_as_given(config["layer"]):
+            inner = config["layer"]
+            if self._masked and (stock_masks.has_zeros_as_given(inner) or stock_masks.outputs_the_start(inner)):
                 raise ConfigError(
-                    f"{_line(where)}: an unrolled loop that runs backwards, and puts zeros by the mask in its own "
-                    "direction, has no stock equivalent within keras.layers.TimeDistributed, which hands the mask to "
-                    "its layer alone. Convert without --stock."
+                    f"{_line(where)}: what its layer outputs at masked steps has no stock equivalent within "
+                    "keras.layers.TimeDistributed, which hands the mask to that layer alone. Convert without --stock."
                 )
             is_apart = self._masked and stock_masks.needs_directions_apart(config["layer"])
             config["layer"] = self._as_model(entry, where) if is_apart else self.entry(config["layer"], where, "layer")
@@ -360,7 +360,7 @@ def _why_not_stock(class_name: str, entry: Mapping, masked: bool) -> str | None:
 
 def _why_not_stock_loop(config: Mapping, stock: str) -> str | None:
     is_stack = (config.get("cell") or {}).get("class_name") == "StackedRNNCells"
-    if config.get("masked_output") != "repeat" and (is_stack or config.get("stateful")):
+    if config.get("masked_output") != "repeat" and is_stack:
         return f"what it outputs at masked steps ({config.get('masked_output')}) has no stock equivalent in {stock}"
     if config.get("num_constants"):
         return f"the constants of its cell have no stock equivalent: {stock} takes none"

@@ -9,7 +9,8 @@ the model:
     the input        -> a SimpleRNN that says 1 at steps that count, 0 at others: the input's mask, as a tensor
     this             -> the `mask` of the recurrent layer, beside its initial state
     its sequences    -> a SimpleRNN that outputs its input, from zeros on: at masked steps the output before
-    the first state  -> where a version outputs that before the first step that counts: in the place of those zeros
+    the first state  -> where a version outputs that before the first step that counts: in the place of those zeros; a
+                        kept one is what the layer returns when it is called on the same input with no step that counts
     zeros as given   -> where an unrolled loop that runs backwards put zeros by the mask in its own direction: likewise
     two directions   -> flip the second along time; concatenate, add, average or multiply: operations, which look at
                         no mask and have none
@@ -69,15 +70,15 @@ def _is_unrolled_backwards(direction: Mapping) -> bool:
 
 
 def outputs_the_start(entry: Mapping) -> bool:
-    """Whether a serialized recurrent layer outputs its initial state at masked steps before the first that counts."""
+    """Whether a serialized recurrent layer outputs its first state at masked steps before the first that counts."""
     rules = {one["config"].get("masked_output", "repeat") for one in directions(entry)}
-    return is_started(entry) and not outputs_zeros(entry) and rules != {"repeat"}
+    return _starts_elsewhere(entry) and rules != {"repeat"}
 
 
 def lacks_a_start(entry: Mapping) -> bool:
-    """Whether a layer that `outputs_the_start` has a call without initial states, or with states that are constants."""
+    """Whether a layer that `outputs_the_start` is given it in some calls only, or as a constant."""
     states = [_states_of(call) for call in entry.get("inbound_nodes") or ()]
-    return outputs_the_start(entry) and not all(_are_tensors(one) for one in states)
+    return outputs_the_start(entry) and is_started(entry) and not all(_are_tensors(one) for one in states)
 
 
 def _are_tensors(states: Any) -> bool:
@@ -100,8 +101,15 @@ def is_started(entry: Mapping) -> bool:
 
 def _starts_elsewhere(entry: Mapping) -> bool:
     """Whether a layer has an output before the first step that counts, and may have a state there that is not zero."""
-    keeps_states = any(one["config"].get("stateful") for one in directions(entry))
-    return (is_started(entry) or keeps_states) and not outputs_zeros(entry)
+    return (is_started(entry) or _keeps_states(entry)) and not outputs_zeros(entry)
+
+
+def _keeps_states(entry: Mapping) -> bool:
+    return any(one["config"].get("stateful") for one in directions(entry))
+
+
+def _outputs_a_kept_state(entry: Mapping) -> bool:
+    return outputs_the_start(entry) and not is_started(entry)
 
 
 def needs_writing_out(entry: Mapping) -> bool:
@@ -144,6 +152,12 @@ def returns_sequences(entry: Mapping) -> bool:
     return bool(entry["config"].get("return_sequences"))
 
 
+def _returns_states(entry: Mapping) -> bool:
+    while "layer" in entry["config"]:
+        entry = entry["config"]["layer"]
+    return bool(entry["config"].get("return_state"))
+
+
 def with_graph(entry: Mapping) -> dict[str, Any]:
     """Turns a serialized Sequential model into a Functional one of the same name, which has calls to write to."""
     model = keras.saving.deserialize_keras_object({key: entry[key] for key in entry if key != "inbound_nodes"})
@@ -182,19 +196,21 @@ def written_out(
         names[one.name] = kind if kind not in names.values() else f"{kind}_{len(names)}"
     shares = {one: (index, len(stock)) for index, one in enumerate(stock)}
     layers = [one for one in part["layers"] if one["class_name"] != "InputLayer"]
+    counts = {one["name"]: len(one["inbound_nodes"]) for one in layers}
     for one in layers:
-        [node] = one["inbound_nodes"]
         share = shares.get(one["name"], (0, 0))
         one["inbound_nodes"] = [
-            _call(node, call, number, names, share, shares) for number, call in enumerate(entry["inbound_nodes"])
+            _call(node, call, number, names, counts, share, shares)
+            for number, call in enumerate(entry["inbound_nodes"])
+            for node in one["inbound_nodes"]
         ]
         one["name"] = names[one["name"]]
         if "name" in one["config"]:  # operations have none there in Keras 3.9
             one["config"]["name"] = one["name"]
     outputs = part["output_layers"]
     moved = {
-        (name, call, index): (names[output], call, tensor)
-        for index, (output, _, tensor) in enumerate(outputs if isinstance(outputs[0], list) else [outputs])
+        (name, call, index): (names[output], call * counts[output] + node, tensor)
+        for index, (output, node, tensor) in enumerate(outputs if isinstance(outputs[0], list) else [outputs])
         for call in range(len(entry["inbound_nodes"]))
     }
     return layers, moved
@@ -227,7 +243,11 @@ def _part(entry: Mapping, stock: Mapping[str, Mapping], x: Mapping, prefix: str)
     mask = mask_of(sequences, dtype, f"{prefix}counts", f"{prefix}steps" if is_distributed else None)
     returned = []
     for layer in _layers(entry, stock, always_sequences=_starts_elsewhere(entry)):
-        output, *others = keras.tree.flatten(layer(sequences, **({"mask": mask} if is_started(entry) else {})))
+        given = {"mask": mask} if is_started(entry) else {}
+        if _outputs_a_kept_state(entry):
+            _, start, *_ = keras.tree.flatten(layer(sequences, mask=ops.logical_and(mask, ops.logical_not(mask))))
+            given = {"mask": _after(start, mask)}
+        output, *others = keras.tree.flatten(layer(sequences, **given))
         in_its_order = ops.flip(mask, axis=1) if getattr(layer, "go_backwards", False) else mask
         if _starts_elsewhere(entry):
             is_last = len(stock) == 1 and not returns_sequences(entry) and not outputs_the_start(entry)
@@ -235,8 +255,11 @@ def _part(entry: Mapping, stock: Mapping[str, Mapping], x: Mapping, prefix: str)
             fill = _simple_rnn(output.shape[-1], returns_sequences(entry), dtype, filled, kernel="identity", bias=None)
             output = fill(output, mask=in_its_order)
         if outputs_the_start(entry):
-            inputs.append(keras.Input(output.shape[-1:], dtype=output.dtype, name=f"{layer.name}{_START}"))
-            output = _from_the_start(output, inputs[-1], in_its_order)
+            if is_started(entry):
+                start = keras.Input(output.shape[-1:], dtype=output.dtype, name=f"{layer.name}{_START}")
+                inputs.append(start)
+            output = _from_the_start(output, start, in_its_order)
+        others = others if _returns_states(entry) else []
         if has_zeros_as_given(entry) and layer.go_backwards:
             counts = ops.expand_dims(mask, -1) if returns_sequences(entry) else mask[:, :1]
             output = ops.where(counts, output, ops.zeros_like(output))
@@ -254,6 +277,13 @@ def _part(entry: Mapping, stock: Mapping[str, Mapping], x: Mapping, prefix: str)
             with_mask(one, mask, dtype, own) for own, one in zip([name, f"{prefix}reversed"], merged, strict=False)
         ]
     return keras.Model(inputs, [*merged, *states])
+
+
+def _after(state: Any, mask: Any) -> Any:
+    """A mask that is known only when a state is, so that a layer keeps another one only when this one is read."""
+    is_positive = ops.greater(state, 0)
+    never = ops.any(ops.logical_and(is_positive, ops.logical_not(is_positive)), axis=-1, keepdims=True)
+    return ops.logical_or(mask, never)
 
 
 def _from_the_start(output: Any, start: Any, mask: Any) -> Any:
@@ -315,6 +345,8 @@ def _layers(entry: Mapping, stock: Mapping[str, Mapping], always_sequences: bool
             changed["return_sequences"] = True
         if len(stock) > 1:
             changed["zero_output_for_mask"] = outputs_zeros(entry)
+        if _outputs_a_kept_state(entry):
+            changed["return_state"] = True
         if has_zeros_as_given(entry) and changed.get("go_backwards"):
             changed["zero_output_for_mask"] = False
         given = {key: one[key] for key in one if key != "inbound_nodes"}
@@ -344,6 +376,7 @@ def _call(
     call: Mapping,
     number: int,
     names: Mapping[str, str],
+    counts: Mapping[str, int],
     share: tuple[int, int],
     shares: Mapping[str, tuple[int, int]],
 ) -> dict[str, Any]:
@@ -354,6 +387,7 @@ def _call(
         call: The call of the whole.
         number: Its number.
         names: What the layers of the part are called in the graph.
+        counts: How many calls each of them has in the part.
         share: Which part of the initial states goes to the layer, and how many parts there are.
         shares: The same for each of the layers that compute, by its name.
 
@@ -369,14 +403,15 @@ def _call(
             return [placed(one) for one in value]
         if not isinstance(value, Mapping) or value.get("class_name") != "__keras_tensor__":
             return value
-        layer, _, index = value["config"]["keras_history"]
+        layer, one, index = value["config"]["keras_history"]
         if layer.endswith(_INPUT):
             takes_x = True
             return copy.deepcopy(x)
         if layer.endswith(_START):
             first = _share_of(_states_of(call), shares[layer.removesuffix(_START)])
             return copy.deepcopy(first[0] if isinstance(first, (list, tuple)) else first)
-        return {**value, "config": {**value["config"], "keras_history": [names[layer], number, index]}}
+        history = [names[layer], number * counts[layer] + one, index]
+        return {**value, "config": {**value["config"], "keras_history": history}}
 
     args, kwargs = placed(node["args"]), {key: placed(value) for key, value in node["kwargs"].items()}
     if takes_x:  # a recurrent layer

@@ -465,6 +465,10 @@ STATEFUL = {
     "last": stateful(recurrent.LSTM),
     "zeros": stateful(recurrent.SimpleRNN, **SEQUENCES, **ZEROS),
     "both": stateful(keras_gru_ext.GRU, both=True, **SEQUENCES),
+    "start": stateful(recurrent.LegacyMaskGRU, **SEQUENCES, masked_output="first_cell"),
+    "start, backwards": stateful(recurrent.LSTM, **SEQUENCES, **BACKWARDS, masked_output="first_cell"),
+    "start, last": stateful(recurrent.LSTM, masked_output="last_cell"),
+    "start, both": stateful(recurrent.LegacyMaskGRU, both=True, **SEQUENCES, masked_output="first_cell"),
 }
 
 
@@ -551,7 +555,7 @@ def test_an_embedding_in_time_distributed(tmp_path):
 
 @on_each_kind
 @pytest.mark.full
-@pytest.mark.parametrize("case", ["unrolled_masked", "distributed_masks"])
+@pytest.mark.parametrize("case", ["unrolled_masked", "distributed_masks", "stateful_masked"])
 @pytest.mark.parametrize("producer", ["keras-2.2.4-tensorflow", "tf_keras-2.21.0"])
 def test_masks_of_a_legacy_model(producer, case, tmp_path):
     fixture = named(producer, case)
