@@ -21,7 +21,7 @@ from keras_gru_ext.activations import legacy_hard_sigmoid
 from keras_gru_ext.errors import ConfigError
 from keras_gru_ext.legacy.build.live import Place, places
 from keras_gru_ext.legacy.upgrade.layer_rules import GATES
-from keras_gru_ext.tools import stock_distributed, stock_masks, stock_merges
+from keras_gru_ext.tools import stock_distributed, stock_graphs, stock_masks, stock_merges
 
 FACTOR = 1.2
 
@@ -192,7 +192,7 @@ class _Rewriting:
             and entry["class_name"] == "Sequential"
             and any(map(_may_need_a_graph, entry["config"]["layers"]))
         ):
-            entry = stock_masks.with_graph(entry)
+            entry = stock_graphs.with_graph(entry)
         config = dict(entry["config"])
         name = held_as or str(entry.get("name") or config.get("name") or entry["class_name"])
         where = (*around, name)
@@ -234,11 +234,11 @@ class _Rewriting:
             if not (self._masked and any(kind.needs_writing_out(one) for kind in _WRITTEN_OUT)):
                 layers.append(one)
                 continue
-            prefix = stock_masks.prefix_of(one, [other["name"] for other in config["layers"]])
+            prefix = stock_graphs.prefix_of(one, [other["name"] for other in config["layers"]])
             made, tensors = self._written(one, where, prefix)
             layers += made
             moved |= tensors
-        return stock_masks.redirected({**config, "layers": layers}, moved) if moved else dict(config)
+        return stock_graphs.redirected({**config, "layers": layers}, moved) if moved else dict(config)
 
     def _written(
         self, one: Mapping, where: tuple[str, ...], prefix: str
@@ -274,7 +274,7 @@ class _Rewriting:
         inner = entry["config"]["layer"]
         shape = entry["build_config"]["input_shape"]
         place = (*where, "layer")
-        stock = self._directions(inner, place, place, stock_masks.prefix_of(inner, ()))
+        stock = self._directions(inner, place, place, stock_graphs.prefix_of(inner, ()))
         return stock_masks.as_model(inner, stock, (shape[0], *shape[2:]))
 
     def _directions(
@@ -361,11 +361,14 @@ def _why_not_stock(class_name: str, entry: Mapping, masked: bool) -> str | None:
 def _why_not_stock_loop(config: Mapping, stock: str) -> str | None:
     is_stack = (config.get("cell") or {}).get("class_name") == "StackedRNNCells"
     if config.get("masked_output") != "repeat" and is_stack:
-        return f"what it outputs at masked steps ({config.get('masked_output')}) has no stock equivalent in {stock}"
+        return (
+            f"a stack of cells that outputs a state at masked steps ({config.get('masked_output')}) is not written: "
+            f"{stock} returns what its last cell outputs, and the states of the last step alone"
+        )
     if config.get("num_constants"):
         return f"the constants of its cell have no stock equivalent: {stock} takes none"
     if config.get("prefers_kept_state"):
-        return f"a kept state that comes before an initial one has no stock equivalent: {stock} takes the initial one"
+        return f"a kept state that comes before an initial one is not written: {stock} takes the initial one"
     return None
 
 

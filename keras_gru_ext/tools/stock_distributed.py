@@ -19,7 +19,7 @@ from typing import Any
 import keras
 from keras import ops
 
-from keras_gru_ext.tools import stock_masks
+from keras_gru_ext.tools import stock_graphs, stock_masks
 
 # Layers for which it makes no difference how `TimeDistributed` deals with masks.
 _INDIFFERENT = ("Activation", "Dense", "Dropout", "Conv1D", "Conv2D", "MaxPooling2D", "AveragePooling2D")
@@ -85,7 +85,7 @@ def written_out(entry: Mapping, stock: Mapping[str, Any], prefix: str) -> tuple[
         hides = bool(mask) and (_has_fixed_batch(entry) or _axes(mask) == _OF_STEPS)
         if hides:
             plain = _input(x)
-            made += stock_masks.grafted(keras.Model(plain, ops.add(plain, 0)), [x], own, f"{own}plain")
+            made += stock_graphs.grafted(keras.Model(plain, ops.add(plain, 0)), [x], own, f"{own}plain")
             calls.append({"args": [_tensor(x["config"]["shape"], x["config"]["dtype"], f"{own}plain")], "kwargs": {}})
         else:
             calls.append({"args": copy.deepcopy(call["args"]), "kwargs": copy.deepcopy(call["kwargs"])})
@@ -95,10 +95,10 @@ def written_out(entry: Mapping, stock: Mapping[str, Any], prefix: str) -> tuple[
             result = keras.saving.deserialize_keras_object(_without_calls(stock))(_input(x))
             y, given = keras.Input(batch_shape=result.shape, dtype=result.dtype), _input(mask)
             whole = given if hides else ops.any(given, axis=tuple(range(_OF_STEPS, _axes(mask))))
-            marked = stock_masks.with_mask(ops.add(y, 0), whole, entry["config"]["dtype"], f"{own}masked")
+            marked = stock_graphs.with_mask(ops.add(y, 0), whole, entry["config"]["dtype"], f"{own}masked")
             last = f"{own}masked" if number else name
             tensor = _tensor(list(result.shape), keras.backend.standardize_dtype(result.dtype), inside, number)
-            made += stock_masks.grafted(keras.Model([y, given], marked), [tensor, mask], own, last)
+            made += stock_graphs.grafted(keras.Model([y, given], marked), [tensor, mask], own, last)
             moved[name, number, 0] = (last, 0, 0)
     layer = {**stock, "name": inside, "config": {**stock["config"], "name": inside}, "inbound_nodes": calls}
     return [layer, *made], moved

@@ -21,7 +21,7 @@ from typing import Any
 import keras
 from keras import ops
 
-from keras_gru_ext.tools import stock_masks
+from keras_gru_ext.tools import stock_graphs
 
 _OPERATIONS: Mapping[str, Callable] = MappingProxyType(
     {
@@ -69,7 +69,7 @@ def written_out(entry: Mapping, prefix: str) -> tuple[list[dict[str, Any]], dict
         own = f"{prefix}{number}_" if number else prefix
         part = _part(entry["class_name"], entry["config"], given, own)
         last = f"{own}merged" if number else name
-        layers += stock_masks.grafted(part, given, own, last)
+        layers += stock_graphs.grafted(part, given, own, last)
         moved[name, number, 0] = (last, 0, 0)
     return layers, moved
 
@@ -78,7 +78,7 @@ def _part(kind: str, config: Mapping, given: Sequence[Mapping], prefix: str) -> 
     policy = keras.dtype_policies.get(config["dtype"])
     inputs = [keras.Input(batch_shape=x["config"]["shape"], dtype=x["config"]["dtype"]) for x in given]
     masks = [
-        stock_masks.mask_of(x, config["dtype"], f"{prefix}counts_{index}")
+        stock_graphs.mask_of(x, config["dtype"], f"{prefix}counts_{index}")
         for index, x in enumerate(inputs)
         if len(x.shape) == _SEQUENCES
     ]
@@ -90,7 +90,7 @@ def _part(kind: str, config: Mapping, given: Sequence[Mapping], prefix: str) -> 
         mask = ops.concatenate(masks, axis=axis)
     else:
         mask = functools.reduce(ops.logical_and, masks)
-    return keras.Model(inputs, stock_masks.with_mask(merged, mask, config["dtype"], f"{prefix}masked"))
+    return keras.Model(inputs, stock_graphs.with_mask(merged, mask, config["dtype"], f"{prefix}masked"))
 
 
 def _as_computed(x: Any, dtype: str) -> Any:

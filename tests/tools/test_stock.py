@@ -593,7 +593,9 @@ def test_what_stock_layers_do_otherwise_under_masks_is_refused():
     layers = {
         "multiply: of inputs with more than three axes": merging.Multiply(name="multiply")([deep, deep]),
         "only where every call is given one": from_zeros_and_from_states(masked, states),
-        "what it outputs at masked steps": recurrent.RNN([GRUCell(2), GRUCell(2)], masked_output="first_cell")(masked),
+        "a stack of cells that outputs a state": recurrent.RNN([GRUCell(2), GRUCell(2)], masked_output="first_cell")(
+            masked
+        ),
     }
     for reason, y in layers.items():
         with pytest.raises(ConfigError, match=reason):
