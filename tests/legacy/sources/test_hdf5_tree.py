@@ -35,7 +35,7 @@ def test_arrays_are_those_that_h5py_reads(tmp_path, how):
     with h5py.File(path, "w") as file:
         file.create_dataset("a/b", data=numbers, **how)
         file.create_dataset("flags", data=np.array([True, False]))
-        file.create_dataset("empty", shape=(0, 3))
+        file.create_dataset("empty", shape=(0, 3), dtype="f4")
         file.create_dataset("scalar", data=3.5)
     tree = read_tree(str(path))
     np.testing.assert_array_equal(np.asarray(array_at(tree, "a/b").stored), numbers)
