@@ -19,6 +19,7 @@ from tests.kernels.test_kernels import (
     to_tensor,
 )
 from tests.kernels.test_kernels import _float64_in_jax as _float64_in_jax
+from tests.kernels.test_kernels import traced_anew as traced_anew
 
 pytestmark = only_on("jax")
 
@@ -33,9 +34,8 @@ if BACKEND == "jax":
 
 
 @pytest.fixture
-def by_scans(monkeypatch):
+def by_scans(monkeypatch, traced_anew):
     monkeypatch.setattr(foreign, "why_not", lambda _: "by scans")
-    jax.clear_caches()
 
 
 @pytest.mark.usefixtures("by_scans")

@@ -431,6 +431,18 @@ def poisoned(monkeypatch):
     return filled
 
 
+@pytest.fixture
+def traced_anew():
+    """What JAX has traced of the kernel is of no use to a test that changes what it does, nor to those after it."""
+    if on["jax"]:
+        from keras_gru_ext.kernels import on_jax
+
+        on_jax.gru.clear_cache()
+    yield
+    if on["jax"]:
+        on_jax.gru.clear_cache()
+
+
 @pytest.fixture(params=["compiled", "framework"] if on["torch"] else ["framework"])
 def way(request, monkeypatch):
     """On PyTorch each of its two loops, whichever this machine would take by itself."""
@@ -638,6 +650,7 @@ def test_weight_gradients_of_long_sequences_are_added_up_in_float32(maths, dtype
             assert error < ROUNDING_UNIT[dtype], name
 
 
+@pytest.mark.usefixtures("traced_anew")
 @needs_kernel
 @pytest.mark.parametrize("table", ["SLOPE", "_product"])
 @pytest.mark.parametrize("maths", ["before", "after"])
@@ -958,6 +971,7 @@ def summed_sizes(jaxpr, in_loop=False):
 
 
 @only_jax
+@pytest.mark.usefixtures("traced_anew")
 def test_jax_weight_gradients_are_made_after_the_loop(monkeypatch):
     from keras_gru_ext.kernels.on_jax import foreign
 
