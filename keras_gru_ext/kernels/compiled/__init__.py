@@ -34,12 +34,10 @@ class Weights(NamedTuple):
     """A recurrent kernel in the order in which the loops read it, from `in_order`.
 
     Attributes:
-        units: U.
         array: The numbers, flat.
         row: The bytes of a row where the weights are as they were, 0 where they were put in order.
     """
 
-    units: int
     array: np.ndarray
     row: int
 
@@ -88,7 +86,7 @@ def useful_threads(steps, batch, units, dtype, threads, together=True):
     a_step = 3 * max(2, batch) * units * units
     if together and threads > 1 and batch < 4 * threads and a_step >= threads * _WORTH_A_MEETING:
         _, loops, _ = _modules()
-        return min(threads, loops.panels(units, dtype)), True
+        return min(threads, loops._panels.py_func(units, dtype)), True
     return max(1, min(threads, batch)), False
 
 
@@ -108,16 +106,16 @@ def in_order(recurrent_kernel, steps=None, transposed=False):
     jobs, loops, teams = _modules()
     units, dtype = len(recurrent_kernel), recurrent_kernel.dtype
     recurrent_kernel = np.ascontiguousarray(recurrent_kernel)
-    if loops.reads_in_place(recurrent_kernel, steps) and not transposed:
-        return Weights(units, recurrent_kernel.reshape(-1), recurrent_kernel.strides[0])
-    size = loops.padded(units, dtype)
+    if steps is not None and not transposed and loops.reads_in_place.py_func(units, dtype, steps):
+        return Weights(recurrent_kernel.reshape(-1), recurrent_kernel.strides[0])
+    size = loops._padded.py_func(units, dtype)
     # Zeros where the last vector has more columns than there are; what will be written anyway needs none.
     ordered = np.empty(3 * units * size, dtype) if size == units else np.zeros(3 * units * size, dtype)
     table = jobs.Table()
     table[jobs.UNITS], table[jobs.TRANSPOSED] = units, transposed
     table[jobs.SOURCE], table[jobs.ORDERED] = _address(recurrent_kernel), _address(ordered)
     teams.run("in_order", dtype, table, 1)
-    return Weights(units, ordered, 0)
+    return Weights(ordered, 0)
 
 
 def forward(
@@ -311,7 +309,7 @@ def run(
     board_at = 0 if board is None else -(-ctypes.addressof(board) // loops.LINE) * loops.LINE
     settings = spec.reset_after, ACTIVATIONS.index(spec.activation), ACTIVATIONS.index(spec.recurrent_activation)
     masks_count = 0 if not masks else 3 if masks_per_gate else 1
-    workspace = np.empty(loops.workspace.py_func(batch, loops.padded(units, dtype), parts, by_units), dtype)
+    workspace = np.empty(loops.workspace.py_func(batch, loops._padded.py_func(units, dtype), parts, by_units), dtype)
     own = (bias, scratch, 0, 0, 0) if name == "forward" else (carry, d_states, *d_states_strides)
     table = jobs.Table(
         *(steps, batch, units, by_units, board_at, 0, 0, workspace.ctypes.data, len(workspace), *settings),

@@ -179,6 +179,10 @@ def _unpacked(job):
     return words(words_of_job[0], WORDS), words_of_job[1], parts
 
 
+# One for each, though they are alike: Numba's cache knows a function again by what it closes over, and a compiled
+# function is another one in each process.
+
+
 def _make_forward(real, stamp):
     def work(job):
         table, place, parts = _unpacked(job)

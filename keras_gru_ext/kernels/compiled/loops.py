@@ -57,22 +57,11 @@ _IN_PLACE, _SHORT_ROW = 3, 3072
 way in the caches, and to put them in order takes as long as a few steps."""
 
 
-def padded(units, dtype):
-    """`units`, rounded up to whole vectors."""
-    lanes = _BYTES // dtype.itemsize
-    return -(-units // lanes) * lanes
-
-
-def panels(units, dtype):
-    """How many panels of columns a gate has: units are shared out among threads by the panel."""
-    return -(-padded(units, dtype) * dtype.itemsize // (_PANEL * _BYTES))
-
-
-def reads_in_place(recurrent_kernel, steps):
+@_compiled
+def reads_in_place(units, like, steps):
     """Whether `forward` reads a recurrent kernel (U, 3U) where it is: a gate has to have whole vectors."""
-    units, size = len(recurrent_kernel), recurrent_kernel.itemsize
-    short = (steps is not None and steps <= _IN_PLACE) or 3 * units * size <= _SHORT_ROW
-    return short and units % (_BYTES // size) == 0
+    size = like.itemsize
+    return (steps <= _IN_PLACE or 3 * units * size <= _SHORT_ROW) and units % (_BYTES // size) == 0
 
 
 @intrinsic

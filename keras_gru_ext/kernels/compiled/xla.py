@@ -135,9 +135,8 @@ def _ordered(recurrent_kernel, table, transposed, real):
     like = np.zeros(1, real)
     source = numba.carray(pointer(recurrent_kernel), (units, 3 * units), real)
     padded = loops._padded(units, like)
-    row = 3 * units * like.itemsize
-    if not transposed and (table[jobs.STEPS] <= loops._IN_PLACE or row <= loops._SHORT_ROW) and padded == units:
-        table[jobs.WEIGHTS], table[jobs.W_ROW] = recurrent_kernel, row
+    if not transposed and loops.reads_in_place(units, like, table[jobs.STEPS]):
+        table[jobs.WEIGHTS], table[jobs.W_ROW] = recurrent_kernel, 3 * units * like.itemsize
         return like
     ordered = np.zeros(3 * units * padded, real)
     loops._in_order(source, transposed, ordered, 0, loops._panels(units, like))
