@@ -14,27 +14,16 @@ What is no sequence has no mask that any layer computes by.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Mapping, Sequence
-from types import MappingProxyType
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import keras
 from keras import ops
 
+from keras_gru_ext.layers import merging
 from keras_gru_ext.tools import stock_graphs
 
-_OPERATIONS: Mapping[str, Callable] = MappingProxyType(
-    {
-        "Add": ops.add,
-        "Average": ops.add,
-        "Maximum": ops.maximum,
-        "Minimum": ops.minimum,
-        "Multiply": ops.multiply,
-        "Subtract": ops.subtract,
-    }
-)
-
-KINDS = frozenset({*_OPERATIONS, "Concatenate"})
+KINDS = frozenset({"Add", "Average", "Concatenate", "Maximum", "Minimum", "Multiply", "Subtract"})
 
 # The rank of sequences of vectors.
 _SEQUENCES = 3
@@ -105,5 +94,5 @@ def _merged(kind: str, config: Mapping, inputs: Sequence) -> Any:
     # Legacy Keras gives more axes behind the first to what has fewer.
     added = [tuple(range(1, 1 + rank - len(x.shape))) for x in inputs]
     inputs = [ops.expand_dims(x, axes) if axes else x for x, axes in zip(inputs, added, strict=True)]
-    merged = functools.reduce(_OPERATIONS[kind], inputs) if len(inputs) > 1 else ops.add(inputs[0], 0)
+    merged = functools.reduce(getattr(merging, kind).operation, inputs) if len(inputs) > 1 else ops.add(inputs[0], 0)
     return ops.divide(merged, len(inputs)) if kind == "Average" else merged
