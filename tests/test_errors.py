@@ -45,9 +45,9 @@ def test_a_backend_that_is_missing(backend, tmp_path):
     assert f"'{backend}' (KERAS_BACKEND)" in done.stderr
     assert done.stderr.count("\n") == 1
     assert "export KERAS_BACKEND=" in done.stderr or backend == "nonsense"
-    code = "import keras_gru_ext as k\ntry:\n    k.{}\nexcept ImportError as error:\n    print(type(error).__name__)"
-    for name in ("GRU", "optimizers"):
-        assert run_without(backend, tmp_path, ["-c", code.format(name)]).stdout.split() == ["MissingDependencyError"]
+    code = "import keras_gru_ext as k\ntry:\n    {}\nexcept ImportError as error:\n    print(type(error).__name__)"
+    for use in ("k.GRU", "k.optimizers", "import keras_gru_ext.layers", "from keras_gru_ext.layers.gru import GRU"):
+        assert run_without(backend, tmp_path, ["-c", code.format(use)]).stdout.split() == ["MissingDependencyError"]
 
 
 def test_which_backend_keras_will_use(monkeypatch, tmp_path):

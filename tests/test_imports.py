@@ -65,7 +65,7 @@ FLOORS = {
     "vocabulary": "errors",
     "activations": "errors",
     "kernels": "errors",
-    "layers": "errors vocabulary activations kernels",
+    "layers": "errors requirements vocabulary activations kernels",
     "callbacks": "errors files",
     "losses": "",
     "optimizers": "",

@@ -1,4 +1,11 @@
-"""The layers. Importing this registers them with Keras, so that saved models find them."""
+"""The layers. Importing this registers them with Keras, so that saved models find them.
+
+Raises `MissingDependencyError` where Keras has no backend, before Keras is imported.
+"""
+
+from keras_gru_ext.requirements import require_backend
+
+require_backend()
 
 from keras_gru_ext.layers import locally_connected, masking, merging, recurrent
 from keras_gru_ext.layers.bidirectional import Bidirectional

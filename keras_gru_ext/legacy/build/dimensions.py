@@ -9,7 +9,6 @@ as a vector of zeros of that length, which stock operations can make, stretch, c
 from __future__ import annotations
 
 import functools
-import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -156,11 +155,6 @@ def divided(size: Any, by: Any) -> Any:
             return None
         terms[tuple(rest)] = many // count
     return _simplest(terms)
-
-
-def product_of(sizes: Any) -> Any:
-    """The product of sizes."""
-    return math.prod(sizes)
 
 
 def _terms(value: Any) -> Mapping[tuple[Unknown, ...], int]:
