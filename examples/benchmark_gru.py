@@ -51,6 +51,12 @@ VARIANTS = {
     "recurrent dropout": (False, 0.2),
     "mask + recurrent dropout": (True, 0.2),
 }
+DEVICES = {
+    "cpu": {"CUDA_VISIBLE_DEVICES": "-1", "JAX_PLATFORMS": "cpu"},
+    # Products of float32 in float32: TensorFloat-32 would keep ten bits of them, and the contestants would not agree.
+    "gpu": {"NVIDIA_TF32_OVERRIDE": "0", "JAX_DEFAULT_MATMUL_PRECISION": "highest"},
+}
+"""What makes a process compute there."""
 LENGTHS = (50, 500, 5000)
 MEMORY_SHAPES = SHAPES[2:3]
 OURS, OUR_CELL = "keras_gru_ext", "keras_gru_ext, fused=False"
@@ -79,11 +85,12 @@ def main(argv=None):
         if "layers" in options.parts and not options.quick:
             measured["layers"] = run_worker("layers", backend, options)
         if "models" in options.parts and not options.quick:
-            cases = itertools.product(MEMORY_SHAPES, options.maths, (OURS, KERAS))
-            measured["memory"] = [
-                run_worker("memory", backend, options, shape=[shape], maths=[maths], contestant=who)
-                for shape, maths, who in cases
-            ]
+            if options.device == "cpu":  # The memory of a process, which says nothing of a GPU's.
+                cases = itertools.product(MEMORY_SHAPES, options.maths, (OURS, KERAS))
+                measured["memory"] = [
+                    run_worker("memory", backend, options, shape=[shape], maths=[maths], contestant=who)
+                    for shape, maths, who in cases
+                ]
             measured["lengths"] = run_worker("lengths", backend, options)
         results["backends"][backend] = measured
         if options.json:
@@ -134,7 +141,8 @@ def run_worker(worker, backend, options, **changes):
         command += ["--contestant", changes["contestant"]] if "contestant" in changes else []
         # Large arrays go back to the system when they are freed, so that peak memory means something.
         memory = {"MALLOC_MMAP_THRESHOLD_": "65536"} if worker == "memory" else {}
-        environment = {**os.environ, "KERAS_BACKEND": backend, "TF_CPP_MIN_LOG_LEVEL": "3", **memory}
+        environment = {"KERAS_BACKEND": backend, "TF_CPP_MIN_LOG_LEVEL": "3", **DEVICES[given["device"]], **memory}
+        environment = {**os.environ, **environment}
         subprocess.run(command, env=environment, check=True)
         return json.loads(path.read_text(encoding="utf-8"))
 
@@ -473,6 +481,9 @@ def describe_machine(device):
     if cpuinfo.exists():
         names = [line.split(":")[1].strip() for line in cpuinfo.read_text().splitlines() if "model name" in line]
         processor = names[0] if names else processor
+    if device == "gpu":
+        query = ["nvidia-smi", "--query-gpu=name", "--format=csv,noheader"]
+        device = subprocess.run(query, check=True, capture_output=True, text=True).stdout.strip()
     return {"processor": processor, "cores": os.cpu_count(), "system": platform.platform(), "device": device}
 
 

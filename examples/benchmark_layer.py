@@ -88,7 +88,7 @@ def _layers(kind, shape, settings, stateful):
     for layer in layers.values():
         layer.set_weights(weights)
     if keras.backend.backend() == "torch" and settings["reset_after"] and not stateful:
-        layers[TORCH] = layers[OURS].to_torch()
+        layers[TORCH] = layers[OURS].to_torch().to(layers[OURS].trainable_variables[0].value.device)
     return layers
 
 
@@ -109,7 +109,7 @@ def _prediction(layer, x):
 
     def predict():
         with torch.no_grad():
-            return _outputs(layer(x)).numpy()
+            return _outputs(layer(x)).cpu().numpy()
 
     return predict
 
@@ -125,12 +125,16 @@ def _training_step(layer, x):
 
     x = keras.ops.convert_to_tensor(x)
     if keras.backend.backend() == "torch":
+        import torch
+
         weights = list(layer.parameters())
 
         def step():
             for weight in weights:
                 weight.grad = None
             _outputs(layer(x)).sum().backward()
+            if x.is_cuda:
+                torch.cuda.synchronize()
             return [weight.grad for weight in weights]
 
         return step
