@@ -1,8 +1,11 @@
 """The layers on a CUDA device, against the float64 oracle on the CPU.
 
 Every test also runs on the CPU, by the same lines, so that one that is broken shows on any machine. Accuracy is asked
-for relative to the portable path, `fused=False`, on the same device in the same dtype.
+for relative to the portable path, `fused=False`, on the same device in the same dtype; where cuDNN computes, also to
+Keras' own layer, whose cuDNN path it is.
 """
+
+import gc
 
 import keras
 import numpy as np
@@ -36,6 +39,8 @@ pytestmark = [
     pytest.mark.usefixtures("trains", "ieee_float32"),
     # 2026-11: cuDNN in torch 2.13, to which Keras 3.15 hands the weights in four pieces.
     pytest.mark.filterwarnings("ignore:RNN module weights are not part of single contiguous chunk:UserWarning"),
+    # 2026-11: torch 2.11's profiler, at its first use in a process.
+    pytest.mark.filterwarnings("ignore:Warning. Profiler clears events at the end of each cycle:UserWarning"),
 ]
 
 ROUNDING_UNIT = {"float32": 2.0**-23, "float16": 2.0**-10, "bfloat16": 2.0**-7}
@@ -119,6 +124,14 @@ def twin(layer, **changes):
     return other
 
 
+def stock_twin(layer):
+    """Keras' own layer with the same weights, for maths that means the same to it."""
+    other = keras.layers.GRU(UNITS, return_sequences=True, return_state=True, dtype=layer.dtype_policy)
+    other.build((BATCH, None, FEATURES))
+    other.set_weights(layer.get_weights())
+    return other
+
+
 def mask_of(kind, rng):
     if kind == "holes":
         return rng.random((BATCH, TIME)) > 0.4
@@ -169,9 +182,11 @@ def test_values_and_gradients(rng, device, maths, mask, dtype):
     # A gradient of weights sums its terms in one product, the portable path a batch at a time: that order costs half
     # a rounding per square root of their number.
     order = 0.5 * ROUNDING_UNIT[dtype] * np.sqrt(BATCH * TIME)
-    for way in ({}, KERNEL):
+    # 2026-11: on an H100 cuDNN is off by 5e-6 in float32, ten times as much as the portable path.
+    of_keras = 2 * max(errors(stock_twin(layer)).values()) if maths == "reset_after" and mask is None else 0
+    for way, floor in (({}, max(least, of_keras)), (KERNEL, least)):
         for name, error in errors(twin(layer, **way)).items():
-            allowed = least + order * (name in ("kernel", "recurrent_kernel", "bias"))
+            allowed = floor + order * (name in ("kernel", "recurrent_kernel", "bias"))
             assert error <= allowed, f"{name} {way}: off by {error:.2e} of its scale, allowed {allowed:.2e}"
 
 
@@ -270,12 +285,14 @@ def peak_bytes(layer, device, steps):
     if device == "cpu":
         pytest.skip(f"{BACKEND} counts no peak of the memory on a CPU")
     if BACKEND == "torch":
+        gc.collect()  # What is freed while the peak is taken would be missing from it.
         torch.cuda.synchronize()
         torch.cuda.reset_peak_memory_stats()
         start = torch.cuda.memory_allocated()
         torch.autograd.grad(layer(x)[0].sum(), weights)
         torch.cuda.synchronize()
         return torch.cuda.max_memory_allocated() - start
+    gc.collect()
     tf.config.experimental.reset_memory_stats("GPU:0")
     start = tf.config.experimental.get_memory_info("GPU:0")["current"]
     with tf.GradientTape() as tape:
