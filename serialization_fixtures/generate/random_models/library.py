@@ -26,9 +26,18 @@ class Library(object):
         self.REFUSALS = (
             TypeError, ValueError, AttributeError, IndexError, KeyError, AssertionError, NotImplementedError,
             ZeroDivisionError, RuntimeError, ImportError) + self._tensorflow_errors()
+        self._spare_notes()
 
     def _tensorflow_errors(self):
         return (self.tensorflow.errors.OpError,)
+
+    def _spare_notes(self):
+        """Keeps TensorFlow from noting for its messages where each operation was made, which takes as long as to make it."""
+        deprecation = importlib.import_module("tensorflow.python.util.deprecation")
+        deprecation._PRINT_DEPRECATION_WARNINGS = False
+        if not self.is_tensorflow_2 and not self.is_keras_1:
+            stack = importlib.import_module("tensorflow.python.util.tf_stack")
+            stack.extract_stack = lambda *_, **__: []
 
     def reset(self, float64=False):
         """Forgets all models; layers' names start from one again."""

@@ -26,6 +26,7 @@ CONTAINERS = {
     "model.keras": "archive",
     "model.weights.h5": "archive weights",
     "saved_model": "saved_model",
+    "untraced": "saved_model without functions",
     "checkpoint.index": "checkpoint",
 }
 
