@@ -120,7 +120,8 @@ def chain_of_models(chance, library):
     for _ in range(chance.between(1, 2)):
         here = row.shape()
         if len(here) == 2 and here[-1] is not None and chance.maybe(0.7):
-            row.add(inner_model(chance, library, here))
+            inner, model = inner_model(chance, library, here)
+            row.add(inner, live=model)
         else:
             row.next_layer()
     return row.described(), row.model

@@ -1,6 +1,7 @@
 """Kinds of steps in a graph. Each adds to a `Growth`, or raises, and then nothing is added."""
-from growth import Growth, Nothing
+from growth import BATCH, TRIES, Growth, Nothing, Row
 from other_layers import layer_for
+from plan import finished, frozen
 from recurrent import bidirectional, cell, recurrent
 from settings import layer
 
@@ -177,7 +178,8 @@ def nested(chance, growth):
     inputs = growth.some(2)
     if growth.shape(inputs)[-1] is None:
         raise Nothing()
-    growth.apply(inner_model(chance, growth.library, growth.shape(inputs)), inputs)
+    inner, model = inner_model(chance, growth.library, growth.shape(inputs))
+    growth.apply(inner, inputs, live=model)
     if chance.maybe(0.4):
         growth.apply(None, growth.some(like=growth.shape(inputs)), again=len(growth.steps) - 1)
 
@@ -190,30 +192,54 @@ def nested_with_two_inputs(chance, growth):
     inner = Growth(growth.library, chance)
     inputs = [inner.input(shape=shape), inner.input(shape=shape)]
     outputs = [inner.next_layer(one) for one in inputs]
-    model = dict({"steps": inner.steps, "outputs": outputs}, **chance.name())
-    growth.apply(model, first, second)
+    described = dict({"steps": inner.steps, "outputs": outputs}, **chance.name())
+    growth.apply(described, first, second, live=finished(growth.library, described, inner.done))
     if chance.maybe(0.4):
         growth.apply(None, second, first, again=len(growth.steps) - 1)
 
 
 def inner_model(chance, library, shape, depth=1):
-    """A model for inputs of this shape: a chain or a graph, whose own layers may be models again."""
+    """A model for inputs of this shape, described and made: a chain or a graph, whose layers may be models again."""
+    described, model = (_inner_chain if chance.maybe(0.5) else _inner_graph)(chance, library, shape, depth)
+    if chance.frozen and chance.maybe(0.3):
+        described["trainable"] = False
+    return described, frozen(model, described)
+
+
+def _inner_chain(chance, library, shape, depth):
+    size = {"batch_input_shape": [BATCH] + shape} if chance.stateful else {"input_shape": shape}
+    for _ in range(TRIES):
+        row = Row(library, chance)
+        try:
+            row.add(layer_for(chance, shape), size)
+            break
+        except library.REFUSALS:
+            pass
+    else:
+        raise Nothing()
+    for _ in range(chance.between(0, 2)):
+        here = row.shape()
+        if _goes_deeper(chance, here, depth):
+            inner, model = inner_model(chance, library, here, depth + 1)
+            row.add(inner, live=model)
+        else:
+            row.next_layer()
+    return row.described(first=size), row.model
+
+
+def _inner_graph(chance, library, shape, depth):
     growth = Growth(library, chance)
     at = growth.input(shape=shape)
-    used = []
     for _ in range(chance.between(1, 3)):
         here = growth.shape(at)
-        if depth < DEEPEST and len(here) == 2 and here[-1] is not None and chance.maybe(0.25):
-            inner = inner_model(chance, library, here, depth + 1)
-            outputs = growth.apply(inner, at)
-            if len(outputs) > 1:
-                raise Nothing()
-            at = outputs[0]
+        if _goes_deeper(chance, here, depth):
+            inner, model = inner_model(chance, library, here, depth + 1)
+            [at] = growth.apply(inner, at, live=model)
         else:
             at = growth.next_layer(at)
-        used.append(growth.steps[-1]["layer"])
-    frozen = {"trainable": False} if chance.frozen and chance.maybe(0.3) else {}
-    if chance.maybe(0.5) and "make" in used[0]:
-        size = {"batch_input_shape": [3] + shape} if chance.stateful else {"input_shape": shape}
-        return dict({"chain": used, "first": size}, **dict(frozen, **chance.name()))
-    return dict({"steps": growth.steps, "outputs": [at]}, **dict(frozen, **chance.name()))
+    described = dict({"steps": growth.steps, "outputs": [at]}, **chance.name())
+    return described, finished(library, described, growth.done)
+
+
+def _goes_deeper(chance, shape, depth):
+    return depth < DEEPEST and len(shape) == 2 and shape[-1] is not None and chance.maybe(0.25)

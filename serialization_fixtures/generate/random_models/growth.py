@@ -58,9 +58,9 @@ class Growth(object):
         self.steps = []
         self.done = []
 
-    def add(self, step):
+    def add(self, step, live=None):
         """Does a step and returns the references of its tensors."""
-        done = run(self.library, step, self.done)
+        done = run(self.library, step, self.done, live)
         self.steps.append(step)
         self.done.append(done)
         return [[len(self.steps) - 1, index] for index in range(len(done.tensors))]
@@ -71,11 +71,15 @@ class Growth(object):
         return self.add(dict(step, data=data) if data else step)[0]
 
     def apply(self, layer, *sources, **how):
-        """Calls a new layer, or with `again=STEP` that of an earlier step, and returns references."""
+        """Calls a new layer, or with `again=STEP` that of an earlier step, and returns references.
+
+        `live=LAYER` is the new layer itself, if it is there.
+        """
         if layer is not None:
             freeze(self.chance, layer)
+        live = how.pop("live", None)
         step = {"again": how.pop("again")} if "again" in how else {"layer": layer}
-        return self.add(dict(step, of=list(sources), **{name: value for name, value in how.items() if value}))
+        return self.add(dict(step, of=list(sources), **{name: value for name, value in how.items() if value}), live)
 
     def attempt(self, kind):
         """Lets a kind of step add to the graph, or leaves it as it was."""

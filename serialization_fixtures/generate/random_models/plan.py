@@ -47,14 +47,16 @@ def data_of(model):
     return [model["data"]] if "data" in model else data_of(model["chain"][0])
 
 
-def run(library, step, done):
-    """Does one step of a graph after those that are done."""
+def run(library, step, done, live=None):
+    """Does one step of a graph after those that are done; `live` is the step's layer, if it is there."""
     if "input" in step:
         return Done(None, [library.input(**build_values(step["input"]))])
     tensors = [done[at].tensors[index] for at, index in step["of"]]
     if "operation" in step:
         return Done(None, [library.operate(step["operation"], tensors)])
-    layer = done[step["again"]].layer if "again" in step else build(library, step["layer"])
+    layer = done[step["again"]].layer if "again" in step else live
+    if layer is None:
+        layer = build(library, step["layer"])
     options = dict(step.get("options", {}))
     if "states" in step:
         states = [done[at].tensors[index] for at, index in step["states"]]
@@ -80,7 +82,7 @@ def _chain(library, described):
     model = library.keras.models.Sequential(**name)
     for index, one in enumerate(described["chain"]):
         model.add(build(library, one if index or "first" not in described else sized(one, described["first"])))
-    return _frozen(model, described)
+    return frozen(model, described)
 
 
 def sized(layer, size):
@@ -105,10 +107,10 @@ def finished(library, described, done):
     elif not described.get("lists"):
         inputs, outputs = (one if len(one) > 1 else one[0] for one in (inputs, outputs))
     name = {"name": described["name"]} if "name" in described else {}
-    return _frozen(library.keras.models.Model(inputs, outputs, **name), described)
+    return frozen(library.keras.models.Model(inputs, outputs, **name), described)
 
 
-def _frozen(model, described):
+def frozen(model, described):
     if described.get("trainable") is False:
         model.trainable = False
     return model
