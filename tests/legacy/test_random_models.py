@@ -9,7 +9,7 @@ import pytest
 
 from tests.legacy.fuzz.judge import Verdict, folders, judge
 from tests.legacy.fuzz.shrink import readable, smallest
-from tests.legacy.fuzz.smaller import smaller_plans
+from tests.legacy.fuzz.smaller import needed_inputs, smaller_plans
 
 ROOT = pathlib.Path(__file__).parents[2] / "serialization_fixtures" / "random_models"
 MODELS = folders(ROOT)
@@ -63,6 +63,14 @@ def test_messages_that_differ_in_names_and_numbers_only_are_of_one_kind():
     first = Verdict("a", "model.h5", "refused", message="/x/a.h5: the model > gru_1 (GRU): it has 3 units, not 'tanh'")
     other = Verdict("b", "model.h5", "refused", message="/y/b.h5: the model > gru_2 (GRU): it has 5 units, not 'relu'")
     assert first.kind == other.kind
+
+
+def test_an_input_that_only_an_earlier_call_of_a_layer_takes_is_not_needed():
+    inputs = {"input": {"shape": [4, 2]}}
+    made, called = {"layer": layer("Dense", units=2), "of": [[0, 0]]}, {"again": 2, "of": [[1, 0]]}
+    model = {"steps": [inputs, inputs, made, called], "outputs": [[3, 0]]}
+    assert needed_inputs(model) == [False, True]
+    assert needed_inputs({**model, "outputs": [[3, 0], [2, 0]]}) == [True, True]
 
 
 def layer(name, **arguments):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import struct
 from collections.abc import Mapping
 from typing import Any
 
@@ -36,6 +37,8 @@ _WRITTEN_OUT = ("__tuple__", "TensorShape")
 _SEQUENCE_TAGS = ("tuple", "list")
 _SCALAR_TAGS = ("str", "unicode", "none", "bool", "int", "long", "float")
 _LIST_WRAPPER = re.compile(r"object/(new|apply):tensorflow\.python\.[\w.]*ListWrapper")
+_NUMPY_NUMBER = re.compile(r"object/apply:numpy\.core\.multiarray\.(_reconstruct|scalar)")
+_NUMPY_KINDS = {"f2": "e", "f4": "f", "f8": "d", "i4": "i", "i8": "q"}
 _PYTHON = "tag:yaml.org,2002:python/"
 
 
@@ -222,6 +225,11 @@ def _parse_yaml(text: str, path: str) -> Any:
     def unknown(loader: Any, suffix: str, node: Any) -> Any:
         if _LIST_WRAPPER.fullmatch(suffix):
             return _wrapped_list(loader, node)
+        if _NUMPY_NUMBER.fullmatch(suffix):
+            try:
+                return _number(loader, node)
+            except (KeyError, ValueError, TypeError, AttributeError, struct.error):
+                pass
         raise UnsafeContentError(
             f"{path}: line {node.start_mark.line + 1} asks for a Python object to be built (!!python/{suffix}). A "
             "model file needs none; it is not loaded."
@@ -257,3 +265,23 @@ def _wrapped_list(loader: Any, node: Any) -> Any:
         return loader.construct_mapping(node, deep=True).get("listitems", [])
     found = loader.construct_sequence(node, deep=True)
     return found[0] if found else []
+
+
+def _number(loader: Any, node: Any) -> Any:
+    """Reads a number that NumPy held, as an array without axes or as a scalar, from the bytes that it is written in.
+
+    The settings of a `ReLU` were such arrays from Keras 2.2 to tf.keras 1.15, and `to_yaml` wrote how to build them.
+    """
+    if node.id == "mapping":
+        _, shape, dtype, _, content = _parts(node)["state"].value
+        if shape.value:
+            raise ValueError("An array with axes is no number.")
+    else:
+        dtype, content = node.value
+    kind, order = _parts(dtype)["args"].value[0].value, _parts(dtype)["state"].value[1].value
+    [number] = struct.unpack(order + _NUMPY_KINDS[kind], loader.construct_yaml_binary(content))
+    return number
+
+
+def _parts(node: Any) -> dict[str, Any]:
+    return {key.value: value for key, value in node.value}

@@ -3,6 +3,7 @@
 import argparse
 import collections
 import gc
+import itertools
 import json
 import time
 from pathlib import Path
@@ -16,8 +17,17 @@ def main():
     options = _options()
     results = options.results or options.folder / f"results-{keras.backend.backend()}.jsonl"
     if not options.report:
-        run(folders(options.folder)[:: options.every], results, options.producer, options.seconds)
+        run(shared_out(folders(options.folder))[:: options.every], results, options.producer, options.seconds)
     report(read(results), options.producer)
+
+
+def shared_out(models):
+    """Models in an order that gives every producer the same share wherever a run ends, from the latest seeds on."""
+    shares = {}
+    for _, some in itertools.groupby(models, key=lambda path: path.parent):
+        latest_first = list(some)[::-1]
+        shares.update((path, at / len(latest_first)) for at, path in enumerate(latest_first))
+    return sorted(models, key=shares.get)
 
 
 def run(models, results, producer, seconds):

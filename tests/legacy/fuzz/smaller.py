@@ -115,13 +115,13 @@ def pruned(model: dict, keep_inputs: bool = True, drop: int | None = None) -> di
     return {**model, "steps": kept, "outputs": [[new[at], index] for at, index in model["outputs"]]}
 
 
-def needed_steps(model: dict) -> set[int]:
-    """The steps that the outputs of a graph need."""
+def needed_steps(model: dict, makers: bool = True) -> set[int]:
+    """The steps that the outputs of a graph need; with `makers` also those of layers called again."""
     needed = {at for at, _ in model["outputs"]}
     for at in reversed(range(len(model["steps"]))):
         if at in needed:
             needed |= {one for one, _ in _taken(model["steps"][at])}
-            if "again" in model["steps"][at]:
+            if makers and "again" in model["steps"][at]:
                 needed.add(model["steps"][at]["again"])
     return needed
 
@@ -130,7 +130,7 @@ def needed_inputs(model: dict) -> list[bool]:
     """Whether the outputs of a model need each of its inputs. Old versions leave out of a file what they do not."""
     if "steps" not in model:
         return [True]
-    needed = needed_steps(model)
+    needed = needed_steps(model, makers=False)
     return [at in needed for at, step in enumerate(model["steps"]) if "input" in step]
 
 

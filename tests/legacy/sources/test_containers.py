@@ -228,10 +228,37 @@ def test_lists_that_tensorflow_wrote_as_objects_are_lists(text, tmp_path):
     assert _parse_yaml(text, "model.yaml") == [2]
 
 
+def as_yaml(value):
+    from keras_gru_ext.legacy.sources.architecture import _parse_yaml
+
+    # NumPy's own modules had no underscore when old versions wrote such files.
+    return _parse_yaml(yaml.dump({"value": value}).replace("numpy._core", "numpy.core"), "model.yaml")["value"]
+
+
+@pytest.mark.no_backend
+@pytest.mark.parametrize("kind", ["float32", "float64", "float16", ">f4", "int64", "int32"])
+@pytest.mark.parametrize("make", [np.array, lambda value, kind: np.dtype(kind).type(value)], ids=["array", "scalar"])
+def test_numbers_that_numpy_held_are_numbers(make, kind):
+    got = as_yaml([make(3.7, kind), make(-2, kind)])
+    assert got == [make(3.7, kind).item(), -2]
+    assert {type(one) for one in got} == {int if "int" in kind else float}
+
+
+@pytest.mark.no_backend
+@pytest.mark.parametrize("value", [np.ones(1, "float32"), np.array("a"), np.array(1 + 2j), np.str_("a")])
+def test_other_things_that_numpy_held_are_not_built(value):
+    with pytest.raises(UnsafeContentError, match=r"asks for a Python object to be built \(!!python/"):
+        as_yaml(value)
+
+
 @pytest.mark.no_backend
 @pytest.mark.parametrize(
     "value",
     [
+        "!!python/object/apply:numpy.core.multiarray._reconstruct {{args: [], state: []}}",
+        "!!python/object/apply:numpy.core.multiarray._reconstruct [touch {marker}]",
+        "!!python/object/apply:numpy.core.multiarray.scalar [f4, {marker}]",
+        "!!python/object/apply:numpy.core.multiarray.scalar {marker}",
         "!!python/object/apply:os.system ['touch {marker}']",
         "!!python/object/new:os.system ['touch {marker}']",
         "!!python/name:os.system",
