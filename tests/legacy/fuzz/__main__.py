@@ -17,7 +17,7 @@ def main():
     options = _options()
     results = options.results or options.folder / f"results-{keras.backend.backend()}.jsonl"
     if not options.report:
-        run(shared_out(folders(options.folder))[:: options.every], results, options.producer, options.seconds)
+        run(shared_out(folders(options.folder))[:: options.every], results, options)
     report(read(results), options.producer)
 
 
@@ -30,19 +30,20 @@ def shared_out(models):
     return sorted(models, key=shares.get)
 
 
-def run(models, results, producer, seconds):
+def run(models, results, options):
     """Appends a line for each container of each model that has none yet."""
     judged = {verdict.model for verdict in read(results)}
     started, count = time.monotonic(), 0
-    float64 = keras.backend.backend() != "jax" or _jax_has_float64()
+    has_float64 = keras.backend.backend() != "jax" or _jax_has_float64()
     with open(results, "a", encoding="utf-8") as file:
         for path in models:
             name = f"{path.parent.name}/{path.name}"
-            if name in judged or not name.startswith(producer):
+            if name in judged or not name.startswith(options.producer):
                 continue
-            if not float64 and json.loads((path / "plan.json").read_text(encoding="utf-8"))["float64"]:
+            float64 = json.loads((path / "plan.json").read_text(encoding="utf-8"))["float64"]
+            if (float64 and not has_float64) or (options.float64 and not float64):
                 continue
-            if time.monotonic() - started > seconds:
+            if time.monotonic() - started > options.seconds:
                 break
             for verdict in judge(path):
                 file.write(verdict.as_json() + "\n")
@@ -118,6 +119,7 @@ def _options():
     parser.add_argument("folder", type=Path, help="what generate/random_models wrote into")
     parser.add_argument("--results", type=Path, help="where verdicts are kept; by default in the folder, per backend")
     parser.add_argument("--producer", default="", help="only models whose producer starts like this")
+    parser.add_argument("--float64", action="store_true", help="only models in float64 (on JAX: JAX_ENABLE_X64=1)")
     parser.add_argument("--seconds", type=float, default=float("inf"), help="stop after so many")
     parser.add_argument("--every", type=int, default=1, help="only every so many-th model")
     parser.add_argument("--report", action="store_true", help="only report what earlier runs found")
