@@ -13,7 +13,8 @@ from keras_gru_ext.errors import ConfigError
 from keras_gru_ext.layers import GRUCell, masking, merging, recurrent
 from keras_gru_ext.layers.bidirectional import Bidirectional
 from keras_gru_ext.layers.masking import TimeDistributed
-from keras_gru_ext.tools.stock import scale_blocks, to_stock
+from keras_gru_ext.tools.stock import to_stock
+from keras_gru_ext.tools.stock.scaling import scale_blocks
 from tests.helpers import KERAS_VERSION, short, skip_before
 from tests.legacy import test_fixtures
 from tests.legacy.test_fixtures import named

@@ -1,0 +1,94 @@
+"""`TimeDistributed` with the masks of legacy versions, by stock layers and operations.
+
+Stock `TimeDistributed` gives its layer the mask of each step's part, hands on the mask that it is called with, and none
+that its layer makes. So this is written in its place, into the graph of the model:
+
+    around `Masking`, `Embedding`    that layer itself, on all steps at once: its mask goes on
+    a mask of two axes, which        the input without mask -> TimeDistributed -> the mask is put there again;
+    the layer is not to see          likewise all masks, if the batch size is fixed
+    a mask of more axes              TimeDistributed -> where its layer consumes the mask, that of the steps that have
+                                     any entry is put there
+"""
+
+from __future__ import annotations
+
+import copy
+import inspect
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import keras
+from keras import ops
+
+from keras_gru_ext.tools.stock import graphs, masks
+
+
+def is_own(entry: Mapping) -> bool:
+    """Whether a serialized layer is a `TimeDistributed` of this package in a graph."""
+    return entry.get("registered_name") == "keras_gru_ext>TimeDistributed" and bool(entry.get("inbound_nodes"))
+
+
+def is_its_layer(entry: Mapping) -> bool:
+    """Whether the layer inside, on all steps at once, is what shall stand in the place of a `TimeDistributed`."""
+    inner = entry["config"]["layer"]
+    makes_a_mask = inner["class_name"] == "Masking" or bool(inner["config"].get("mask_zero"))
+    return makes_a_mask and not _has_fixed_batch(entry)
+
+
+def as_its_layer(entry: Mapping, stock: Mapping) -> dict[str, Any]:
+    """The layer inside, with the name and the calls of what is around it.
+
+    Args:
+        entry: The serialized `TimeDistributed`.
+        stock: The layer inside as a stock one, serialized.
+    """
+    calls = [{"args": call["args"], "kwargs": {}} for call in entry["inbound_nodes"]]
+    name = entry["config"]["name"]
+    own = {"name": name, "inbound_nodes": copy.deepcopy(calls), "build_config": entry.get("build_config")}
+    return {**stock, **own, "config": {**stock["config"], "name": name}}
+
+
+def written_out(entry: Mapping, stock: Mapping[str, Any], prefix: str, axes: Sequence[int]) -> graphs.Part:
+    """Writes a `TimeDistributed` out.
+
+    Args:
+        entry: The serialized layer with its calls. The result of the first one has its name.
+        stock: The stock class around a stock layer, serialized.
+        prefix: What the names of the other new layers begin with.
+        axes: For each call how many axes the mask of its input has, 0 for none.
+    """
+    inside, dtype = f"{prefix}inside", entry["config"]["dtype"]
+    opened, finder = graphs.Opened(entry), masks.Finder(prefix, dtype)
+    needed = [_mask_needed(entry, count) for count in axes]
+    layer = graphs.layer_of(stock, name=inside)
+    results = []
+    for number, ([x], kwargs) in enumerate(opened.calls):
+        given = {} if kwargs.get("training") is None else {"training": kwargs["training"]}
+        named = kwargs.get("mask")
+        if not needed[number]:
+            results.append(layer(x, **given) if named is None else layer(x, mask=named, **given))
+            continue
+        hides = needed[number] == "whole"
+        result = layer(masks.hidden(x) if hides else x, **given)
+        mask = finder.of(x, axes[number]) if named is None else ops.cast(named, "bool")
+        if not hides:
+            mask = ops.any(mask, axis=tuple(range(masks.OF_STEPS, axes[number])))
+        # Operations have no mask, so that the one that is handed over is alone.
+        results.append(masks.with_mask(masks.hidden(result), mask, dtype, f"{prefix}{number}_masked"))
+    return opened.grafted(results, prefix, [inside])
+
+
+def _mask_needed(entry: Mapping, axes: int) -> str:
+    """Which mask has to be put behind the stock class: the "whole", which its layer is not given, "steps", or none."""
+    layer = graphs.layer_of(entry["config"]["layer"])
+    if not axes:
+        return ""
+    if _has_fixed_batch(entry) or axes == masks.OF_STEPS:
+        return "whole" if "mask" in inspect.signature(layer.call).parameters else ""
+    mask = keras.Input((None,) * (axes - 1), dtype="bool")
+    is_consumed = not layer.supports_masking or layer.compute_mask(None, mask) is None
+    return "steps" if is_consumed else ""
+
+
+def _has_fixed_batch(entry: Mapping) -> bool:
+    return (entry.get("build_config") or {}).get("input_shape", [None])[0] is not None

@@ -1,0 +1,239 @@
+"""Rewrites a serialized Keras 3 model so that it names nothing of this package and computes the same numbers."""
+
+from __future__ import annotations
+
+import copy
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from keras_gru_ext.errors import ConfigError
+from keras_gru_ext.tools.stock import distributed, graphs, local, maskless, masks, merges, recurrent, scaling
+
+PACKAGE = "keras_gru_ext"
+
+_Names = tuple[str, ...]
+
+# Arguments that stock classes lack.
+_NOT_STOCK = (
+    *("implementation", "time_major", "use_cudnn", "batch_input_shape", "fused", "masked_output"),
+    *("prefers_kept_state", "adds_mask", "masked_statistics", "uses_masks", "num_constants"),
+)
+
+# Layers of this package that are like the stock ones wherever there are no masks.
+_LIKE_STOCK = frozenset(
+    {
+        *("GRU", "GRUCell", "LegacyMaskGRU", "LSTM", "RNN", "SimpleRNN", "Bidirectional", "TimeDistributed"),
+        *("ConvLSTM1D", "ConvLSTM2D", "ConvLSTM3D", "MultiHeadAttention"),
+        *merges.KINDS,
+        *maskless.KINDS,
+    }
+)
+
+
+class Rewriting:
+    """Rewrites serialized layers.
+
+    Args:
+        seen: Which masks come to layers, or `None` if there are none.
+
+    Attributes:
+        moved: The names that lead to a layer in the model -> those that lead to it in the stock one, if they differ.
+    """
+
+    def __init__(self, seen: masks.Seen | None):
+        self._masked = seen is not None
+        self._seen = seen or {}
+        self.moved: dict[_Names, _Names] = {}
+
+    def entry(self, entry: Mapping, around: _Names, held_as: str | None = None) -> dict[str, Any]:
+        """Rewrites one serialized layer, which goes by its own name or by the attribute that holds it."""
+        if entry["class_name"] == "Sequential" and any(map(self._may_need_a_graph, entry["config"]["layers"])):
+            entry = graphs.with_graph(entry)
+        name = held_as or str(entry.get("name") or entry["config"].get("name") or entry["class_name"])
+        where = (*around, name)
+        if (activation := scaling.rescaled_activation(entry)) is not None:
+            return activation
+        new, config = copy.deepcopy(dict(entry)), dict(entry["config"])
+        if (entry.get("registered_name") or "").startswith(f"{PACKAGE}>"):
+            config = self._own(entry, where)
+            new.update(module="keras.layers", registered_name=None)
+            new["class_name"] = new["class_name"].removeprefix("LegacyMask")
+            for call in new.get("inbound_nodes", ()):
+                # Keras 3.9 records arguments that were not given, too; stock layers do not have this one.
+                if call["kwargs"].get("sequences_mask", 0) is None:
+                    del call["kwargs"]["sequences_mask"]
+        config = scaling.without_the_function(new["class_name"], config)
+        if entry["class_name"] == "Functional":
+            config = self._written_out(config, where)
+        if entry["class_name"] == "TimeDistributed":
+            inner = config["layer"]
+            needs_a_model = recurrent.needs_layers_of_its_own(inner, self._masked)
+            config["layer"] = self._as_model(entry, where) if needs_a_model else self.entry(inner, where, "layer")
+        new["config"] = {key: self._value(value, where) for key, value in config.items()}
+        _refuse_what_is_left(new, where)
+        return new
+
+    def _may_need_a_graph(self, entry: Mapping) -> bool:
+        own = (entry.get("registered_name") or "").startswith(f"{PACKAGE}>")
+        is_written = recurrent.needs_writing_out(entry, self._masked) or entry["class_name"] in local.KINDS
+        return is_written or (own and (self._masked or entry["class_name"] == "LayerNormalization"))
+
+    def _written_out(self, config: Mapping, where: _Names) -> dict[str, Any]:
+        """Rewrites a graph so that nothing depends on masks that stock layers lose or treat in another way."""
+        layers: list[Any] = []
+        moved: dict[Any, Any] = {}
+        for one in config["layers"]:
+            prefix = graphs.prefix_of(one, [other["name"] for other in config["layers"]])
+            made = self._written(one, (*where, one["name"]), prefix)
+            if made is None:
+                layers.append(one)
+                continue
+            layers += made[0]
+            moved |= made[1]
+        return graphs.redirected({**config, "layers": layers}, moved) if moved else dict(config)
+
+    def _written(self, one: Mapping, where: _Names, prefix: str) -> graphs.Part | None:
+        """What stands in the place of a layer in a graph, or `None` for what `entry` makes of it."""
+        if self._masked and merges.needs_writing_out(one):
+            return merges.written_out(one, prefix, self._axes(one, where))
+        if self._masked and distributed.is_own(one):
+            return self._distributed(one, where, prefix)
+        if local.needs_writing_out(one):
+            stock = self.entry(local.as_einsum(one, self._inside(where, prefix)), where[:-1])
+            return local.written_out(one, stock, prefix)
+        if maskless.is_one(one) and maskless.needs_writing_out(one, self._axes(one, where)):
+            inside = self._inside(where, prefix)
+            stock = self.entry({**one, "config": {**one["config"], "name": inside}, "name": inside}, where[:-1])
+            return maskless.written_out(one, stock, prefix, self._axes(one, where))
+        if recurrent.needs_writing_out(one, self._masked):
+            return recurrent.written_out(one, self._ways(one, where, where[1:-1], prefix), prefix, self._masked)
+        return None
+
+    def _inside(self, where: _Names, prefix: str) -> str:
+        """The name of the stock layer among others that take the place of one, which is noted."""
+        self.moved[where[1:]] = (*where[1:-1], f"{prefix}inside")
+        return f"{prefix}inside"
+
+    def _distributed(self, one: Mapping, where: _Names, prefix: str) -> graphs.Part:
+        if distributed.is_its_layer(one):
+            self.moved[*where[1:], "layer"] = where[1:]
+            return [distributed.as_its_layer(one, self.entry(one["config"]["layer"], where, "layer"))], {}
+        inside = self._inside(where, prefix)
+        axes = [count for [count] in self._axes(one, where)]
+        return distributed.written_out(one, {**self.entry(one, where[:-1]), "name": inside}, prefix, axes)
+
+    def _as_model(self, entry: Mapping, where: _Names) -> dict[str, Any]:
+        """Rewrites a recurrent layer within `TimeDistributed`."""
+        inner = entry["config"]["layer"]
+        place = (*where, "layer")
+        if recurrent.outputs_the_start(inner):
+            raise ConfigError(
+                f"{_line(place)}: it keeps a state for each step, and outputs it at masked steps. That has no stock "
+                "equivalent: keras.layers.TimeDistributed calls its layer for one step after the other, so that it "
+                "keeps one state for all. Convert without --stock."
+            )
+        shape = entry["build_config"]["input_shape"]
+        prefix = graphs.prefix_of(inner, ())
+        stock = self._ways(inner, place, place[1:], prefix)
+        return recurrent.as_model(inner, stock, (shape[0], *shape[2:]), prefix)
+
+    def _ways(self, entry: Mapping, where: _Names, around: _Names, prefix: str) -> recurrent.Stock:
+        """The stock layers of each direction of a recurrent layer, by the names that they take."""
+        if entry["class_name"] != "Bidirectional":
+            return [self._way(entry, where, around, where[-1], f"{prefix}inside", ())]
+        pairs = (("forward", "layer"), ("backward", "backward_layer"))
+        return [
+            self._way(entry["config"][key], where, around, role, f"{prefix}{role}", (f"{role}_layer",))
+            for role, key in pairs
+        ]
+
+    def _way(
+        self, direction: Mapping, where: _Names, around: _Names, held_as: str, name: str, attribute: _Names
+    ) -> dict[str, dict[str, Any]]:
+        cells = recurrent.cells_apart(direction) if self._masked else []
+        if not cells:
+            is_alone = not attribute and where[-1] != "layer" and recurrent.stands_alone(direction, self._masked)
+            self.moved[(*where[1:], *attribute)] = (*around, where[-1] if is_alone else name)
+            return {name: self.entry(direction, where if attribute else where[:-1], None if attribute else where[-1])}
+        made = {}
+        for number, cell in enumerate(cells):
+            one = f"{name}_{number}"
+            config = {key: value for key, value in direction["config"].items() if key != "build_config"}
+            alone = {**direction, "config": {**config, "cell": cell, "masked_output": "repeat"}, "build_config": None}
+            self.moved[(*where[1:], *attribute, f"cells {number}")] = (*around, one, "cell")
+            made[one] = self.entry(alone, where)
+        return made
+
+    def _axes(self, one: Mapping, where: _Names) -> list[list[int]]:
+        """How many axes the masks of the inputs of each call of a layer have, 0 for none."""
+        calls = [masks.inputs_of(call) for call in one["inbound_nodes"]]
+        seen = self._seen.get(where[1:]) or [[frozenset()] * len(inputs) for inputs in calls]
+        found = []
+        for call, inputs, given in zip(one["inbound_nodes"], calls, seen, strict=True):
+            named = call["kwargs"].get("mask")
+            counts = [self._number(axes, len(x["config"]["shape"]), where) for axes, x in zip(given, inputs, strict=True)]
+            found.append([len(named["config"]["shape"])] if graphs.is_tensor(named) else counts)
+        return found
+
+    def _number(self, axes: masks.Axes, rank: int, where: _Names) -> int:
+        numbers = axes - {None}
+        if len(numbers) > 1:
+            raise ConfigError(
+                f"{_line(where)}: its model is called with masks of {' and of '.join(map(str, sorted(numbers)))} axes. "
+                "What stock layers and operations do with masks is written for one of them, and they are the same ones "
+                "in every call of the model. Convert without --stock."
+            )
+        number = max(numbers, default=0)
+        if rank > 2 and number >= rank:
+            raise ConfigError(
+                f"{_line(where)}: the mask of its input has {number} axes, as many as the input or more. Stock layers "
+                "take masks of fewer axes alone, so none of them finds out what is in it. Convert without --stock."
+            )
+        return number if rank > 2 else 0
+
+    def _value(self, value: Any, where: _Names) -> Any:
+        """Rewrites the layers within a value of a config."""
+        if isinstance(value, list):
+            return [self._value(item, where) for item in value]
+        if isinstance(value, Mapping) and isinstance(value.get("config"), Mapping) and "class_name" in value:
+            return self.entry(value, where)
+        return value
+
+    def _own(self, entry: Mapping, where: _Names) -> dict[str, Any]:
+        """The config of a layer of this package as that of the stock class."""
+        if reason := self._why_not_stock(entry):
+            raise ConfigError(f"{_line(where)}: {reason}. Convert without --stock.")
+        config = dict(entry["config"])
+        if self._masked and "unroll" in config:
+            config["unroll"] = False  # Stock layers that lay out a loop over a mask fail on PyTorch.
+        # The stock Bidirectional has a rule of its own; that is looked at above.
+        left_out = ("zero_output_for_mask",) if entry["class_name"] == "Bidirectional" else _NOT_STOCK
+        return {key: value for key, value in config.items() if key not in left_out}
+
+    def _why_not_stock(self, entry: Mapping) -> str | None:
+        """Says what a layer of this package computes that its stock class does not, or `None`."""
+        kind, config = entry["class_name"], entry["config"]
+        if config.get("num_constants"):
+            return "the constants of its cell have no stock equivalent: a stock RNN gives its cell none"
+        if kind not in _LIKE_STOCK and kind != "LegacyMaskGRU":
+            return f"keras.layers has no {kind}"
+        if kind == "Bidirectional" and recurrent.needs_directions_apart(entry, self._masked):
+            return (
+                "what it outputs at masked steps has no stock equivalent within another layer than TimeDistributed: "
+                "keras.layers.Bidirectional has one rule, and only in the graph of a model can other layers stand in "
+                "its place"
+            )
+        return None
+
+
+def _refuse_what_is_left(entry: Mapping, where: _Names) -> None:
+    if PACKAGE in json.dumps(entry, default=str):
+        raise ConfigError(
+            f"{_line(where)}: {entry['class_name']} names something of this package that has no stock equivalent. "
+            "Convert without --stock."
+        )
+
+
+def _line(where: _Names) -> str:
+    return " > ".join(where)
