@@ -10,7 +10,7 @@ from typing import Any
 import keras
 
 from keras_gru_ext.errors import ConfigError
-from keras_gru_ext.export import layers, operations, recurrent, tracing
+from keras_gru_ext.export import convolutional, layers, operations, recurrent, tracing
 from keras_gru_ext.export.graph import Graph, Value, described
 from keras_gru_ext.layers import masking
 
@@ -222,7 +222,8 @@ def _nested(graph: Graph, model: keras.Model, x: Any, mask: Any) -> list[Value]:
 
 
 def _recurrent(graph: Graph, layer: keras.Layer, x: Any, initial_state: Any, mask: Value | None) -> list[Value]:
-    reason = recurrent.why_not(layer)
+    is_convolutional = isinstance(layer, convolutional.LAYERS)
+    reason = None if is_convolutional else recurrent.why_not(layer)
     if reason is not None:
         raise ConfigError(
             f"{described(layer)} cannot become one of ONNX's recurrent operators: {reason}. "
@@ -238,6 +239,8 @@ def _recurrent(graph: Graph, layer: keras.Layer, x: Any, initial_state: Any, mas
     if mask is None and (states is None or recurrent.takes_mask_beside_state(layer)):
         mask = x.mask
     carried = mask or x.mask
+    if is_convolutional:
+        return convolutional.convolutional(graph, layer, x, carried, states)
     is_pair = isinstance(layer, keras.layers.Bidirectional)
     results = (recurrent.bidirectional if is_pair else recurrent.single)(graph, layer, x, mask, states)
     if carried is not None and layer.return_sequences:

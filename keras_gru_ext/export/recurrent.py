@@ -54,7 +54,7 @@ def single(
     x, mask = _batch_major(graph, layer, x, mask)
     starts = _starts(graph, layer, initial_state)
     sequences, states = _run_cells(graph, layer, x, mask, starts)
-    _keep(graph, layer, states)
+    keep(graph, layer, states)
     output = _output(graph, layer, sequences, states, mask, starts)
     leading = x.shape[:2] if layer.return_sequences else x.shape[:1]
     if layer.return_sequences and layer.go_backwards:
@@ -85,7 +85,7 @@ def bidirectional(
         results = [_run_cells(graph, one, x, mask, start) for one, start in zip(pair, starts, strict=True)]
     outputs = []
     for one, (of_cells, last), start in zip(pair, results, starts, strict=True):
-        _keep(graph, one, last)
+        keep(graph, one, last)
         output = _output(graph, one, of_cells, last, mask, start)
         # Keras reverses the second layer's sequence, whichever way it ran.
         backwards = one.go_backwards != (one is layer.backward_layer)
@@ -130,24 +130,27 @@ def _starts(graph: Graph, layer: keras.Layer, given: Sequence[Value] | None) -> 
     `prefers_kept_state` it comes before a given one, unless it is zero.
     """
     counts = [cells.states_of(cell) for cell in cells.cells_of(layer)]
-    if layer.stateful and id(layer) not in graph.states:
-        kept = keras.tree.flatten(layer.states)
-        names = [
-            graph.add_input(f"{layer.name}_state" + (f"_{index}" if index else ""), state.shape, "float32").name
-            for index, state in enumerate(kept)
-        ]
-        graph.states[id(layer)] = (layer, names, list(names))
     if given and len(given) != sum(counts):
         raise ConfigError(f"{described(layer)} gets {len(given)} states, but it has {sum(counts)}.")
-    names = [""] * sum(counts)
-    if given:
-        names = [state.name for state in given]
+    names = states_before(graph, layer, [state.name for state in given or ()], sum(counts))
+    taken = iter(names)
+    return [[next(taken) for _ in range(count)] for count in counts]
+
+
+def states_before(graph: Graph, layer: keras.Layer, given: Sequence[str], count: int) -> list[str]:
+    """The names of as many states of a layer before the first step: kept ones, given ones, or "" for zeros."""
+    if layer.stateful and id(layer) not in graph.states:
+        names = [
+            graph.add_input(f"{layer.name}_state" + (f"_{index}" if index else ""), state.shape, "float32").name
+            for index, state in enumerate(keras.tree.flatten(layer.states))
+        ]
+        graph.states[id(layer)] = (layer, names, list(names))
+    names = list(given) or [""] * count
     if layer.stateful:
         kept = list(graph.states[id(layer)][2])
         prefers_kept = given and getattr(layer, "prefers_kept_state", False)
         names = _kept_or_given(graph, kept, names) if prefers_kept else names if given else kept
-    taken = iter(names)
-    return [[next(taken) for _ in range(count)] for count in counts]
+    return names
 
 
 def _kept_or_given(graph: Graph, kept: Sequence[str], given: Sequence[str]) -> list[str]:
@@ -158,7 +161,8 @@ def _kept_or_given(graph: Graph, kept: Sequence[str], given: Sequence[str]) -> l
     return [graph.where(has_any, one, other) for one, other in zip(kept, given, strict=True)]
 
 
-def _keep(graph: Graph, layer: keras.Layer, states: _States) -> None:
+def keep(graph: Graph, layer: keras.Layer, states: Sequence) -> None:
+    """Makes states those that a stateful layer has from now on."""
     if layer.stateful:
         graph.states[id(layer)][2][:] = keras.tree.flatten(states)
 

@@ -4,9 +4,7 @@
     inspection.py   what is in a file, in plain JSON values; `summary.py` lists its layers
     references.py   predictions against stored ones
     backends.py     predictions on other backends, one process each
-    stock.py        this package's layers -> stock Keras 3 layers with the same numbers; `stock_masks.py` writes around
-                    recurrent layers what keeps their masks, `stock_merges.py` what merges under masks, and
-                    `stock_distributed.py` what keeps the masks of `TimeDistributed`; `stock_graphs.py` edits graphs
+    stock/           this package's layers -> stock Keras 3 layers with the same numbers
 
 May use everything but the command line, which is a thin shell over this.
 """

@@ -138,23 +138,6 @@ def test_names_settings_and_the_original_stay():
         np.testing.assert_array_equal(array, old)
 
 
-REFUSED = {
-    "time-major": (lambda: [keras_gru_ext.GRU(3, time_major=True, name="old")], r"> old: time_major=True has no stock"),
-    "state of an LSTM": (lambda: [keras.layers.LSTM(3, activation=HS, name="old")], r"> old: LSTM applies the legacy"),
-    "inside": (
-        lambda: [keras.layers.TimeDistributed(keras.layers.RNN(keras.layers.LSTMCell(3, activation=HS)), name="old")],
-        r"> old > .*LSTMCell applies the legacy",
-    ),
-}
-
-
-@pytest.mark.parametrize(("make", "message"), REFUSED.values(), ids=REFUSED)
-def test_what_has_no_stock_equivalent(make, message):
-    shape = (2, TIME, FEATURES) if "TimeDistributed" in str(make()[0]) else (TIME, FEATURES)
-    with pytest.raises(ConfigError, match=message):
-        to_stock(sequential(*make(), shape=shape))
-
-
 def repeating(layer=None, **options):
     return Bidirectional(layer or keras_gru_ext.GRU(3, return_sequences=True), name="both", **options)
 
@@ -581,26 +564,36 @@ def test_scale_blocks():
     np.testing.assert_array_equal(array, np.arange(1, 7))
 
 
-def from_zeros_and_from_states(masked, states):
-    layer = recurrent.LegacyMaskGRU(2, masked_output="first_cell")
-    return layer(layer(masked, initial_state=states)[:, None] + masked)
-
-
-def test_what_stock_layers_do_otherwise_under_masks_is_refused():
-    x = keras.Input((3, 2))
-    masked = keras.layers.Masking()(x)
-    states = keras.Input((2,))
-    deep = keras.layers.TimeDistributed(keras.layers.RepeatVector(2))(masked)
-    layers = {
-        "multiply: of inputs with more than three axes": merging.Multiply(name="multiply")([deep, deep]),
-        "only where every call is given one": from_zeros_and_from_states(masked, states),
-        "a stack of cells that outputs a state": recurrent.RNN([GRUCell(2), GRUCell(2)], masked_output="first_cell")(
-            masked
-        ),
+def called_with_masks_of(*axes):
+    """One model, called on tensors of four axes with masks of two or of three."""
+    x = keras.Input((TIME, 2, FEATURES))
+    steps = keras.layers.TimeDistributed(keras.layers.RepeatVector(2))
+    masked = {
+        2: steps(keras.layers.Masking()(keras.layers.TimeDistributed(keras.layers.GlobalMaxPooling1D())(x))),
+        3: keras.layers.Masking()(x),
     }
-    for reason, y in layers.items():
-        with pytest.raises(ConfigError, match=reason):
-            to_stock(keras.Model([x, states], [y, states]))
+    inner = keras.Model(
+        given := keras.Input((TIME, 2, FEATURES)), merging.Add(name="sum")([given, given]), name="inner"
+    )
+    return keras.Model(x, [inner(masked[count]) for count in axes])
+
+
+def test_a_model_called_with_masks_of_other_numbers_of_axes_is_refused(recwarn):
+    to_stock(called_with_masks_of(3, 3))
+    with pytest.raises(ConfigError, match="> inner > sum: its model is called with masks of 2 and of 3 axes"):
+        to_stock(called_with_masks_of(2, 3))
+
+
+class Context(keras.layers.SimpleRNNCell):
+    def call(self, inputs, states, constants, training=False):
+        return super().call(inputs + constants[0], states, training=training)
+
+
+def test_constants_of_a_cell_are_refused():
+    inputs = [keras.Input((TIME, FEATURES)), keras.Input((FEATURES,))]
+    layer = recurrent.RNN(Context(2), num_constants=1, name="old")
+    with pytest.raises(ConfigError, match="> old: the constants of its cell have no stock equivalent"):
+        to_stock(keras.Model(inputs, layer(inputs[0], constants=[inputs[1]])))
 
 
 def test_normalization_is_stock_where_its_mask_is_one_that_keras_takes():
@@ -608,9 +601,6 @@ def test_normalization_is_stock_where_its_mask_is_one_that_keras_takes():
     x = keras.layers.Masking()(inputs)
     stock = to_stock(keras.Model(inputs, masking.BatchNormalization()(x)))
     assert type(stock.layers[-1]) is keras.layers.BatchNormalization
-    wider = keras.layers.TimeDistributed(keras.layers.RepeatVector(2))(x)
-    with pytest.raises(ConfigError, match=r"its masks have no stock equivalent: keras\.layers\.BatchNormalization"):
-        to_stock(keras.Model(inputs, masking.BatchNormalization()(wider)))
 
 
 def test_own_recurrent_layers_become_stock_ones():

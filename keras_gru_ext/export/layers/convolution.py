@@ -26,23 +26,23 @@ def channels_back(graph: Graph, layer: keras.Layer, y: str, rank: int) -> str:
 
 @converter(keras.layers.Conv1D, keras.layers.Conv2D, keras.layers.Conv3D)
 def _convolution(graph: Graph, layer: keras.Layer, x: Value, mask: Value | None) -> str:
-    kernel = _first(array_of(layer.kernel))
-    y = _convolved(graph, layer, channels_first(graph, layer, x.name, len(x.shape)), kernel, layer.groups)
+    kernel = filters_first(array_of(layer.kernel))
+    y = convolved(graph, layer, channels_first(graph, layer, x.name, len(x.shape)), kernel, layer.groups)
     return _finished(graph, layer, y, len(x.shape))
 
 
 @converter(keras.layers.DepthwiseConv1D, keras.layers.DepthwiseConv2D)
 def _depthwise(graph: Graph, layer: keras.Layer, x: Value, mask: Value | None) -> str:
     kernel, groups = _by_channel(array_of(layer.kernel))
-    y = _convolved(graph, layer, channels_first(graph, layer, x.name, len(x.shape)), kernel, groups)
+    y = convolved(graph, layer, channels_first(graph, layer, x.name, len(x.shape)), kernel, groups)
     return _finished(graph, layer, y, len(x.shape))
 
 
 @converter(keras.layers.SeparableConv1D, keras.layers.SeparableConv2D)
 def _separable(graph: Graph, layer: keras.Layer, x: Value, mask: Value | None) -> str:
     kernel, groups = _by_channel(array_of(layer.depthwise_kernel))
-    y = _convolved(graph, layer, channels_first(graph, layer, x.name, len(x.shape)), kernel, groups)
-    y = graph.add("Conv", y, graph.constant(_first(array_of(layer.pointwise_kernel))))
+    y = convolved(graph, layer, channels_first(graph, layer, x.name, len(x.shape)), kernel, groups)
+    y = graph.add("Conv", y, graph.constant(filters_first(array_of(layer.pointwise_kernel))))
     return _finished(graph, layer, y, len(x.shape))
 
 
@@ -68,7 +68,7 @@ def _transposed(graph: Graph, layer: keras.Layer, x: Value, mask: Value | None) 
     y = graph.add(
         "ConvTranspose",
         channels_first(graph, layer, x.name, rank),
-        graph.constant(_first(kernel)),
+        graph.constant(filters_first(kernel)),
         strides=list(layer.strides),
         dilations=list(layer.dilation_rate),
         pads=[*before, *after],
@@ -77,7 +77,7 @@ def _transposed(graph: Graph, layer: keras.Layer, x: Value, mask: Value | None) 
     return _finished(graph, layer, y, rank)
 
 
-def _first(kernel: np.ndarray) -> np.ndarray:
+def filters_first(kernel: np.ndarray) -> np.ndarray:
     """(*sizes, A, B) to (B, A, *sizes)."""
     sizes = kernel.ndim - 2
     return kernel.transpose(sizes + 1, sizes, *range(sizes))
@@ -90,7 +90,7 @@ def _by_channel(kernel: np.ndarray) -> tuple[np.ndarray, int]:
     return kernel.transpose(sizes, sizes + 1, *range(sizes)).reshape(-1, 1, *kernel.shape[:sizes]), channels
 
 
-def _convolved(graph: Graph, layer: keras.Layer, x: str, kernel: np.ndarray, groups: int) -> str:
+def convolved(graph: Graph, layer: keras.Layer, x: str, kernel: np.ndarray, groups: int) -> str:
     """Adds the convolution of (B, C, ...) with the layer's strides and padding."""
     padding: dict[str, Any] = {}
     sizes, rates = kernel.shape[2:], _per_axis(layer.dilation_rate, kernel.ndim - 2)

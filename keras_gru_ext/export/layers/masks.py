@@ -9,6 +9,14 @@ import keras
 
 from keras_gru_ext.export.graph import Graph, Value
 from keras_gru_ext.export.layers.basic import differs
+from keras_gru_ext.layers import masking
+
+_WITHOUT_MASK_BEHIND = (
+    keras.layers.GlobalAveragePooling1D,
+    keras.layers.Dot,
+    masking.Normalization,
+    masking.Rescaling,
+)
 
 
 def mask_after(graph: Graph, layer: keras.Layer, x: Any, masks: Any) -> Value | None:
@@ -21,7 +29,7 @@ def mask_after(graph: Graph, layer: keras.Layer, x: Any, masks: Any) -> Value | 
         return Value(graph.any(differs(graph, x, layer.mask_value), -1), x.shape[:-1], "bool")
     if kind is keras.layers.Concatenate:
         return _mask_of_concatenation(graph, layer, x, masks)
-    if kind in (keras.layers.GlobalAveragePooling1D, keras.layers.Dot) or not layer.supports_masking:
+    if kind in _WITHOUT_MASK_BEHIND or not layer.supports_masking:
         return None
     return _either(graph, masks) if isinstance(masks, (list, tuple)) else masks
 

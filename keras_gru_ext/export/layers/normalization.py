@@ -66,12 +66,12 @@ def _deviation(graph: Graph, centred: str, axes: list[int], epsilon: float) -> s
     return graph.add("Sqrt", graph.add("Add", variance, graph.constant(epsilon, "float32")))
 
 
-@converter(keras.layers.Rescaling)
+@converter(keras.layers.Rescaling, masking.Rescaling)
 def _rescaling(graph: Graph, layer: keras.Layer, x: Value, mask: Value | None) -> str:
     return _scaled(graph, x.name, array_of(layer.scale), array_of(layer.offset))
 
 
-@converter(keras.layers.Normalization)
+@converter(keras.layers.Normalization, masking.Normalization)
 def _normalization(graph: Graph, layer: keras.Layer, x: Value, mask: Value | None) -> str:
     deviation = np.maximum(np.sqrt(array_of(layer.variance).astype("float64")), keras.config.epsilon())
     mean = array_of(layer.mean).astype("float64")

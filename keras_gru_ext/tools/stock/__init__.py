@@ -1,11 +1,11 @@
 """This package's layers -> stock Keras 3 layers with the same numbers.
 
-    rewriting.py    goes through a serialized model, and decides what stands in the place of each layer
-    scaling.py      the legacy hard sigmoid, by scaled weights
-    graphs.py       opens the calls of a layer, and grafts what takes its place into the graph
-    masks.py        which masks tensors have, masks as tensors, tensors with masks
-    recurrent.py, merges.py, distributed.py, maskless.py, local.py
-                    what is written in the place of these kinds of layers
+rewriting.py    goes through a serialized model, and decides what stands in the place of each layer
+scaling.py      the legacy hard sigmoid, by scaled weights
+graphs.py       opens the calls of a layer, and grafts what takes its place into the graph
+masks.py        which masks tensors have, masks as tensors, tensors with masks
+recurrent.py, merges.py, distributed.py, maskless.py, local.py
+what is written in the place of these kinds of layers
 """
 
 from __future__ import annotations
@@ -44,7 +44,10 @@ def to_stock(model: keras.Model) -> keras.Model:
     new = {place.names: place for place in places(stock)}
     for place in places(model):
         if place.layer.weights:
-            new[_new_names(place.names, rewriting.moved)].layer.set_weights(scaling.scaled_arrays(place.layer))
+            layer = new[_new_names(place.names, rewriting.moved)].layer
+            # Layers over several axes read the numbers of their arrays in their order, whatever the shape.
+            pairs = zip(scaling.scaled_arrays(place.layer), layer.weights, strict=True)
+            layer.set_weights([array.reshape(weight.shape) for array, weight in pairs])
     return stock
 
 

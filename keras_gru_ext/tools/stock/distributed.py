@@ -64,12 +64,12 @@ def written_out(entry: Mapping, stock: Mapping[str, Any], prefix: str, axes: Seq
     results = []
     for number, ([x], kwargs) in enumerate(opened.calls):
         given = {} if kwargs.get("training") is None else {"training": kwargs["training"]}
-        named = kwargs.get("mask")
+        named, hides = kwargs.get("mask"), needed[number] == "whole"
+        asked = {} if named is None or hides else {"mask": named}
+        result = layer(masks.hidden(x) if hides else x, **asked, **given)
         if not needed[number]:
-            results.append(layer(x, **given) if named is None else layer(x, mask=named, **given))
+            results.append(result)
             continue
-        hides = needed[number] == "whole"
-        result = layer(masks.hidden(x) if hides else x, **given)
         mask = finder.of(x, axes[number]) if named is None else ops.cast(named, "bool")
         if not hides:
             mask = ops.any(mask, axis=tuple(range(masks.OF_STEPS, axes[number])))

@@ -26,10 +26,21 @@ def with_graph(entry: Mapping) -> dict[str, Any]:
     return {**entry, **{key: made[key] for key in ("module", "class_name", "config", "registered_name")}}
 
 
-def prefix_of(entry: Mapping, names: Collection[str]) -> str:
+def around(entry: Mapping, shape: Sequence) -> dict[str, Any]:
+    """Puts a serialized layer into a model of its own, which has the calls that the layer lacks within a wrapper.
+
+    Args:
+        entry: The layer.
+        shape: The shape of its input.
+    """
+    inputs = keras.Input(batch_shape=tuple(shape))
+    return keras.saving.serialize_keras_object(keras.Model(inputs, layer_of(entry)(inputs)))
+
+
+def prefix_of(name: str, names: Collection[str]) -> str:
     """What the names of the new layers begin with: the layer's own name, so long that nothing else has them."""
-    prefix = f"{entry['config']['name']}_"
-    while any(name.startswith(prefix) for name in names):
+    prefix = f"{name}_"
+    while any(other.startswith(prefix) for other in names):
         prefix += "_"
     return prefix
 

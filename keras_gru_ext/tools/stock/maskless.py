@@ -1,13 +1,13 @@
 """Layers that in legacy versions look at no mask, or at one in another way than stock layers, by stock ones.
 
-    Normalization, Rescaling, Reshape     the input without mask -> the stock layer: no mask is behind it
-    Softmax                               the input without mask, less 1e9 at masked entries where a version has that
-                                          -> the stock layer -> the mask is put there again
-    BatchNormalization                    likewise, if the mask has not one axis less than the input
-    LayerNormalization over other axes    they become the last ones -> the stock layer -> back
-    than the last
-    MultiHeadAttention                    the stock layer, given tensors that nothing else is called on; where a query
-                                          may look at nothing, the same layer over the mean of all entries
+Normalization, Rescaling, Reshape     the input without mask -> the stock layer: no mask is behind it
+Softmax                               the input without mask, less 1e9 at masked entries where a version has that
+-> the stock layer -> the mask is put there again
+BatchNormalization                    likewise, if the mask has not one axis less than the input
+LayerNormalization over other axes    they become the last ones -> the stock layer -> back
+than the last
+MultiHeadAttention                    the stock layer, given tensors that nothing else is called on; where a query
+may look at nothing, the same layer over the mean of all entries
 """
 
 from __future__ import annotations
@@ -16,7 +16,6 @@ import functools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import keras
 from keras import ops
 
 from keras_gru_ext.tools.stock import graphs, masks
@@ -59,9 +58,9 @@ def _rank(entry: Mapping) -> int:
 
 
 def _axes(entry: Mapping) -> list[int]:
-    """The axes of a `LayerNormalization`, in the order of its arrays."""
+    """The axes of a `LayerNormalization`, in their order."""
     axis = entry["config"]["axis"]
-    return [one % _rank(entry) for one in (axis if isinstance(axis, (list, tuple)) else [axis])]
+    return sorted(one % _rank(entry) for one in (axis if isinstance(axis, (list, tuple)) else [axis]))
 
 
 def _is_over_other_axes(entry: Mapping) -> bool:
@@ -69,9 +68,7 @@ def _is_over_other_axes(entry: Mapping) -> bool:
     return axes != list(range(_rank(entry) - len(axes), _rank(entry)))
 
 
-def written_out(
-    entry: Mapping, stock: Mapping[str, Any], prefix: str, axes: Sequence[Sequence[int]]
-) -> graphs.Part:
+def written_out(entry: Mapping, stock: Mapping[str, Any], prefix: str, axes: Sequence[Sequence[int]]) -> graphs.Part:
     """Writes a layer out.
 
     Args:
@@ -110,9 +107,7 @@ def written_out(
     return opened.grafted(results, prefix, [inside])
 
 
-def _attention(
-    entry: Mapping, stock: Mapping[str, Any], prefix: str, axes: Sequence[Sequence[int]]
-) -> graphs.Part:
+def _attention(entry: Mapping, stock: Mapping[str, Any], prefix: str, axes: Sequence[Sequence[int]]) -> graphs.Part:
     config, opened = entry["config"], graphs.Opened(entry)
     finder = masks.Finder(prefix, config["dtype"])
     inside = f"{prefix}inside"

@@ -1,6 +1,7 @@
 """Masks as tensors, in graphs of stock layers: which a tensor has, and how it gets one.
 
     the mask of a tensor     Rescaling to ones -> Maximum with zeros, which takes the zeros at masked entries
+    a mask of as many axes   first one axis more, by Reshape in TimeDistributed, which hands the mask on
     a mask of fewer axes     first the largest entry behind its axes, by GlobalMaxPooling1D in TimeDistributed
     a tensor with a mask     TimeDistributed(Identity), with the mask as its `mask`
     a tensor without         an operation, which looks at no mask and has none
@@ -19,13 +20,15 @@ import keras
 from keras import ops
 
 from keras_gru_ext.comparison import random_inputs
+from keras_gru_ext.errors import ConfigError
+from keras_gru_ext.legacy.build.live import places
 from keras_gru_ext.tools.stock import graphs
 
 Axes = frozenset[int | None]
 """How many axes the masks had that came with an input, `None` for no mask: one number, if it was always the same."""
 
 Seen = Mapping[tuple[str, ...], list[list[Axes]]]
-"""The names that lead to a layer -> for each of its calls in the graph, and each of `inputs_of` it, which masks it had."""
+"""The names that lead to a layer -> for each of its calls in the graph, for each of `inputs_of` it, which masks."""
 
 # Keyword arguments of layers that are inputs whose masks may matter.
 _TENSORS = ("value", "key")
@@ -60,25 +63,35 @@ class Finder:
 
         Args:
             x: Shape (B, T, ..., F).
-            axes: How many axes the mask has, less than the tensor.
+            axes: How many axes the mask has.
+
+        Raises:
+            ConfigError: if the mask has more axes than the tensor.
         """
         name = f"{self._prefix}counts" + (f"_{self._made}" if self._made else "")
         self._made += 1
-        if len(x.shape) > axes + 2:
+        rank = len(x.shape)
+        if axes > rank:
+            raise ConfigError(
+                f"{self._prefix.rstrip('_')}: its input has {rank} axes, and a mask of {axes}. No stock layer tells "
+                "what is in such a mask. Convert without --stock."
+            )
+        if axes == rank:
+            x = self._each_step(keras.layers.Reshape((-1, *x.shape[3:], 1), dtype=self._dtype), 1, f"{name}_apart")(x)
+        if rank > axes + 2:
             flat = keras.layers.Reshape((-1, x.shape[-1]), dtype=self._dtype)
-            x = _each_step(flat, axes - 1, self._dtype, f"{name}_flat")(x)
-        if len(x.shape) > axes + 1:
+            x = self._each_step(flat, axes - 1, f"{name}_flat")(x)
+        if rank > axes + 1:
             largest = keras.layers.GlobalMaxPooling1D(dtype=self._dtype)
-            x = _each_step(largest, axes - 1, self._dtype, f"{name}_largest")(x)
+            x = self._each_step(largest, axes - 1, f"{name}_largest")(x)
         ones = keras.layers.Rescaling(0.0, offset=1.0, dtype=self._dtype, name=f"{name}_ones")(x)
         counts = keras.layers.Maximum(dtype=self._dtype, name=name)([ones, ops.zeros_like(ones)])
         return ops.any(ops.not_equal(counts, 0), axis=-1)  # NaN where there is NaN, and that counts
 
-
-def _each_step(layer: keras.Layer, times: int, dtype: Any, name: str) -> keras.Layer:
-    for _ in range(times):
-        layer = keras.layers.TimeDistributed(layer, dtype=dtype, name=name)
-    return layer
+    def _each_step(self, layer: keras.Layer, times: int, name: str) -> keras.Layer:
+        for _ in range(times):
+            layer = keras.layers.TimeDistributed(layer, dtype=self._dtype, name=name)
+        return layer
 
 
 def seen_in(model: keras.Model, config: Mapping, package: str) -> Seen:
@@ -103,7 +116,9 @@ def seen_in(model: keras.Model, config: Mapping, package: str) -> Seen:
             return x
 
     probing = _Probing(package)
-    with keras.saving.custom_object_scope({"Probe": Probe}):
+    classes = {type(place.layer).__name__: type(place.layer) for place in places(model)}
+    own = {name: kind for name, kind in classes.items() if not kind.__module__.startswith(("keras.", f"{package}."))}
+    with keras.saving.custom_object_scope({**own, "Probe": Probe}):
         copied = graphs.layer_of(probing.entry(config, ()))
     noted.clear()  # What a model within another is built with is not what it is called with.
     copied(keras.tree.pack_sequence_as(copied.input, random_inputs(model)), training=False)
@@ -141,12 +156,13 @@ class _Probing:
         if (one.get("registered_name") or "").startswith(f"{self._package}>"):
             place, calls = (*around[1:], str(one["name"])), []
             for call in one["inbound_nodes"]:
-                inputs = inputs_of(call)
-                names = [f"probe_{self._made + index}" for index in range(len(inputs))]
+                inputs = {tuple(x["config"]["keras_history"]): x for x in inputs_of(call)}
+                names = {tensor: f"probe_{self._made + index}" for index, tensor in enumerate(inputs)}
                 self._made += len(names)
-                self.probes.setdefault(place, []).append(names)
-                yield from map(_probe, names, inputs)
-                behind = {tuple(x["config"]["keras_history"]): (name, 0, 0) for name, x in zip(names, inputs, strict=True)}
+                its_probes = [names[tuple(x["config"]["keras_history"])] for x in inputs_of(call)]
+                self.probes.setdefault(place, []).append(its_probes)
+                yield from (_probe(name, inputs[tensor]) for tensor, name in names.items())
+                behind = {tensor: (name, 0, 0) for tensor, name in names.items()}
                 looked_at = {key: call["kwargs"][key] for key in _TENSORS if key in call["kwargs"]}
                 looked_at = graphs.redirected(looked_at, behind)
                 calls.append({"args": graphs.redirected(call["args"], behind), "kwargs": call["kwargs"] | looked_at})

@@ -22,8 +22,8 @@ the model:
 Keras 3.9 does not hand a mask on that a call names; there it reaches what follows in the same graph, whose calls name
 it too, but leaves no nested model.
 
-Inside `TimeDistributed` there is no graph. `keras.layers.TimeDistributed` gives its layer the mask of each step's
-sequence and hands the whole mask on itself. So there a model takes the place.
+Inside `TimeDistributed` there is no graph, so there a model takes the place: `keras.layers.TimeDistributed` gives it
+the mask of each step's sequence and hands the whole mask on itself.
 """
 
 from __future__ import annotations
@@ -63,16 +63,11 @@ def needs_layers_of_its_own(entry: Mapping, masked: bool) -> bool:
     """Whether a serialized recurrent layer does what no single stock layer does, though nothing around it be known."""
     if entry["class_name"] not in KINDS:
         return False
-    if entry["class_name"] == "Bidirectional" and any(map(_is_time_major, directions(entry))):
+    if any(map(_is_time_major, directions(entry))) or _fails_as_stock(entry):
         return True
     return masked and (
         has_zeros_as_given(entry) or any(map(cells_apart, directions(entry))) or _needs_directions_apart(entry)
     )
-
-
-def needs_directions_apart(entry: Mapping, masked: bool) -> bool:
-    """Whether a serialized layer is a `Bidirectional` that does what the stock class does not."""
-    return entry["class_name"] == "Bidirectional" and needs_writing_out(entry, masked)
 
 
 def _needs_directions_apart(entry: Mapping) -> bool:
@@ -90,7 +85,7 @@ def needs_writing_out(entry: Mapping, masked: bool) -> bool:
     """
     if entry["class_name"] not in KINDS:
         return False
-    if _prefers_a_kept_state(entry) or any(map(_is_time_major, directions(entry))):
+    if _prefers_a_kept_state(entry) or any(map(_is_time_major, directions(entry))) or _fails_as_stock(entry):
         return True
     starts = is_started(entry) or _starts_elsewhere(entry)
     return masked and (needs_layers_of_its_own(entry, masked) or (_is_own(entry) and starts))
@@ -134,6 +129,12 @@ def _prefers_a_kept_state(entry: Mapping) -> bool:
     return prefers and keeps_states(entry) and is_started(entry)
 
 
+def _fails_as_stock(entry: Mapping) -> bool:
+    # Of what keeps its states and returns them, too, keras.layers.Bidirectional fails to compute the masks.
+    returned = [one["config"].get("return_state") for one in directions(entry)]
+    return entry["class_name"] == "Bidirectional" and keeps_states(entry) and any(returned)
+
+
 def _is_time_major(direction: Mapping) -> bool:
     return bool(direction["config"].get("time_major"))
 
@@ -170,23 +171,6 @@ def written_out(entry: Mapping, stock: Stock, prefix: str, masked: bool) -> grap
     opened, written = graphs.Opened(entry), _Written(entry, stock, prefix, masked)
     kept = () if stands_alone(entry, masked) else [name for way in stock for name in way]
     return opened.grafted([written(*call) for call in opened.calls], prefix, kept)
-
-
-def as_model(entry: Mapping, stock: Stock, shape: Sequence, prefix: str) -> dict[str, Any]:
-    """Writes a recurrent layer as a model, which computes by the mask that it is called with.
-
-    Args:
-        entry: The serialized layer.
-        stock: What computes.
-        shape: The shape of its inputs.
-        prefix: What the names of the new layers begin with.
-
-    Returns:
-        The serialized model. It returns no states, and no mask.
-    """
-    sequences = keras.Input(batch_shape=tuple(shape))
-    result = _Written(entry, stock, prefix, True).outputs(sequences)
-    return keras.saving.serialize_keras_object(keras.Model(sequences, result, name=entry["config"]["name"]))
 
 
 class _Written:
@@ -255,11 +239,6 @@ class _Written:
         self._calls += 1
         return [*merged, *last_states]
 
-    def outputs(self, x: Any) -> Any:
-        """What the layer outputs for sequences alone, without a mask."""
-        [merged], _ = self._computed(x, self._finder.of(x), None, is_named=False, training=None)
-        return merged
-
     def _computed(self, x: Any, mask: Any, states: Any, is_named: bool, training: Any) -> tuple[list, list]:
         parts = len(self._ways)
         given = {} if training is None else {"training": training}
@@ -281,7 +260,7 @@ class _Written:
         self, way: Sequence, direction: Mapping, x: Any, mask: Any, states: Any, is_named: bool, given: Mapping
     ) -> tuple[Any, list]:
         """What a direction outputs, and its last states."""
-        first, is_backwards = way[0], bool(direction["config"].get("go_backwards"))
+        is_backwards = bool(direction["config"].get("go_backwards"))
         ordered = ops.flip(mask, axis=1) if mask is not None and is_backwards else mask
         shares = _shares(states, way)
         its_masks: list[Any] = [mask if is_named else None, *[ordered] * (len(way) - 1)]

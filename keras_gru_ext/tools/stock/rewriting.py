@@ -7,6 +7,8 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+import keras
+
 from keras_gru_ext.errors import ConfigError
 from keras_gru_ext.tools.stock import distributed, graphs, local, maskless, masks, merges, recurrent, scaling
 
@@ -43,7 +45,9 @@ class Rewriting:
 
     def __init__(self, seen: masks.Seen | None):
         self._masked = seen is not None
-        self._seen = seen or {}
+        self._seen = dict(seen or {})
+        # The names that lead to a layer in a model that is written around it -> those that lead to it without.
+        self._within: dict[_Names, _Names] = {}
         self.moved: dict[_Names, _Names] = {}
 
     def entry(self, entry: Mapping, around: _Names, held_as: str | None = None) -> dict[str, Any]:
@@ -67,9 +71,7 @@ class Rewriting:
         if entry["class_name"] == "Functional":
             config = self._written_out(config, where)
         if entry["class_name"] == "TimeDistributed":
-            inner = config["layer"]
-            needs_a_model = recurrent.needs_layers_of_its_own(inner, self._masked)
-            config["layer"] = self._as_model(entry, where) if needs_a_model else self.entry(inner, where, "layer")
+            config["layer"] = self._inner(entry, where)
         new["config"] = {key: self._value(value, where) for key, value in config.items()}
         _refuse_what_is_left(new, where)
         return new
@@ -84,7 +86,7 @@ class Rewriting:
         layers: list[Any] = []
         moved: dict[Any, Any] = {}
         for one in config["layers"]:
-            prefix = graphs.prefix_of(one, [other["name"] for other in config["layers"]])
+            prefix = graphs.prefix_of(one["name"], [other["name"] for other in config["layers"]])
             made = self._written(one, (*where, one["name"]), prefix)
             if made is None:
                 layers.append(one)
@@ -107,61 +109,81 @@ class Rewriting:
             stock = self.entry({**one, "config": {**one["config"], "name": inside}, "name": inside}, where[:-1])
             return maskless.written_out(one, stock, prefix, self._axes(one, where))
         if recurrent.needs_writing_out(one, self._masked):
-            return recurrent.written_out(one, self._ways(one, where, where[1:-1], prefix), prefix, self._masked)
+            return recurrent.written_out(one, self._ways(one, where, prefix), prefix, self._masked)
         return None
 
     def _inside(self, where: _Names, prefix: str) -> str:
         """The name of the stock layer among others that take the place of one, which is noted."""
-        self.moved[where[1:]] = (*where[1:-1], f"{prefix}inside")
+        self._move(where[1:], (*where[1:-1], f"{prefix}inside"))
         return f"{prefix}inside"
 
     def _distributed(self, one: Mapping, where: _Names, prefix: str) -> graphs.Part:
         if distributed.is_its_layer(one):
-            self.moved[*where[1:], "layer"] = where[1:]
+            self._move((*where[1:], "layer"), where[1:])
             return [distributed.as_its_layer(one, self.entry(one["config"]["layer"], where, "layer"))], {}
         inside = self._inside(where, prefix)
         axes = [count for [count] in self._axes(one, where)]
         return distributed.written_out(one, {**self.entry(one, where[:-1]), "name": inside}, prefix, axes)
 
-    def _as_model(self, entry: Mapping, where: _Names) -> dict[str, Any]:
-        """Rewrites a recurrent layer within `TimeDistributed`."""
-        inner = entry["config"]["layer"]
-        place = (*where, "layer")
+    def _inner(self, entry: Mapping, where: _Names) -> dict[str, Any]:
+        """Rewrites the layer of a `TimeDistributed`: as a model, if more than one layer takes its place."""
+        inner, place = entry["config"]["layer"], (*where, "layer")
+        is_own = (inner.get("registered_name") or "").startswith(f"{PACKAGE}>")
+        if not (
+            recurrent.needs_layers_of_its_own(inner, self._masked)
+            or (is_own and inner["class_name"] in (*local.KINDS, "LayerNormalization", "Softmax"))
+        ):
+            return self.entry(inner, where, "layer")
         if recurrent.outputs_the_start(inner):
             raise ConfigError(
                 f"{_line(place)}: it keeps a state for each step, and outputs it at masked steps. That has no stock "
                 "equivalent: keras.layers.TimeDistributed calls its layer for one step after the other, so that it "
                 "keeps one state for all. Convert without --stock."
             )
+        if any(one["config"].get("time_major") for one in recurrent.directions(inner)):
+            raise ConfigError(
+                f"{_line(place)}: it has time_major=True, so that its sequences run through the samples of a batch. "
+                "That has no stock equivalent: what keras.layers.TimeDistributed computes for a sample is of that "
+                "sample alone. Convert without --stock."
+            )
         shape = entry["build_config"]["input_shape"]
-        prefix = graphs.prefix_of(inner, ())
-        stock = self._ways(inner, place, place[1:], prefix)
-        return recurrent.as_model(inner, stock, (shape[0], *shape[2:]), prefix)
+        made = graphs.around(inner, (shape[0], *shape[2:]))
+        within = (*place, inner["config"]["name"])
+        self._within[within[1:]] = place[1:]
+        calls = self._seen.get(where[1:]) or []
+        masks_inside = {max(0, (count or 0) - 1) for [axes] in calls for count in axes}
+        self._seen[within[1:]] = [[frozenset(count if count >= masks.OF_STEPS else None for count in masks_inside)]]
+        new = self.entry(made, where, "layer")
+        if not any(names[: len(place) - 1] == place[1:] for names in self.moved):
+            self.moved[place[1:]] = within[1:]
+        return new
 
-    def _ways(self, entry: Mapping, where: _Names, around: _Names, prefix: str) -> recurrent.Stock:
+    def _move(self, names: _Names, new: _Names) -> None:
+        """Notes where a layer is in the stock model."""
+        for within, place in self._within.items():
+            if names[: len(within)] == within:
+                names = (*place, *names[len(within) :])
+        self.moved[names] = new
+
+    def _ways(self, entry: Mapping, where: _Names, prefix: str) -> recurrent.Stock:
         """The stock layers of each direction of a recurrent layer, by the names that they take."""
         if entry["class_name"] != "Bidirectional":
-            return [self._way(entry, where, around, where[-1], f"{prefix}inside", ())]
+            return [self._way(entry, where, f"{prefix}inside", ())]
         pairs = (("forward", "layer"), ("backward", "backward_layer"))
-        return [
-            self._way(entry["config"][key], where, around, role, f"{prefix}{role}", (f"{role}_layer",))
-            for role, key in pairs
-        ]
+        return [self._way(entry["config"][key], where, f"{prefix}{role}", (f"{role}_layer",)) for role, key in pairs]
 
-    def _way(
-        self, direction: Mapping, where: _Names, around: _Names, held_as: str, name: str, attribute: _Names
-    ) -> dict[str, dict[str, Any]]:
+    def _way(self, direction: Mapping, where: _Names, name: str, attribute: _Names) -> dict[str, dict[str, Any]]:
         cells = recurrent.cells_apart(direction) if self._masked else []
         if not cells:
-            is_alone = not attribute and where[-1] != "layer" and recurrent.stands_alone(direction, self._masked)
-            self.moved[(*where[1:], *attribute)] = (*around, where[-1] if is_alone else name)
+            is_alone = not attribute and recurrent.stands_alone(direction, self._masked)
+            self._move((*where[1:], *attribute), (*where[1:-1], where[-1] if is_alone else name))
             return {name: self.entry(direction, where if attribute else where[:-1], None if attribute else where[-1])}
         made = {}
         for number, cell in enumerate(cells):
             one = f"{name}_{number}"
             config = {key: value for key, value in direction["config"].items() if key != "build_config"}
             alone = {**direction, "config": {**config, "cell": cell, "masked_output": "repeat"}, "build_config": None}
-            self.moved[(*where[1:], *attribute, f"cells {number}")] = (*around, one, "cell")
+            self._move((*where[1:], *attribute, f"cells {number}"), (*where[1:-1], one, "cell"))
             made[one] = self.entry(alone, where)
         return made
 
@@ -172,25 +194,22 @@ class Rewriting:
         found = []
         for call, inputs, given in zip(one["inbound_nodes"], calls, seen, strict=True):
             named = call["kwargs"].get("mask")
-            counts = [self._number(axes, len(x["config"]["shape"]), where) for axes, x in zip(given, inputs, strict=True)]
+            counts = [
+                self._number(axes, len(x["config"]["shape"]), where) for axes, x in zip(given, inputs, strict=True)
+            ]
             found.append([len(named["config"]["shape"])] if graphs.is_tensor(named) else counts)
         return found
 
     def _number(self, axes: masks.Axes, rank: int, where: _Names) -> int:
-        numbers = axes - {None}
+        numbers = [number for number in axes if number is not None]
         if len(numbers) > 1:
             raise ConfigError(
                 f"{_line(where)}: its model is called with masks of {' and of '.join(map(str, sorted(numbers)))} axes. "
                 "What stock layers and operations do with masks is written for one of them, and they are the same ones "
                 "in every call of the model. Convert without --stock."
             )
-        number = max(numbers, default=0)
-        if rank > 2 and number >= rank:
-            raise ConfigError(
-                f"{_line(where)}: the mask of its input has {number} axes, as many as the input or more. Stock layers "
-                "take masks of fewer axes alone, so none of them finds out what is in it. Convert without --stock."
-            )
-        return number if rank > 2 else 0
+        # Of what is no sequence, no layer has a mask of its own.
+        return max(numbers, default=0) if rank > 2 else 0
 
     def _value(self, value: Any, where: _Names) -> Any:
         """Rewrites the layers within a value of a config."""
@@ -218,17 +237,23 @@ class Rewriting:
             return "the constants of its cell have no stock equivalent: a stock RNN gives its cell none"
         if kind not in _LIKE_STOCK and kind != "LegacyMaskGRU":
             return f"keras.layers has no {kind}"
-        if kind == "Bidirectional" and recurrent.needs_directions_apart(entry, self._masked):
+        if kind == "Bidirectional" and recurrent.needs_layers_of_its_own(entry, self._masked):
             return (
-                "what it outputs at masked steps has no stock equivalent within another layer than TimeDistributed: "
-                "keras.layers.Bidirectional has one rule, and only in the graph of a model can other layers stand in "
-                "its place"
+                "what it computes takes several stock layers. They can stand in its place in the graph of a model and "
+                "in TimeDistributed, and what another wrapper does with them is not known"
             )
         return None
 
 
 def _refuse_what_is_left(entry: Mapping, where: _Names) -> None:
-    if PACKAGE in json.dumps(entry, default=str):
+    text = json.dumps(entry, default=str)
+    if scaling.FUNCTION in text:
+        raise ConfigError(
+            f"{_line(where)}: {entry['class_name']} applies the legacy hard_sigmoid to something that no weight "
+            f"scales, so a stock model has layers as its activation. Keras {keras.__version__} does not read them, and "
+            "Keras 3.15 does. Install that, or convert without --stock."
+        )
+    if PACKAGE in text:
         raise ConfigError(
             f"{_line(where)}: {entry['class_name']} names something of this package that has no stock equivalent. "
             "Convert without --stock."

@@ -2,11 +2,12 @@
 
 Where a layer applies it to a sum of products, the columns of the kernels and the biases that make up that sum are
 multiplied by 1.2, and Keras 3's function takes its place. Where it is applied to anything else, such as the state of an
-LSTM, two stock layers, a `Rescaling` before it, are the activation.
+LSTM, two stock layers, a `Rescaling` before it, are the activation, if the installed Keras reads layers there.
 """
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -21,7 +22,7 @@ from keras_gru_ext.tools.stock import local
 
 FACTOR = 1.2
 
-_LEGACY_FUNCTION = "keras_gru_ext>legacy_hard_sigmoid"
+FUNCTION = "keras_gru_ext>legacy_hard_sigmoid"
 
 
 @dataclass(frozen=True)
@@ -48,7 +49,7 @@ _SEPARABLE = _Scaling({"activation": (0,)}, arrays=frozenset({"pointwise_kernel"
 _SCALINGS: Mapping[str, _Scaling] = MappingProxyType(
     {
         **dict.fromkeys(("GRU", "GRUCell"), _GRU),
-        **dict.fromkeys(("LSTM", "LSTMCell", "ConvLSTM1D", "ConvLSTM2D", "ConvLSTM3D"), _LSTM),
+        **dict.fromkeys(("LSTM", "LSTMCell", "ConvLSTM1D", "ConvLSTM2D", "ConvLSTM3D", "ConvLSTMCell"), _LSTM),
         **dict.fromkeys(("SimpleRNN", "SimpleRNNCell", "Dense", "EinsumDense", *local.KINDS), _WHOLE),
         **dict.fromkeys(("Conv1D", "Conv2D", "Conv3D"), _WHOLE),
         **dict.fromkeys(("Conv1DTranspose", "Conv2DTranspose", "Conv3DTranspose"), _WHOLE),
@@ -64,15 +65,28 @@ def without_the_function(class_name: str, config: Mapping[str, Any]) -> dict[str
         class_name: Its stock class.
         config: Its config.
     """
-    scaled = _SCALINGS[class_name].gates if class_name in _SCALINGS else ()
-    return {
-        key: value if not _is_the_function(value) else "hard_sigmoid" if key in scaled else _as_layers()
-        for key, value in config.items()
-    }
+    new = dict(config)
+    for key, value in config.items():
+        if _is_the_function(value):
+            if class_name in _SCALINGS and key in _SCALINGS[class_name].gates:
+                new[key] = "hard_sigmoid"
+            elif _reads_layers_as_activations():
+                new[key] = _as_layers()
+    return new
+
+
+@functools.cache
+def _reads_layers_as_activations() -> bool:
+    """Whether the installed Keras does: 3.15 does, 3.9 does not."""
+    try:
+        keras.activations.get(_as_layers())
+    except ValueError:
+        return False
+    return True
 
 
 def _is_the_function(value: Any) -> bool:
-    return isinstance(value, Mapping) and value.get("config") == _LEGACY_FUNCTION
+    return isinstance(value, Mapping) and value.get("config") == FUNCTION
 
 
 def rescaled_activation(entry: Mapping[str, Any]) -> dict[str, Any] | None:
