@@ -1,0 +1,133 @@
+"""TimeDistributed with the masks of legacy versions, and what needs more than one layer within it."""
+
+import keras
+import numpy as np
+import pytest
+
+import keras_gru_ext
+from keras_gru_ext.errors import ConfigError
+from keras_gru_ext.layers import GRUCell, locally_connected, masking, recurrent
+from keras_gru_ext.layers.masking import TimeDistributed
+from keras_gru_ext.tools.stock import to_stock
+from tests.legacy import test_fixtures
+from tests.tools.stock.helpers import (
+    FEATURES,
+    SEQUENCES,
+    TIME,
+    check_saved,
+    masked_input,
+    on_each_kind,
+    random_weights,
+)
+
+pytestmark = pytest.mark.in_turn(always=True)
+
+
+def each_sentence(*layers, batch=None):
+    """Sentences of words, in which both may be masked."""
+
+    def make():
+        x = keras.Input(batch_shape=(batch, 2, TIME, FEATURES))
+        y = keras.layers.Masking()(x)
+        for layer in layers:
+            y = layer()(y)
+        return keras.Model(x, [y, keras_gru_ext.GRU(2)(y)])
+
+    return make
+
+
+def one_vector_for_each_step(sequences):
+    """A mask of two axes on a tensor of four."""
+
+    def make():
+        x, y = masked_input(TIME)
+        wider = keras.layers.TimeDistributed(keras.layers.RepeatVector(2))
+        both = TimeDistributed(keras_gru_ext.GRU(2, return_sequences=sequences))
+        y = keras.layers.TimeDistributed(keras.layers.Flatten())(both(wider(y))) if sequences else both(wider(y))
+        alike = TimeDistributed(keras_gru_ext.GRU(2))
+        return keras.Model(x, [alike(wider(y)), keras_gru_ext.GRU(2)(alike(wider(y)))])
+
+    return make
+
+
+def masks_that_are_made():
+    x = keras.Input((2, TIME, FEATURES))
+    y = TimeDistributed(keras_gru_ext.GRU(3))(TimeDistributed(keras.layers.Masking())(x))
+    return keras.Model(x, [y, keras_gru_ext.GRU(2)(y)])
+
+
+DISTRIBUTED = {
+    "made": masks_that_are_made,
+    "two axes, sequences": one_vector_for_each_step(True),
+    "two axes, last": one_vector_for_each_step(False),
+    "fixed batch": each_sentence(
+        lambda: TimeDistributed(keras_gru_ext.GRU(3, return_sequences=True)),
+        lambda: keras.layers.TimeDistributed(keras_gru_ext.GRU(3)),
+        lambda: keras.layers.Masking(),
+        batch=4,
+    ),
+    "consumed": each_sentence(lambda: TimeDistributed(keras.layers.GlobalMaxPooling1D())),
+    "handed on": each_sentence(
+        lambda: TimeDistributed(keras.layers.ReLU()), lambda: TimeDistributed(keras_gru_ext.GRU(3))
+    ),
+}
+
+
+@on_each_kind
+@pytest.mark.parametrize("make", DISTRIBUTED.values(), ids=DISTRIBUTED)
+def test_masks_of_time_distributed(make, tmp_path):
+    check_saved(random_weights(make()), tmp_path)
+
+
+@on_each_kind
+def test_an_embedding_in_time_distributed(tmp_path):
+    x = keras.Input((2, TIME), dtype="int32")
+    words = TimeDistributed(keras.layers.Embedding(4, 3, mask_zero=True))(x)
+    model = keras.Model(x, keras_gru_ext.GRU(2)(TimeDistributed(keras_gru_ext.GRU(3))(words)))
+    to_stock(random_weights(model)).save(tmp_path / "stock.keras")
+    stock = keras.saving.load_model(tmp_path / "stock.keras")
+    inputs = [np.random.default_rng(4).integers(0, 3, (5, 2, TIME)) * [[[1]], [[0]], [[1]], [[1]], [[1]]]]
+    assert test_fixtures.error(test_fixtures.call(stock, inputs), test_fixtures.call(model, inputs)) <= 1e-6
+
+
+def in_time_distributed(layer, shape, masked=False):
+    def make():
+        x = (
+            keras.layers.Masking()(inputs := keras.Input((2, *shape)))
+            if masked
+            else (inputs := keras.Input((2, *shape)))
+        )
+        y = TimeDistributed(layer())(x)
+        return keras.Model(inputs, [y, TimeDistributed(keras_gru_ext.GRU(2))(y)])
+
+    return make
+
+
+INSIDE = {
+    "LocallyConnected1D": in_time_distributed(lambda: locally_connected.LocallyConnected1D(3, 2), (6, 4)),
+    "LayerNormalization": in_time_distributed(lambda: masking.LayerNormalization(axis=1), (TIME, FEATURES)),
+    "Softmax": in_time_distributed(masking.Softmax, (TIME, FEATURES), masked=True),
+    "stack": in_time_distributed(
+        lambda: recurrent.RNN([GRUCell(3), GRUCell(3)], masked_output="first_cell", **SEQUENCES),
+        (TIME, FEATURES),
+        masked=True,
+    ),
+}
+
+
+@pytest.mark.parametrize("make", INSIDE.values(), ids=INSIDE)
+def test_within_time_distributed(make, tmp_path):
+    check_saved(random_weights(make()), tmp_path)
+
+
+WITHIN = {
+    "time_major": lambda: keras_gru_ext.GRU(2, time_major=True),
+    "keeps a state for each step": lambda: recurrent.LSTM(2, stateful=True, masked_output="first_cell"),
+}
+
+
+@pytest.mark.parametrize(("reason", "make"), WITHIN.items(), ids=WITHIN)
+def test_what_time_distributed_runs_through_all_samples_is_refused(reason, make):
+    x = keras.layers.Masking()(inputs := keras.Input(batch_shape=(4, 2, TIME, FEATURES)))
+    with pytest.raises(ConfigError, match=f"> old > layer: .*{reason}"):
+        to_stock(keras.Model(inputs, TimeDistributed(make(), name="old")(x)))
