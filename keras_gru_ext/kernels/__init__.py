@@ -4,13 +4,14 @@
 `kernel_for` gives it. Only the framework that is asked for gets imported.
 """
 
+from functools import partial
 from importlib import import_module
 
 from keras_gru_ext.errors import ArgumentError
 from keras_gru_ext.kernels.plan import Plan, of_kernel
 from keras_gru_ext.kernels.spec import ACTIVATIONS, GRUSpec
 
-__all__ = ["GRUSpec", "Plan", "kernel_for", "load", "plan_of", "why_not", "why_not_now"]
+__all__ = ["GRUSpec", "Plan", "batch_major_for", "kernel_for", "load", "plan_of", "why_not", "why_not_now", "zeros"]
 
 _MODULES = {"jax": "on_jax", "numpy": "on_numpy", "tensorflow": "on_tensorflow", "torch": "on_torch"}
 """Keras backend -> module of this package with its kernel."""
@@ -56,6 +57,25 @@ def kernel_for(spec, backend):
     if reason is not None:
         raise ArgumentError(f"No fast GRU kernel: {reason}.")
     return _module(backend).gru
+
+
+def batch_major_for(spec, backend):
+    """Returns the same for inputs (B, T, F), a mask (B, T) and outputs (B, T, U); it takes no argument by its name."""
+    kernel = kernel_for(spec, backend)
+    return getattr(_module(backend), "gru_batch_major", None) or partial(_turning, kernel)
+
+
+def zeros(backend, shape, dtype):
+    """Returns zeros by a function of the kernel's that takes less time than Keras', or `None`."""
+    own = getattr(_module(backend), "zeros", None) if backend in _MODULES else None
+    return None if own is None else own(shape, dtype)
+
+
+def _turning(kernel, spec, inputs, *arrays):
+    *before, mask, input_masks, recurrent_masks = arrays
+    mask = None if mask is None else mask.swapaxes(0, 1)
+    outputs, last_output, state = kernel(spec, inputs.swapaxes(0, 1), *before, mask, input_masks, recurrent_masks)
+    return None if outputs is None else outputs.swapaxes(0, 1), last_output, state
 
 
 def plan_of(backend, dtype, device):

@@ -394,7 +394,11 @@ class GRU(keras.layers.GRU):
             # A copy: the variable is assigned to before a gradient is taken through its old value.
             return ops.cast(ops.copy(ops.convert_to_tensor(self.states[0])), self.compute_dtype)
         if initial_state is None:
-            return ops.zeros((ops.shape(sequences)[0], self.units), dtype=self.compute_dtype)
+            batch = sequences.shape[0]  # Asking the backend takes longer.
+            batch = ops.shape(sequences)[0] if batch is None else batch
+            shape = (batch, self.units)
+            zeros = kernels.zeros(keras.backend.backend(), shape, self.compute_dtype)
+            return ops.zeros(shape, dtype=self.compute_dtype) if zeros is None else zeros
         states = arguments.arrays(initial_state, 2, "initial_state", f"GRU {self.name!r}")
         if len(states) != 1:
             raise ArgumentError(f"GRU {self.name!r} has one state. Received: {len(states)} initial states.")

@@ -165,8 +165,12 @@ def candidate(spec, x):
 
 @pytest.mark.parametrize("after", [False, True])
 @pytest.mark.parametrize("units", [5, 48, 100])
-def test_a_row_depends_on_neither_threads_nor_batch_nor_blocks(after, units, rng, monkeypatch):
+@pytest.mark.parametrize("share", ["rows", "rows, by a pool", "units"])
+def test_a_row_depends_on_neither_threads_nor_batch_nor_blocks(after, units, share, rng, monkeypatch):
     monkeypatch.setattr(compiled, "_WORTH_A_THREAD", 1)
+    monkeypatch.setattr(compiled, "_WORTH_A_MEETING", 1 if share == "units" else 2**40)
+    teams = pytest.importorskip("keras_gru_ext.kernels.compiled.teams")
+    monkeypatch.setattr(teams, "START_TOGETHER", "pool" not in share and teams.START_TOGETHER)
     spec = spec_of(after, "holes", "shared")
     arrays = problem(rng, spec, 8, 11, units)
     expected = run(spec, arrays)
@@ -185,11 +189,11 @@ def test_a_row_depends_on_neither_threads_nor_batch_nor_blocks(after, units, rng
 def test_threads_share_rows_or_units_or_nothing():
     shared = {sizes: compiled.useful_threads(*sizes, np.dtype("float32"), 2) for sizes in SHARED}
     assert shared == SHARED
-    assert compiled.useful_threads(100, 4, 256, np.dtype("float32"), 2, together=False) == (2, False)
+    assert compiled.useful_threads(100, 4, 256, np.dtype("float32"), 2, together=False) == (1, False)
 
 
-SHARED = {(1, 1, 512): (1, False), (100, 1, 64): (1, False), (100, 1, 512): (2, True), (100, 4, 128): (2, False)}
-SHARED |= {(100, 4, 256): (2, True), (100, 2, 32): (1, False), (2000, 2, 32): (2, False), (0, 3, 4): (1, False)}
+SHARED = {(1, 1, 512): (1, False), (100, 1, 64): (1, False), (100, 1, 512): (2, True), (100, 4, 128): (1, False)}
+SHARED |= {(100, 4, 256): (2, True), (100, 6, 256): (2, False), (2000, 2, 32): (1, False), (0, 3, 4): (1, False)}
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
@@ -266,6 +270,7 @@ def last_state_by_two_threads():
 )
 def test_a_forked_process_has_threads_of_its_own(monkeypatch):
     monkeypatch.setattr(compiled, "_WORTH_A_THREAD", 1)
+    monkeypatch.setattr(compiled, "_WORTH_A_MEETING", 1)
     expected = last_state_by_two_threads()
     with multiprocessing.get_context("fork").Pool(1) as pool:
         np.testing.assert_array_equal(pool.apply_async(last_state_by_two_threads).get(timeout=60), expected)

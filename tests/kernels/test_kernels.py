@@ -558,12 +558,14 @@ def test_tensorflow_predicts_by_its_own_loop_where_nothing_is_compiled(case, mon
 
 @only_tensorflow
 def test_tensorflow_takes_the_compiled_loop_for_eager_predictions_alone(monkeypatch):
-    module = __import__("keras_gru_ext.kernels.on_tensorflow", fromlist=["gru"])
-    if module.compiled.why_not("float32"):
-        pytest.skip(module.compiled.why_not("float32"))
+    from keras_gru_ext.kernels import compiled
+    from keras_gru_ext.kernels.on_tensorflow import eager
+
+    if compiled.why_not("float32"):
+        pytest.skip(compiled.why_not("float32"))
     calls = []
-    by_numpy = module.on_numpy.gru
-    monkeypatch.setattr(module.on_numpy, "gru", lambda *args, **kw: calls.append(1) or by_numpy(*args, **kw))
+    by_numpy = eager.on_numpy.gru
+    monkeypatch.setattr(eager.on_numpy, "gru", lambda *args, **kw: calls.append(1) or by_numpy(*args, **kw))
     arguments, _ = problem(VARIANTS[1])
     tensors = [to_tensor(x, "float32") for x in arguments]
     spec = dataclasses.replace(VARIANTS[1].spec, training=False)
@@ -573,6 +575,23 @@ def test_tensorflow_takes_the_compiled_loop_for_eager_predictions_alone(monkeypa
     gru(VARIANTS[1].spec, *tensors)
     tf.function(lambda *tensors: gru(spec, *tensors))(*tensors)
     assert calls == [1]
+
+
+@only_tensorflow
+def test_tensorflow_leaves_the_tape_out_where_none_records(monkeypatch):
+    from keras_gru_ext.kernels.on_tensorflow import eager
+
+    arguments, _ = problem(VARIANTS[1])
+    tensors = [to_tensor(x, "float32") for x in arguments]
+    spec = dataclasses.replace(VARIANTS[1].spec, training=False)
+    gru = kernel_for(spec, BACKEND)
+    with tf.GradientTape() as tape:
+        tape.watch(tensors[0])
+        recorded = gru(spec, *tensors)
+    assert np.abs(to_numpy(tape.gradient(recorded[0], tensors[0]))).max() > 0.01
+    monkeypatch.setattr(eager, "_kernel", lambda *_: pytest.fail("made for a tape"))
+    for mine, value in zip(gru(spec, *tensors), recorded, strict=True):
+        np.testing.assert_array_equal(to_numpy(mine), to_numpy(value))
 
 
 @only_tensorflow
@@ -650,6 +669,12 @@ def test_weight_gradients_of_long_sequences_are_added_up_in_float32(maths, dtype
             assert error < ROUNDING_UNIT[dtype], name
 
 
+def on_tensorflow():
+    from keras_gru_ext.kernels import on_tensorflow
+
+    return on_tensorflow
+
+
 @pytest.mark.usefixtures("traced_anew")
 @needs_kernel
 @pytest.mark.parametrize("table", ["SLOPE", "_product"])
@@ -662,6 +687,9 @@ def test_a_broken_term_is_noticed(maths, table, monkeypatch):
     if on["jax"]:
         monkeypatch.setattr(module.foreign, "why_not", lambda _: "by scans")
         module = module.scan
+    if on["tensorflow"]:
+        on_tensorflow()._traced.cache_clear()
+        module = module.graph
     if table == "SLOPE":
         slopes = module.activations.SLOPE if on["torch"] else module.SLOPE
         slope = slopes["sigmoid"]
@@ -671,12 +699,10 @@ def test_a_broken_term_is_noticed(maths, table, monkeypatch):
     else:
         product = module._product
         monkeypatch.setattr(module, "_product", lambda *args, **kw: -product(*args, **kw))
-    if on["tensorflow"]:
-        module._traced.cache_clear()
     with pytest.raises(AssertionError, match="error"):
         compare(broken)
     if on["tensorflow"]:
-        module._traced.cache_clear()
+        on_tensorflow()._traced.cache_clear()
 
 
 SECOND_ORDER = [
@@ -1069,7 +1095,7 @@ def test_tensorflow_optimizer_leaves_several_steps_an_iteration_alone(name, math
 
 @only_tensorflow
 def test_tensorflow_keeps_a_limited_number_of_traces():
-    module = __import__("keras_gru_ext.kernels.on_tensorflow", fromlist=["gru"])
+    module = on_tensorflow()
     limit = module._traced.cache_info().maxsize
     for units in range(1, limit + 10):
         module._traced(GRUSpec(), 2, units)
@@ -1079,7 +1105,7 @@ def test_tensorflow_keeps_a_limited_number_of_traces():
 
 @only_tensorflow
 def test_tensorflow_eager_calls_share_one_trace():
-    module = __import__("keras_gru_ext.kernels.on_tensorflow", fromlist=["gru"])
+    module = on_tensorflow()
     module._traced.cache_clear()
     spec = case(4, 3, 2, "before").spec
     for steps, batch in ((4, 3), (7, 2), (6, 5), (1, 1), (9, 4)):
@@ -1118,6 +1144,7 @@ def test_activation_rows_are_the_references(name):
         scaled = torch.tensor(x) * module.SCALE.get(name, 1)
         mine = module.ACTIVATION_[name](scaled)
     elif on["tensorflow"]:
+        module = module.graph
         scale, shift = module.SCALE_AND_SHIFT.get(name, (1, 0))
         mine = module.ACTIVATION[name](tf.constant(scale * x + shift))
     else:

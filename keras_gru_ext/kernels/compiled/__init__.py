@@ -78,16 +78,18 @@ def openmp(path):
 def useful_threads(steps, batch, units, dtype, threads, together=True):
     """Returns for how many of `threads` there is work, and whether they share units instead of rows.
 
-    Rows are shared where each thread has four of them, as many as a tile of a product takes at once. Else units are, if
-    the threads start `together`, and a step takes so long that they can wait for each other in it.
+    Rows are shared, four to a thread: as many as a tile of a product takes at once, and fewer take nearly as long.
+    Where that leaves threads without work, units are shared, if the threads start `together` and a step takes so long
+    that they can wait for each other in it.
     """
     threads = max(1, min(threads, 3 * steps * batch * units * units // _WORTH_A_THREAD))
+    by_rows = max(1, min(threads, -(-batch // 4)))
     # Reading the weights for one row takes as long as computing with them for two.
     a_step = 3 * max(2, batch) * units * units
-    if together and threads > 1 and batch < 4 * threads and a_step >= threads * _WORTH_A_MEETING:
+    if together and by_rows < threads and a_step >= threads * _WORTH_A_MEETING:
         _, loops, _ = _modules()
         return min(threads, loops._panels.py_func(units, dtype)), True
-    return max(1, min(threads, batch)), False
+    return by_rows, False
 
 
 def in_order(recurrent_kernel, steps=None, transposed=False):
@@ -149,7 +151,7 @@ def forward(
         keep: Whether `backward` will follow, so that states and `q` are wanted.
         states: (T, B, U), C-contiguous, to write the states to; `None` makes an array where one is needed.
         q: The same for q.
-        openmp: What the function `openmp` returned, for threads of that library; `None` for threads of this package.
+        openmp: What the function `openmp` returned, for threads of that library; `None` for threads of the call's own.
 
     Returns:
         `(states, final_state, q)`: (T, B, U), the state after each step, `None` unless `keep`, `spec.return_sequences`
@@ -304,7 +306,7 @@ def run(
     if not batch:
         return
     jobs, loops, teams = _modules()
-    parts, by_units = useful_threads(steps, batch, units, dtype, threads, together=openmp is not None)
+    parts, by_units = useful_threads(steps, batch, units, dtype, threads, openmp is not None or teams.START_TOGETHER)
     board = (ctypes.c_int64 * (loops.LINE // 8 * (parts + 1)))() if by_units else None
     board_at = 0 if board is None else -(-ctypes.addressof(board) // loops.LINE) * loops.LINE
     settings = spec.reset_after, ACTIVATIONS.index(spec.activation), ACTIVATIONS.index(spec.recurrent_activation)
@@ -337,5 +339,5 @@ def _address(array):
 _WORTH_A_THREAD = 2**21
 """How many multiplications a thread has to have so that it pays to wake it."""
 
-_WORTH_A_MEETING = 2**17
+_WORTH_A_MEETING = 3 * 2**16
 """How many multiplications a thread has to have at each step so that it pays to wait for the others."""

@@ -179,6 +179,53 @@ def _unpacked(job):
     return words(words_of_job[0], WORDS), words_of_job[1], parts
 
 
+def _external(name, restype, *argtypes):
+    return types.ExternalFunction(name, restype(*argtypes))
+
+
+_pthread_create = _external("pthread_create", types.int32, types.intp, types.intp, types.intp, types.intp)
+_pthread_join = _external("pthread_join", types.int32, types.intp, types.intp)
+
+
+@intrinsic
+def call(typingctx, function, argument):
+    """Calls a function like those of `address` by its address: it is compiled elsewhere, and once."""
+
+    def generate(context, builder, signature, args):
+        kind = ir.FunctionType(args[1].type, [args[1].type])
+        return builder.call(builder.inttoptr(args[0], kind.as_pointer()), [args[1]])
+
+    return types.intp(types.intp, types.intp), generate
+
+
+@_compiled
+def in_threads(work, table, threads):
+    """Runs a function of this file for all parts of a table, in threads of POSIX that are made for it.
+
+    They start at once, so that they can wait for each other. They are fewer where the system gives no more.
+
+    Args:
+        work: The address of the function.
+        table: The address of the table.
+        threads: How many, this one included.
+
+    Returns:
+        How many were wanted.
+    """
+    todo, ids = np.zeros((threads, 3), np.int64), np.zeros(threads, np.int64)
+    parts = 1
+    for place in range(threads):
+        todo[place, 0], todo[place, 1] = table, place
+    while parts < threads and not _pthread_create(ids[parts:].ctypes.data, 0, work, todo[parts:].ctypes.data):
+        parts += 1
+    for place in range(parts):
+        loops._write_atomically(todo[place, 2:].ctypes.data, parts)
+    call(work, todo.ctypes.data)
+    for place in range(1, parts):
+        _pthread_join(ids[place], 0)
+    return len(todo)
+
+
 # One for each, though they are alike: Numba's cache knows a function again by what it closes over, and a compiled
 # function is another one in each process.
 
@@ -222,15 +269,12 @@ def _make_of_team(stamp):
     return work
 
 
-@intrinsic
-def call(typingctx, function, argument):
-    """Calls a function like those of `address` by its address: it is compiled elsewhere, and once."""
+def _make_in_threads(stamp):
+    def work(job):
+        given = words(job, 3)
+        return 0 if stamp and in_threads(given[1], given[0], given[2]) else 1
 
-    def generate(context, builder, signature, args):
-        kind = ir.FunctionType(args[1].type, [args[1].type])
-        return builder.call(builder.inttoptr(args[0], kind.as_pointer()), [args[1]])
-
-    return types.intp(types.intp, types.intp), generate
+    return work
 
 
 _MAKERS = {"forward": _make_forward, "backward": _make_backward, "in_order": _make_in_order}
@@ -257,6 +301,15 @@ def address_for_team():
     Its argument is the address of two words: of a table, and of a function from `address`.
     """
     return cached(_make_of_team(stamp()))
+
+
+@cache
+def address_for_threads():
+    """The address of a function that runs another in threads of POSIX and waits for them.
+
+    Its argument is the address of three words: of a table, of a function from `address`, and how many threads to make.
+    """
+    return cached(_make_in_threads(stamp()))
 
 
 def stamp():

@@ -1,8 +1,9 @@
-"""Who runs the parts of a call: threads of this package, or those of a framework that has OpenMP.
+"""Who runs the parts of a call: threads of its own, or those of a framework that has OpenMP.
 
 Threads of OpenMP go on spinning for milliseconds after their work. Beside others that want to work, both take twice as
-long; so where a framework has them, they are the ones to ask. They also start at once, so that they can share units and
-wait for each other at every step; those of this package share rows, and wait for nobody.
+long; so where a framework has them, they are the ones to ask. Both kinds start at once, so that they can share units
+and wait for each other at every step. Where the system has no POSIX threads (Windows), those of a pool of Python's come
+when they can: they share rows, and wait for nobody.
 """
 
 import ctypes
@@ -42,9 +43,15 @@ def run(name, dtype, table, parts, openmp=None):
         table[jobs.TEAM_PLACE], table[jobs.TEAM_SIZE] = openmp.omp_get_thread_num, openmp.omp_get_num_threads
         job = _TeamJob(ctypes.addressof(table), function)
         openmp.parallel(jobs.address_for_team(), ctypes.addressof(job), parts, 0)
+    elif parts > 1 and START_TOGETHER:
+        job = _Job(ctypes.addressof(table), function, parts)
+        _callable(jobs.address_for_threads())(ctypes.addressof(job))
     else:
         _share_out(_callable(function), table, parts)
 
+
+START_TOGETHER = os.name == "posix"
+"""Whether threads without OpenMP do."""
 
 _Job, _TeamJob = ctypes.c_int64 * 3, ctypes.c_int64 * 2
 

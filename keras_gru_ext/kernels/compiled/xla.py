@@ -15,7 +15,7 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 
 from keras_gru_ext.kernels.compiled import jobs, loops
-from keras_gru_ext.kernels.compiled.jobs import call, pointer, words
+from keras_gru_ext.kernels.compiled.jobs import pointer, words
 
 VERSION = (0, 3)
 """Major and minor version of the interface that this file is written for."""
@@ -26,14 +26,6 @@ _DATA, _RANK, _DIMENSIONS = 3, 4, 5
 _ANSWER, _ANSWERED_VERSION, _ANSWERED_TRAITS = 3, 3, 4
 
 _compiled = loops._compiled
-
-
-def _external(name, restype, *argtypes):
-    return types.ExternalFunction(name, restype(*argtypes))
-
-
-_pthread_create = _external("pthread_create", types.int32, types.intp, types.intp, types.intp, types.intp)
-_pthread_join = _external("pthread_join", types.int32, types.intp, types.intp)
 
 
 def _address_of(name):
@@ -85,23 +77,6 @@ def _answers_version(frame):
     answer[_ANSWERED_VERSION] = VERSION[0] + (VERSION[1] << 32)
     numba.carray(pointer(words(extension, 4)[_ANSWER] + 8 * _ANSWERED_TRAITS), (1,), np.uint32)[0] = 0
     return True
-
-
-@_compiled
-def _run(work, table, threads):
-    """Runs a function of `jobs` for all parts of a table, in threads; in fewer where the system gives no more."""
-    todo, ids = np.zeros((threads, 3), np.int64), np.zeros(threads, np.int64)
-    parts = 1
-    for place in range(threads):
-        todo[place, 0], todo[place, 1] = table.ctypes.data, place
-    while parts < threads and not _pthread_create(ids[parts:].ctypes.data, 0, work, todo[parts:].ctypes.data):
-        parts += 1
-    for place in range(parts):
-        loops._write_atomically(todo[place, 2:].ctypes.data, parts)
-    call(work, todo.ctypes.data)
-    for place in range(1, parts):
-        _pthread_join(ids[place], 0)
-    return len(todo)
 
 
 @_compiled
@@ -159,7 +134,7 @@ def _make_forward(real, stamp):
         table[jobs.BIAS], table[jobs.STATE] = _address(frame, _ARGUMENTS, 3), _address(frame, _RESULTS, 1)
         table[jobs.STATES], table[jobs.PRODUCTS] = _address(frame, _RESULTS, 2), _address(frame, _RESULTS, 3)
         table[jobs.SCRATCH] = scratch.ctypes.data
-        done = _run(_address_of_forward(real(0)), table, threads)
+        done = jobs.in_threads(_address_of_forward(real(0)), table.ctypes.data, threads)
         # Arrays that are known by their addresses only are in use until here.
         return 0 if stamp and done + len(weights) + len(scratch) + len(table) + len(workspace) >= 0 else 1
 
@@ -185,7 +160,7 @@ def _make_backward(real, stamp):
         size = np.zeros(1, real).itemsize
         strides = table[jobs.D_STATES_STRIDES : jobs.D_STATES_STRIDES + 3]
         strides[0], strides[1], strides[2] = batch * units * size, units * size, size
-        done = _run(_address_of_backward(real(0)), table, threads)
+        done = jobs.in_threads(_address_of_backward(real(0)), table.ctypes.data, threads)
         return 0 if stamp and done + len(weights) + len(table) + len(workspace) >= 0 else 1
 
     return handle

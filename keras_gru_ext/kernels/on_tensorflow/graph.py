@@ -1,17 +1,12 @@
-"""The GRU of `kernels/README.md` in TensorFlow.
+"""The recurrence as part of a graph: F0 to F5 and B1 to B9 in TensorFlow's operations.
 
 `_recurrence` carries the hand-derived backward pass as a custom gradient whose operations TensorFlow can
-differentiate again. Called eagerly, the kernel runs as one traced function, so that its loop is a graph's; but
-predictions on a processor go to the compiled loop.
+differentiate again.
 """
 
-from functools import lru_cache, partial
 from typing import Any
 
-import numpy as np
 import tensorflow as tf
-
-from keras_gru_ext.kernels import compiled, on_numpy
 
 # Hard sigmoids are `clip(scale x + shift, 0, 1)`. Scale and shift go into the weights and the bias, once per call,
 # which leaves one operation per step of four.
@@ -61,143 +56,13 @@ _AHEAD = 32
 """How many steps the projection may be ahead of the recurrence."""
 
 
-def gru(
-    spec,
-    inputs,
-    kernel,
-    bias,
-    recurrent_kernel,
-    recurrent_bias,
-    initial_state,
-    mask,
-    input_masks,
-    recurrent_masks,
-):
-    """Runs the recurrence of `spec`, differentiable in its first six arrays.
+def gru(spec, features, units, x, W, b, U, c, h0, mask, m_x, m):
+    """What `on_tensorflow.gru_batch_major` returns, from the same arrays, all tensors or `None`.
 
-    Letters: T time, B batch, F features, U units; gate order z | r | candidate. One floating dtype for all
-    arrays. T and B may be unknown while a graph is traced.
-
-    Args:
-        spec: A `GRUSpec` whose activations are in the table.
-        inputs: (T, B, F), T >= 1. Finite, at masked steps as well.
-        kernel: (F, 3U).
-        bias: (3U,) or `None`.
-        recurrent_kernel: (U, 3U).
-        recurrent_bias: (3U,), or `None` unless `spec.has_recurrent_bias`.
-        initial_state: (B, U).
-        mask: (T, B) bool, `True` where the step counts; `None` unless `spec.masked`. Not differentiated.
-        input_masks: `None`, (B, F) or (3, B, F), as `spec.input_dropout` says. Not differentiated.
-        recurrent_masks: `None`, (B, U) or (3, B, U), as `spec.recurrent_dropout` says. Not differentiated.
-
-    Returns:
-        `(outputs, last_output, final_state)`: (T, B, U) or `None` without `spec.return_sequences`, (B, U),
-        (B, U).
-
-    Saved for backward, values per step, with `spec.training`: states BU, gates z | r | candidate 3BU, and
-    with `reset_after` q, BU; the mask, B bytes. Without it nothing apart from the outputs where they are
-    returned; the backward pass then starts by running the forward pass again.
-
-    Works eagerly, in `tf.function` with and without `jit_compile`, and under `tf.GradientTape`, persistent
-    or not and nested to any depth.
-
-    Raises:
-        ValueError: By TensorFlow, for shapes that do not fit.
-        TypeError: By TensorFlow, in some uses of forward mode (`tf.autodiff.ForwardAccumulator`).
+    Of F and U, one more than the arrays may know.
     """
-    given = (
-        inputs,
-        kernel,
-        bias,
-        recurrent_kernel,
-        recurrent_bias,
-        initial_state,
-        mask,
-        input_masks,
-        recurrent_masks,
-    )
-    arrays: list[Any] = [None if a is None else tf.convert_to_tensor(a) for a in given]
-    sizes = arrays[1].shape[0], arrays[3].shape[0]
-    if not tf.executing_eagerly():
-        return _gru(spec, *sizes, *arrays)
-    if spec.training or "CPU" not in arrays[0].device or compiled.why_not(arrays[0].dtype.name):
-        return _traced(spec, *sizes)(*arrays)
-    return _predicted(spec, _traced_gradient(spec, *sizes), arrays)
-
-
-def _predicted(spec, traced_gradient, arrays):
-    """What `_gru` returns, by the compiled loop. Tapes do not see it: gradients are those of `traced_gradient`."""
-    *differentiated, mask, m_x, m = arrays
-    present = [a is not None for a in differentiated]
-
-    def all_of(given):
-        given = iter(given)
-        return *(next(given) if there else None for there in present), mask, m_x, m
-
-    @tf.custom_gradient
-    def run(*given):
-        def gradient(*d):
-            found = traced_gradient(d, *all_of(given))
-            return [y for y, there in zip(found, present, strict=True) if there]
-
-        results = on_numpy.gru(spec, *map(_array, all_of(given)), threads=_threads(), product=_multiply)
-        return tuple(tf.convert_to_tensor(y) for y in results if y is not None), gradient
-
-    results = run(*(a for a in differentiated if a is not None))
-    return results if spec.return_sequences else (None, *results)
-
-
-def _array(tensor):
-    """What an eager tensor holds, without a copy."""
-    return None if tensor is None else np.asarray(memoryview(tensor))
-
-
-def _multiply(x, y):
-    """A product of arrays, a large one in TensorFlow's threads: NumPy's would go on spinning beside the loop's."""
-    return np.matmul(x, y) if len(x) < 512 else np.array(tf.linalg.matmul(x, y))
-
-
-def _threads():
-    """How many threads TensorFlow was told to use, or `None`."""
-    return tf.config.threading.get_intra_op_parallelism_threads() or None
-
-
-def why_not_compiled(dtype):
-    """Returns why the compiled loop cannot run in a model, for arrays of the dtype of that name."""
-    return "the loop of TensorFlow's kernel is part of a graph; only layers that are called directly predict without"
-
-
-def why_not_now():
-    """Returns why the kernel cannot take part in what TensorFlow is doing right now, or `None`."""
-    return None
-
-
-@lru_cache(maxsize=128)
-def _traced(spec, features, units):
-    """The kernel as a traced function of its own, for eager calls: one trace serves any T and B.
-
-    The least recently used of many are forgotten, with their graphs.
-    """
-    return tf.function(partial(_gru, spec, features, units), reduce_retracing=True, autograph=False)
-
-
-@lru_cache(maxsize=128)
-def _traced_gradient(spec, features, units):
-    """The same for gradients of the first six arrays, from those of the results and the arrays."""
-
-    def gradient(d, *arrays):
-        differentiated = [a for a in arrays[:6] if a is not None]
-        with tf.GradientTape() as tape:
-            tape.watch(differentiated)
-            results = [y for y in _gru(spec, features, units, *arrays) if y is not None]
-        found = iter(tape.gradient(results, differentiated, output_gradients=d, unconnected_gradients="zero"))
-        return [None if a is None else next(found) for a in arrays[:6]]
-
-    return tf.function(gradient, reduce_retracing=True, autograph=False)
-
-
-def _gru(spec, features, units, x, W, b, U, c, h0, mask, m_x, m):
-    x = tf.ensure_shape(x, (None, None, features))
+    x = turned(tf.ensure_shape(x, (None, None, features)))
+    mask = turned(mask)
     W = tf.ensure_shape(W, (features, 3 * units))
     U = tf.ensure_shape(U, (units, 3 * units))
     h0 = tf.ensure_shape(h0, (x.shape[1], units))
@@ -213,7 +78,7 @@ def _gru(spec, features, units, x, W, b, U, c, h0, mask, m_x, m):
         last_output = tf.where(shown[-1], final_state, tf.zeros_like(final_state))
         if spec.return_sequences:
             outputs = tf.where(shown, states, tf.zeros_like(states))
-    return outputs, last_output, final_state
+    return turned(outputs), last_output, final_state
 
 
 def _shown(spec, mask):
@@ -421,6 +286,11 @@ def _backward(spec, x, W, U, mask, m_x, m, states, z, r, g, q, d_states, d_final
     else:
         dU.append(_over_all_steps(other, da_h))  # B6
     return dx, tf.concat(dW, -1), tf.concat(db, -1), tf.concat(dU, -1), dc, dh0
+
+
+def turned(x):
+    """Swaps batch and time; `None` stays `None`."""
+    return None if x is None else tf.transpose(x, (1, 0, *range(2, x.shape.rank)))
 
 
 def _in_parts(array, length):
