@@ -11,8 +11,8 @@ from plan import build, data_of, flat
 LARGEST = 1e3
 NUDGES = 3
 LARGEST_ROUNDING = 2.5e-6
-# Where rounding moves the outputs by less, twenty times that is far below the tolerance anyway.
-SMALL_ROUNDING = 2.5e-7
+# Where rounding moves the outputs by less, twenty times that is below the tolerance anyway.
+SMALL_ROUNDING = 5e-7
 # The containers, by the file that stands for each, and how often a model is written in those besides the first.
 # To trace the functions of a SavedModel takes ten seconds; what is read of it is there without them, too.
 KINDS = {
