@@ -216,7 +216,7 @@ def _forward(spec, projected, U, c, h0, mask, m):
         else:
             q = np.zeros_like(h)
             g = a(P_h[t] + (r * h * m_h) @ U_h)  # F2
-        new = g + z * (h - g)  # F3
+        new = z * h + (1.0 - z) * g  # F3
         h = np.where(mask[t][:, None], new, h)  # F4
         states[t], zs[t], rs[t], gs[t], qs[t] = h, z, r, g, q
     return states, zs, rs, gs, qs

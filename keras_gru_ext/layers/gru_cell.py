@@ -23,7 +23,7 @@ class GRUCell(keras.layers.GRUCell):
     r         = recurrent_activation(x @ W_r + b_r + h @ U_r [+ c_r])           reset gate
     candidate = activation(x @ W_h + b_h + r * (h @ U_h + c_h))                 reset_after=True, the default
     candidate = activation(x @ W_h + b_h + (r * h) @ U_h)                       reset_after=False
-    h'        = candidate + z * (h - candidate)
+    h'        = z * h + (1 - z) * candidate
     ```
 
     Two forms of the candidate exist because the GRU's paper changed: version 1 (arXiv:1406.1078v1), and cuDNN after
@@ -208,7 +208,7 @@ class GRUCell(keras.layers.GRUCell):
         z = activations.apply(self.recurrent_activation, x_z + q_z)
         r = activations.apply(self.recurrent_activation, x_r + q_r)
         candidate = activations.apply(self.activation, x_h + reset_product(r))
-        return candidate + z * (h - candidate)
+        return z * h + (1.0 - z) * candidate
 
     def _recurrent_products(self, h, mask, kernel, bias):
         """Returns what the state adds to z and to r, and the function of r that it adds to the candidate.

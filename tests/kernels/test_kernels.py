@@ -611,6 +611,26 @@ def test_where_nothing_counts_the_state_passes_unchanged(maths, way):
     np.testing.assert_array_equal(to_numpy(outputs)[:, ::2], 0)
 
 
+@needs_inference
+@pytest.mark.parametrize("training", [True, False], ids=["training", "inference"])
+@pytest.mark.parametrize("maths", ["before", "after"])
+def test_a_gate_of_one_keeps_the_state_however_large_the_candidate(maths, training, way):
+    if training and BACKEND == "numpy":
+        pytest.skip("the NumPy backend does not train")
+    problem_of = case(
+        4, 5, 9, maths, activation="linear", recurrent_activation="legacy_hard_sigmoid", training=training
+    )
+    arguments, _ = problem(problem_of)
+    _, W, b, U, *_ = arguments
+    W[:], U[:] = 0, 0
+    b[:] = np.repeat([10, 0, 2e7], 9)  # z is 1, the candidate 20 million.
+    gru = kernel_for(problem_of.spec, BACKEND)
+    outputs, _, final_state = gru(problem_of.spec, *(to_tensor(x, "float32") for x in arguments))
+    h0 = arguments[5].astype("float32")
+    np.testing.assert_array_equal(to_numpy(final_state), h0)
+    np.testing.assert_array_equal(to_numpy(outputs), np.broadcast_to(h0, outputs.shape))
+
+
 @needs_kernel
 @pytest.mark.parametrize("dropout", short(["none", "shared", "per_gate"], 2))
 @pytest.mark.parametrize("maths", ["before", "after"])

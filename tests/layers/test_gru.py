@@ -120,6 +120,16 @@ def test_activations_by_name(rng, name):
     check(built(rng, scale=0.2, recurrent_activation=name), inputs)
 
 
+@pytest.mark.parametrize("reset_after", [True, False], ids=["reset_after", "reset_before"])
+def test_a_gate_of_one_keeps_the_state_however_large_the_candidate(rng, reset_after):
+    layer = built(rng, activation="linear", reset_after=reset_after)
+    bias = np.zeros(layer.cell.bias.shape, "float32")
+    bias.reshape(-1, 3, UNITS)[0] = [[10], [0], [2e7]]  # z is 1, the candidate 20 million.
+    layer.set_weights([np.zeros_like(layer.get_weights()[0]), np.zeros_like(layer.get_weights()[1]), bias])
+    state = rng.standard_normal((BATCH, UNITS)).astype("float32")
+    np.testing.assert_array_equal(to_numpy(layer(sequences(rng), initial_state=state)[1]), state)
+
+
 def test_default_gate_is_the_legacy_hard_sigmoid(rng):
     layer = built(rng)
     inputs = 3 * sequences(rng)

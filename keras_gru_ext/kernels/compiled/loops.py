@@ -598,7 +598,7 @@ def _forward(
 @_compiled
 def _mixed(h, g, z):
     for i in range(len(h)):
-        h[i] = _fma(z[i], h[i] - g[i], g[i])
+        h[i] = _fma(z[i], h[i], (1 - z[i]) * g[i])
 
 
 @_compiled

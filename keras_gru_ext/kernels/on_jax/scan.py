@@ -69,7 +69,7 @@ def _loop(spec, x, W, b, U, c, h0, mask, m_x, m, keep):
         else:
             q = None
             g = a(p_h + _product(r * h, [U_h], m_h))  # F2
-        new = g + z * (h - g)  # F3
+        new = z * h + (1 - z) * g  # F3
         new = new if k is None else jnp.where(k[:, None], new, before)  # F4
         return new, keep(new, before, z_r, g, q)
 

@@ -213,7 +213,7 @@ def _forward(spec, x, W, b, U, c, h0, mask, m_x, m, keep_gates):
             g = a(r * q - p_h)  # F2
         else:
             q, g = None, a(p_h + _product(r * h, *by_h))  # F2
-        new = g + z * (h - g)  # F3
+        new = z * h + (1 - z) * g  # F3
         new = _choose(k, new, before)  # F4
         return new, *((z, r, g, q) if spec.reset_after else (z, r, g))
 
