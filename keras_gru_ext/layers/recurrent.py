@@ -10,7 +10,8 @@ that every backend computes the same, and every version of Keras finds its rule 
 | `"first_cell"` | the state before the step, of a stack its first cell's | Keras 1, 2.2.3 to 2.2.5 on TensorFlow |
 | `"last_cell"` | the same of the last cell, from where states were counted | Keras 2.0 to 2.2.2 on TensorFlow |
 
-`zero_output_for_mask=True` gives zeros instead. Without a mask the stock implementation runs. With `prefers_kept_state`
+`zero_output_for_mask=True` gives zeros instead. Without a mask the stock implementation runs, but not in float64, in
+which Keras' SimpleRNN fails on JAX. With `prefers_kept_state`
 a stateful layer that is given an initial state takes the one that it keeps, unless that is zero, as in tf.keras 2.4.
 
 Sources: `rnn` in `backend/tensorflow_backend.py` of Keras 1.2.2, 2.2.4 and in `backend.py` of tf.keras 1.15 to 2.15.
@@ -55,18 +56,22 @@ def over_masked_steps(layer, sequences, initial_state, mask, training):
     if getattr(layer, "num_constants", None):
         known["constants"] = layer._constants()
 
+    states = keras.tree.flatten(initial_state)
+    dtype = states[0].dtype
+
     def step(inputs_and_mask, flat):
         *states, before = flat
         counts = inputs_and_mask[..., -1:] > 0
         output, new = layer.cell(inputs_and_mask[..., :-1], keras.tree.pack_sequence_as(initial_state, states), **known)
         instead = ops.zeros_like(output) if zeros_in_the_loop else before if which is None else states[which]
-        output = ops.where(counts, output, instead)
-        kept = [ops.where(counts, n, s) for n, s in zip(keras.tree.flatten(new), states, strict=True)]
+        # Of float64, products and choices of Keras make float32, and JAX loops over states of one dtype only.
+        output = ops.cast(ops.where(counts, output, instead), dtype)
+        pairs = zip(keras.tree.flatten(new), states, strict=True)
+        kept = [ops.cast(ops.where(counts, after, state), dtype) for after, state in pairs]
         return output, [*kept, output]
 
-    states = keras.tree.flatten(initial_state)
     size = getattr(layer.cell, "output_size", None) or keras.tree.flatten(layer.cell.state_size)[0]
-    nothing = ops.zeros((ops.shape(sequences)[0], size), dtype=states[0].dtype)
+    nothing = ops.zeros((ops.shape(sequences)[0], size), dtype=dtype)
     # What stands at a masked step must not matter, not even to the gradient if it is NaN.
     sequences = ops.where(mask, sequences, ops.zeros_like(sequences))
     sequences = ops.concatenate([sequences, ops.cast(mask, sequences.dtype)], axis=-1)
@@ -101,7 +106,7 @@ class _KeptStates(_BeforeALayer):
 def _kept_or_given(kept, given):
     """The kept states, unless all of them are zero."""
     has_any = functools.reduce(ops.logical_or, [ops.any(ops.not_equal(state, 0)) for state in kept])
-    return [ops.where(has_any, ops.cast(a, b.dtype), b) for a, b in zip(kept, given, strict=True)]
+    return [ops.cast(ops.where(has_any, ops.cast(a, b.dtype), b), b.dtype) for a, b in zip(kept, given, strict=True)]
 
 
 class _MaskedSteps(_KeptStates):
@@ -128,6 +133,8 @@ class _MaskedSteps(_KeptStates):
                 kept = [ops.copy(state.value) for state in keras.tree.flatten(self.states)]
                 states = _kept_or_given(kept, keras.tree.flatten(initial_state))
                 initial_state = keras.tree.pack_sequence_as(initial_state, states)
+        if mask is None and self.compute_dtype == "float64":
+            mask = ops.ones(ops.shape(sequences)[:2], dtype="bool")
         if mask is None:
             return super().inner_loop(sequences, initial_state, None, training)
         return over_masked_steps(self, sequences, initial_state, mask, training)

@@ -34,6 +34,7 @@ class Dialect:
             masked step (True) or gives zeros (False). No config records it.
         only_fused_layers_repeat: Whether that holds only for a GRU or LSTM with the settings of cuDNN, for which
             TensorFlow 2.0 and 2.1 had code of their own that ignored the wish for zeros.
+        dtype: What layers compute in that do not say it; `None` for the default of Keras.
     """
 
     library: str

@@ -209,7 +209,7 @@ def assemble(
         if batch_shape is not None and not is_left_out:
             raise ArgumentError(f"{record.path}: {_NOT_LEFT_OUT} Received: batch_shape={batch_shape!r}.")
         record = complete_input(record, batch_shape)
-        if record.dialect.records_input_dtype_in_layer and are_float64(record.weights):
+        if are_float64(record.weights):
             record = replace(record, dialect=replace(record.dialect, dtype="float64"))
         if outputs == "auto":
             outputs = _without_code(record, known, safe_mode)

@@ -41,6 +41,29 @@ LAYERS = {
 }
 
 
+@pytest.mark.float64
+@pytest.mark.parametrize("mask", [None, MASK], ids=["no_mask", "mask"])
+@pytest.mark.parametrize("kind", ["SimpleRNN", "LSTM", "RNN"])
+def test_float64(kind, mask, float64):
+    """Keras' own products are float32 within, whatever the layer; its SimpleRNN fails on JAX."""
+
+    def made(dtype):
+        more = {"dtype": dtype, "return_sequences": True, "stateful": True, "prefers_kept_state": True}
+        if kind == "RNN":
+            cells = [GRUCell(UNITS, dtype=dtype), keras.layers.SimpleRNNCell(UNITS, dtype=dtype)]
+            return recurrent.RNN(keras.layers.StackedRNNCells(cells, dtype=dtype), **more)
+        return getattr(recurrent, kind)(UNITS, **more)
+
+    layers = made("float64"), made("float32")
+    for layer in layers:
+        layer.build(X.shape)
+    layers[0].set_weights(layers[1].get_weights())
+    for _ in range(2):
+        got, wanted = (layer(X.astype(layer.dtype), mask=mask) for layer in layers)
+        assert keras.backend.standardize_dtype(got.dtype) == "float64"
+        np.testing.assert_allclose(array(got), array(wanted), atol=1e-6)
+
+
 @pytest.mark.in_turn
 @pytest.mark.parametrize(("go_backwards", "unroll"), [(False, False), (True, True), (True, False)])
 @pytest.mark.parametrize("rule", ["repeat", "first_cell", "last_cell", "zero"])

@@ -78,11 +78,9 @@ def upgrade_dtype(config: Mapping[str, Any], dialect: Dialect) -> dict[str, Any]
     """
     rest = {key: value for key, value in config.items() if key != "dtype"}
     name = _policy_name(config.get("dtype"))
-    if dialect.dtype is not None:
-        return {**rest, "dtype": dialect.dtype}
     if name is None or dialect.records_input_dtype_in_layer or name.startswith(("int", "uint", "bool")):
-        return rest
-    return {**rest, "dtype": name}
+        name = dialect.dtype
+    return rest if name is None else {**rest, "dtype": name}
 
 
 def _policy_name(dtype: Any) -> str | None:

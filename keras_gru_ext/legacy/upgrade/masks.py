@@ -223,7 +223,10 @@ def _choice(class_name: str, config: Mapping[str, Any], dialect: Dialect, call: 
     if class_name == "LayerNormalization" and config.get("axis", -1) not in (-1, [-1]):
         return own
     kept = {"prefers_kept_state": True} if dialect.prefers_kept_states and call.has_initial_state else {}
-    if class_name in _RECURRENT and (call.masked or config.get("stateful") or config.get("num_constants")):
+    is_float64 = config.get("dtype") == "float64"
+    if class_name in _RECURRENT and (
+        call.masked or config.get("stateful") or config.get("num_constants") or is_float64
+    ):
         return {**own, **_masked_output(config, dialect), **(kept if config.get("stateful") else {})}
     if class_name == "GRU" and config.get("stateful") and kept:
         return {"class_name": "LegacyMaskGRU", **_masked_output(config, dialect), **kept}
