@@ -76,7 +76,7 @@ def gru(
 
 def gru_batch_major(spec, *arrays):
     """The same for inputs (B, T, F) and a mask (B, T); the outputs are (B, T, U). Takes no argument by its name."""
-    tensors: list[Any] = [a if a is None or isinstance(a, tf.Tensor) else tf.convert_to_tensor(a) for a in arrays]
+    tensors: list[Any] = [a if a is None or isinstance(a, tf.Tensor) else eager.tensor(a) for a in arrays]
     sizes = tensors[1].shape[0], tensors[3].shape[0]
     if not tf.executing_eagerly():
         return graph.gru(spec, *sizes, *tensors)
