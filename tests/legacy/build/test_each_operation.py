@@ -1,0 +1,218 @@
+"""Every TensorFlow operation in the table computes what the function of TensorFlow computes that it is."""
+
+import functools
+import inspect
+
+import keras
+import numpy as np
+import pytest
+
+from keras_gru_ext.legacy.build.operations import Operations
+from keras_gru_ext.legacy.upgrade.operation_table import FUNCTIONS, NODES
+from tests.helpers import to_numpy
+
+# In the complete run on every backend; TensorFlow is asked in the same process.
+pytestmark = pytest.mark.in_turn("torch")
+
+RANDOM = np.random.default_rng(11)
+
+
+class Given(str):
+    """The name of an array that is an input of the model."""
+
+
+ARRAYS = {
+    "x": RANDOM.uniform(-2, 2, (2, 3, 4)),
+    "y": RANDOM.choice([-1, 1], (2, 3, 4)) * RANDOM.uniform(0.5, 2, (2, 3, 4)),
+    "part": RANDOM.uniform(-0.9, 0.9, (2, 3, 4)),
+    "positive": RANDOM.uniform(1.1, 3, (2, 3, 4)),
+    "special": np.array([[[np.nan, np.inf, -np.inf, 0.0]]]),
+    "zeros": np.array([[[0.0, 1.0, 0.0, -2.0]]]),
+    "steps": np.array([[0, 2, 1], [1, 1, 0]]),
+    "places": np.array([[[0, 2], [1, 1]], [[0, 0], [1, 2]]]),
+    "yes": RANDOM.uniform(size=(2, 3, 4)) > 0.5,
+    "no": RANDOM.uniform(size=(2, 3, 4)) > 0.5,
+    "picture": RANDOM.uniform(-2, 2, (2, 6, 5, 3)),
+}
+ARRAYS = {name: array.astype("float32") if array.dtype.kind == "f" else array for name, array in ARRAYS.items()}
+ARRAYS |= {name: array.astype("int32") for name, array in ARRAYS.items() if array.dtype.kind == "i"}
+X, Y, PART, POSITIVE, SPECIAL, ZEROS, STEPS, PLACES, YES, NO, PICTURE = map(Given, ARRAYS)
+
+# What an operation of one argument, or of two, is given where it is not defined for all numbers, or means others.
+ONE = {
+    **dict.fromkeys(["acos", "asin", "atanh", "erfinv"], PART),
+    **dict.fromkeys(["acosh", "log", "log1p", "reciprocal", "rsqrt", "sqrt"], POSITIVE),
+    **dict.fromkeys(["is_finite", "is_inf", "is_nan"], SPECIAL),
+    "logical_not": YES,
+}
+TWO = {
+    **dict.fromkeys(["logical_and", "logical_or", "logical_xor"], (YES, NO)),
+    **dict.fromkeys(["divide_no_nan", "multiply_no_nan"], (X, ZEROS)),
+    **dict.fromkeys(["equal", "not_equal"], (X, ZEROS)),
+    "power": (POSITIVE, X),
+    "xdivy": (ZEROS, Y),
+}
+KERNEL = RANDOM.uniform(-1, 1, (2, 4, 3)).astype("float32")
+LABELS = np.eye(4, dtype="float32")[[[0, 1, 2], [3, 0, 1]]]
+SELECTED = {
+    "add_n": [{"inputs": [X, Y, X]}],
+    "argmax": [{"input": X, "axis": -1}, {"input": X, "axis": 1, "output_type": "int32"}],
+    "argmin": [{"input": X, "axis": -1}, {"input": X}],
+    "argsort": [{"values": X}, {"values": X, "axis": 1, "direction": "DESCENDING"}],
+    "average_pool": [{"input": PICTURE, "ksize": 2, "strides": 2, "padding": "SAME"}],
+    "band_part": [{"input": X, "num_lower": 1, "num_upper": 0}, {"input": X, "num_lower": -1, "num_upper": 1}],
+    "bias_add": [{"value": X, "bias": [1.0, 2.0, 3.0, 4.0]}],
+    "broadcast_to": [{"input": X, "shape": [5, 2, 3, 4]}],
+    "cast": [{"x": X, "dtype": "int32"}, {"x": STEPS, "dtype": "float32"}, {"x": X, "dtype": "bool"}],
+    "clip": [{"t": X, "clip_value_min": -0.5, "clip_value_max": 1.0}],
+    "concat": [{"values": [X, Y], "axis": axis} for axis in (-1, 0, 1)],
+    "convolution": [{"input": X, "filters": KERNEL, "stride": 1, "padding": padding} for padding in ("VALID", "SAME")],
+    "count_nonzero": [{"input": ZEROS}, {"input": ZEROS, "axis": -1, "keepdims": True}],
+    "crelu": [{"features": X}],
+    "cumprod": [{"x": X, "axis": 1}, {"x": X, "axis": -1, "exclusive": True, "reverse": True}],
+    "cumsum": [{"x": X, "axis": 1}, {"x": X, "exclusive": True}, {"x": X, "axis": -1, "reverse": True}],
+    "ensure_shape": [{"x": X, "shape": [2, 3, 4]}],
+    "expand_dims": [{"input": X, "axis": axis} for axis in (0, -1, 2)],
+    "eye": [{"num_rows": 3}, {"num_rows": 2, "num_columns": 4, "batch_shape": [3]}],
+    "fill": [{"dims": [2, 3], "value": 7.0}],
+    "gather": [
+        {"params": X, "indices": [2, 0], "axis": 1},
+        {"params": X, "indices": STEPS, "axis": 1, "batch_dims": 1},
+        {"params": X, "indices": [1, 0, 1]},
+    ],
+    "gather_nd": [{"params": X, "indices": PLACES}],
+    "gelu": [{"features": X}, {"features": X, "approximate": True}],
+    "l2_normalize": [{"x": X, "axis": -1}, {"x": X, "axis": [1, 2]}],
+    "leaky_relu": [{"features": X}, {"features": X, "alpha": 0.3}],
+    "log_softmax": [{"logits": X}, {"logits": X, "axis": 1}],
+    "look_up": [{"params": np.arange(12, dtype="float32").reshape(4, 3), "ids": STEPS}],
+    "matmul": [
+        {"a": X, "b": Y, "transpose_b": True},
+        {"a": X, "b": Y, "transpose_a": True},
+        {"a": X, "b": KERNEL[0]},
+    ],
+    "max_pool": [{"input": PICTURE, "ksize": 2, "strides": 2, "padding": "VALID"}],
+    "norm": [{"tensor": X}, {"tensor": X, "axis": -1, "keepdims": True}, {"tensor": X, "ord": 1, "axis": 1}],
+    "one_hot": [{"indices": STEPS, "depth": 4}, {"indices": STEPS, "depth": 3, "axis": 1, "off_value": -1.0}],
+    "ones": [{"shape": [2, 3]}, {"shape": [4], "dtype": "int32"}],
+    "ones_like": [{"input": X}, {"input": X, "dtype": "int32"}],
+    "pad": [
+        {"tensor": X, "paddings": [[0, 0], [1, 2], [0, 1]]},
+        {"tensor": X, "paddings": [[0, 0], [2, 0], [0, 0]], "constant_values": 5.0},
+        {"tensor": X, "paddings": [[0, 0], [1, 1], [2, 0]], "mode": "REFLECT"},
+    ],
+    "range": [{"start": 5}, {"start": 1, "limit": 9, "delta": 3}],
+    "repeat": [{"input": X, "repeats": 2, "axis": 1}, {"input": X, "repeats": 3, "axis": -1}],
+    "reshape": [{"tensor": X, "shape": [-1, 6]}],
+    "reverse": [{"tensor": X, "axis": [1, 2]}, {"tensor": X, "axis": [0]}],
+    "roll": [{"input": X, "shift": 1, "axis": 1}, {"input": X, "shift": [1, -2], "axis": [1, 2]}],
+    "sequence_mask": [{"lengths": STEPS, "maxlen": 4}],
+    "shape": [{"input": X}],
+    "sigmoid_cross_entropy": [{"labels": LABELS, "logits": X}],
+    "silu": [{"features": X}],
+    "size": [{"input": X}],
+    "slice": [{"input_": X, "begin": [0, 1, 0], "size": [2, -1, 3]}],
+    "softmax": [{"logits": X}, {"logits": X, "axis": 1}],
+    "softmax_cross_entropy": [{"labels": LABELS, "logits": X}],
+    "sort": [{"values": X}, {"values": X, "axis": 1, "direction": "DESCENDING"}],
+    "split": [{"value": X, "num_or_size_splits": 2, "axis": -1}, {"value": X, "num_or_size_splits": [1, 2], "axis": 1}],
+    "squeeze": [{"input": SPECIAL, "axis": [0]}, {"input": SPECIAL}],
+    "stack": [{"values": [X, Y]}, {"values": [X, Y], "axis": -1}],
+    "strided_slice": [
+        {"input_": X, "begin": [0, 2, 1], "end": [2, 0, 4], "strides": [1, -1, 2]},
+        {"input_": X, "begin": [0, 1, 0], "end": [0, 3, 2], "begin_mask": 1, "end_mask": 1, "shrink_axis_mask": 4},
+        {"input_": X, "begin": [0, 0, 1], "end": [0, 0, 3], "ellipsis_mask": 1, "new_axis_mask": 2},
+    ],
+    "tensordot": [{"a": X, "b": Y, "axes": [[0, 1], [0, 1]]}, {"a": X, "b": KERNEL[0], "axes": 1}],
+    "tile": [{"input": X, "multiples": [1, 2, 3]}],
+    "top_k": [{"input": X, "k": 2}],
+    "transpose": [{"a": X}, {"a": X, "perm": [0, 2, 1]}],
+    "unstack": [{"value": X, "axis": 1}, {"value": X, "axis": -1}],
+    "where": [{"condition": YES, "x": X, "y": Y}],
+    "zeros": [{"shape": [2, 3]}],
+    "zeros_like": [{"input": X}, {"input": X, "dtype": "int32"}],
+}
+# Arguments by names that `upgrade` replaces, and functions that TensorFlow has under another name as well.
+OLD_NAMES = ("dim", "dimension", "keep_dims", "squeeze_dims")
+PUBLIC = {"math.add_v2": "math.add", "floor_div": "math.floordiv", "realdiv": "math.truediv"}
+
+
+def calls_of(name):
+    """The arguments that a function is tried with."""
+    function = FUNCTIONS[name]
+    operation, parameters = function.operation, function.parameters
+    if operation in ("average_pool", "max_pool") and name.endswith("1d"):
+        return [{"input": X, "ksize": 2, "strides": 1, "padding": "SAME"}]
+    if operation in ("average_pool", "max_pool") and name.endswith("3d"):
+        return []  # as in two dimensions; TensorFlow computes it on pictures of four axes and a batch
+    if operation in SELECTED:
+        return SELECTED[operation]
+    if operation.startswith("reduce_"):
+        x = {"reduce_all": YES, "reduce_any": YES}.get(operation, X)
+        return [
+            {"input_tensor": x, "axis": axis, "keepdims": kept}
+            for axis, kept in ((None, False), (1, True), ([0, -1], False))
+        ]
+    if len(parameters) == 1:
+        return [{parameters[0]: ONE.get(operation, X)}]
+    if len(parameters) == 2 and not function.defaults:
+        return [dict(zip(parameters, TWO.get(operation, (X, Y)), strict=True))]
+    return []
+
+
+def computed(name, call):
+    """What the operation gives, as a model of its inputs."""
+    function, operations = FUNCTIONS[name], Operations()
+    inputs = {}
+
+    def filled(value):
+        if isinstance(value, list):
+            return [filled(one) for one in value]
+        if isinstance(value, Given):
+            array = ARRAYS[value]
+            return inputs.setdefault(str(value), keras.Input(batch_shape=array.shape, dtype=str(array.dtype)))
+        return value
+
+    arguments = {**function.defaults, **{key: filled(value) for key, value in call.items()}}
+    results = operations.run(function.operation, {key: arguments[key] for key in arguments if key not in OLD_NAMES})
+    if not any(map(keras.backend.is_keras_tensor, results)):
+        return [np.asarray(one) for one in results]
+    model = keras.Model(list(inputs.values()), results)
+    return [to_numpy(one) for one in keras.tree.flatten(model([ARRAYS[one] for one in inputs]))]
+
+
+def wanted(name, call):
+    """What TensorFlow computes."""
+    tensorflow = pytest.importorskip("tensorflow")
+
+    def filled(value):
+        if isinstance(value, list):
+            return [filled(one) for one in value]
+        return tensorflow.constant(ARRAYS[value]) if isinstance(value, Given) else value
+
+    function = functools.reduce(getattr, PUBLIC.get(name, name).split("."), tensorflow)
+    arguments = {key: filled(value) for key, value in call.items()}
+    first, *others = arguments
+    named = {key: arguments[key] for key in others}
+    is_known = first in inspect.signature(function).parameters
+    result = function(**arguments) if is_known else function(arguments[first], **named)
+    return [np.asarray(one) for one in (result if isinstance(result, (list, tuple)) else [result])]
+
+
+# Written by Keras itself, or an operator of tensors; the other tests have them.
+NO_FUNCTIONS = ("__operators__.getitem", "__operators__.add", "keras.backend.batch_flatten")
+TRIED = [name for name in FUNCTIONS if name not in NO_FUNCTIONS and calls_of(name)]
+
+
+@pytest.mark.parametrize("name", TRIED)
+def test_the_numbers_of_tensorflow(name):
+    for call in calls_of(name):
+        for got, expected in zip(computed(name, call), wanted(name, call), strict=True):
+            assert got.shape == expected.shape, call
+            assert (got.dtype.kind in "iu") == (expected.dtype.kind in "iu"), call
+            np.testing.assert_allclose(got, expected, atol=2e-6, rtol=1e-5, err_msg=str(call))
+
+
+def test_every_operation_is_tried():
+    operations = {FUNCTIONS[name].operation for name in TRIED} | {"getitem", "batch_flatten", "einsum"}
+    assert operations == {one.operation for one in (*FUNCTIONS.values(), *NODES.values())}
