@@ -4,7 +4,7 @@
     models.py       walks through a model's graph, and has each call converted
     recurrent.py    recurrent layers, with Keras' masks; cells.py: one cell as one operator
     convolutional.py
-                    ConvLSTM layers, step by step
+                    ConvLSTM layers, as a loop
     layers/         the other layers; activations.py: their functions
     operations/     single operations of `keras.ops`
     tracing.py      layers without an entry of their own, by the operations that they are made of

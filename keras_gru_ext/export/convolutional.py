@@ -1,4 +1,4 @@
-"""ConvLSTM layers, for which ONNX has no operator: one step after the other, of a number of steps that is known."""
+"""ConvLSTM layers, for which ONNX has no operator: a `Scan` over what the input adds to the gates of each step."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import types
 from collections.abc import Sequence
 
 import keras
+from onnx import GraphProto
 
 from keras_gru_ext.errors import ConfigError
 from keras_gru_ext.export import recurrent
@@ -25,36 +26,39 @@ def convolutional(
     """Converts a ConvLSTM layer; arguments and returned values are those of `recurrent.single`.
 
     Raises:
-        ConfigError: if the number of steps is not known, or there is a mask.
+        ConfigError: if there is a mask.
     """
-    steps, cell = x.shape[1], layer.cell
-    if steps is None or mask is not None:
-        reason = "gets a mask" if mask is not None else "has an open number of steps"
+    cell, rank = layer.cell, len(x.shape) - 1
+    if mask is not None:
         raise ConfigError(
-            f"{described(layer)} {reason}, and ONNX has no operator for it, so its steps are written one by one, each "
-            "as one that counts. Give its input a number of steps and no mask, or use "
+            f"{described(layer)} gets a mask, and is written without. Call it on inputs that have none, or use "
             '`model.export(path, format="onnx")`.'
         )
-    rank = len(x.shape) - 1
-    projected = _projected(graph, cell, x, rank)
-    gates = [graph.squeeze(graph.slice(projected, 1, step, step + 1), 1) for step in range(steps)]
-    zeros = graph.add("ConstantOfShape", graph.add("Shape", graph.slice(gates[0], 1, 0, cell.filters)))
+    gates = _projected(graph, cell, x, rank)
+    first = graph.squeeze(graph.slice(gates, 1, 0, 1), 1)
+    zeros = graph.add("ConstantOfShape", graph.add("Shape", graph.slice(first, 1, 0, cell.filters)))
     names = recurrent.states_before(graph, layer, [state.name for state in initial_state or ()], 2)
-    h, c = (channels_first(graph, cell, name, rank) if name else zeros for name in names)
-    kernel = filters_first(array_of(cell.recurrent_kernel))
-    outputs = []
-    for gate in reversed(gates) if layer.go_backwards else gates:
-        sums = graph.add("Add", gate, convolved(graph, _OF_THE_STATE, h, kernel, 1))
-        h, c = _step(graph, cell, sums, c)
-        outputs.append(h)
-    last = [channels_back(graph, cell, state, rank) for state in (h, c)]
+    states = [channels_first(graph, cell, name, rank) if name else zeros for name in names]
+    shape = tuple(cell.compute_output_shape((x.shape[0], *x.shape[2:]))[0])
+    *last, outputs = graph.add(
+        "Scan",
+        *states,
+        gates,
+        outputs=3,
+        body=_step(graph, cell, _known(shape[1:])),
+        num_scan_inputs=1,
+        scan_input_axes=[1],
+        scan_output_axes=[1],
+        scan_input_directions=[int(layer.go_backwards)],
+    )
+    last = [channels_back(graph, cell, state, rank) for state in last]
     recurrent.keep(graph, layer, last)
-    shape = cell.compute_output_shape((x.shape[0], *x.shape[2:]))[0]
-    result = Value(last[0], tuple(shape))
+    result = Value(last[0], shape)
     if layer.return_sequences:
-        parts = [graph.unsqueeze(channels_back(graph, cell, one, rank), 1) for one in outputs]
-        result = Value(graph.add("Concat", *parts, axis=1), (shape[0], steps, *shape[1:]))
-    return [result, *(Value(state, tuple(shape)) for state in last)] if layer.return_state else [result]
+        perm = [0, 1, *range(3, rank + 1), 2] if cell.data_format == "channels_last" else None
+        sequence = graph.add("Transpose", outputs, perm=perm) if perm else outputs
+        result = Value(sequence, (shape[0], x.shape[1], *shape[1:]))
+    return [result, *(Value(state, shape) for state in last)] if layer.return_state else [result]
 
 
 def _projected(graph: Graph, cell: keras.Layer, x: Value, rank: int) -> str:
@@ -63,8 +67,8 @@ def _projected(graph: Graph, cell: keras.Layer, x: Value, rank: int) -> str:
     y = convolved(graph, cell, channels_first(graph, cell, flat, rank), filters_first(array_of(cell.kernel)), 1)
     if cell.use_bias:
         y = graph.add("Add", y, graph.constant(array_of(cell.bias).reshape(-1, *[1] * (rank - 2))))
-    shape = graph.add("Concat", graph.ints(-1, *_known(x.shape[1:2])), graph.add("Shape", y, start=1), axis=0)
-    return graph.add("Reshape", y, shape)
+    leading = graph.add("Shape", x.name, end=2)
+    return graph.add("Reshape", y, graph.add("Concat", leading, graph.add("Shape", y, start=1), axis=0))
 
 
 def _known(shape: Sequence[int | None]) -> list[int]:
@@ -72,11 +76,26 @@ def _known(shape: Sequence[int | None]) -> list[int]:
     return [int(size) for size in shape if size is not None]
 
 
-def _step(graph: Graph, cell: keras.Layer, sums: str, c: str) -> tuple[str, str]:
-    """The states after a step, of the sums (B, 4 filters, ...) that its gates i, f, candidate and o are applied to."""
-    where, size = described(cell), cell.filters
-    i, f, candidate, o = (graph.slice(sums, 1, gate * size, (gate + 1) * size) for gate in range(4))
-    i, f, o = (activate(graph, cell.recurrent_activation, gate, where) for gate in (i, f, o))
-    new = graph.add("Mul", i, activate(graph, cell.activation, candidate, where))
-    c = graph.add("Add", graph.add("Mul", f, c), new)
-    return graph.add("Mul", o, activate(graph, cell.activation, c, where)), c
+def _step(graph: Graph, cell: keras.Layer, sizes: Sequence[int]) -> GraphProto:
+    """One step: from the states and what the input adds to the gates i, f, candidate, o to the states and the output.
+
+    Args:
+        graph: The graph around it, from which it has no values.
+        cell: The cell.
+        sizes: The shape of its states without the batch, as the layer has it.
+    """
+    filters, where = cell.filters, described(cell)
+    spatial = sizes[:-1] if cell.data_format == "channels_last" else sizes[1:]
+    body = graph.body()
+    h, c = (body.add_input(name, (None, filters, *spatial), "float32").name for name in ("h", "c"))
+    gates = body.add_input("gates", (None, 4 * filters, *spatial), "float32").name
+    kernel = filters_first(array_of(cell.recurrent_kernel))
+    sums = body.add("Add", gates, convolved(body, _OF_THE_STATE, h, kernel, 1))
+    i, f, candidate, o = (body.slice(sums, 1, gate * filters, (gate + 1) * filters) for gate in range(4))
+    i, f, o = (activate(body, cell.recurrent_activation, gate, where) for gate in (i, f, o))
+    new = body.add("Mul", i, activate(body, cell.activation, candidate, where))
+    c = body.add("Add", body.add("Mul", f, c), new)
+    h = body.add("Mul", o, activate(body, cell.activation, c, where))
+    for name, state in (("next_h", h), ("next_c", c), ("output", h)):
+        body.add_output(name, Value(state, (None, filters, *spatial)), "float32")
+    return body.finished("step")

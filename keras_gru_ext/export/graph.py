@@ -165,6 +165,10 @@ class Graph:
         self._nodes.append(helper.make_node("Identity", [inner], [name], name=name))
         self.outputs.append(helper.make_tensor_value_info(name, ONNX_TYPES[dtype], list(value.shape)))
 
+    def body(self) -> Graph:
+        """Returns an empty graph for an operator that runs one, whose names are none of this one's."""
+        return Graph(_names=self._names)
+
     def finished(self, name: str) -> GraphProto:
         """Returns the graph, without what no output needs."""
         needed = {output.name for output in self.outputs}

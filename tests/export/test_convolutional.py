@@ -1,4 +1,4 @@
-"""ConvLSTM layers, step by step."""
+"""ConvLSTM layers, as a loop."""
 
 import keras
 import numpy as np
@@ -7,7 +7,7 @@ import pytest
 from keras_gru_ext.activations import legacy_hard_sigmoid
 from keras_gru_ext.errors import ConfigError
 from keras_gru_ext.layers import recurrent
-from tests.export.helpers import check_model, written
+from tests.export.helpers import check_model, predicted, run, written
 from tests.helpers import assert_close, randomize
 
 pytestmark = pytest.mark.in_turn(always=True)
@@ -56,7 +56,17 @@ def test_kept_states(rng, path):
         assert_close("output", got, keras.ops.convert_to_numpy(model(array)), 1e-5)
 
 
-def test_what_is_not_written(path):
+def test_any_number_of_steps(rng, path):
     x = keras.Input((None, 6, 2))
-    with pytest.raises(ConfigError, match="ConvLSTM1D 'open' has an open number of steps"):
-        written(path, keras.Model(x, layers.ConvLSTM1D(3, 2, name="open")(x)))
+    model = randomize(keras.Model(x, layers.ConvLSTM1D(3, 2, return_sequences=True)(x)), rng)
+    session = written(path, model)
+    for steps in (1, 4):
+        array = rng.standard_normal((2, steps, 6, 2)).astype("float32")
+        assert_close("output", run(session, array)[0], predicted(model, array)[0], 1e-5)
+
+
+def test_what_is_not_written(path):
+    x = keras.Input((4, 6, 2))
+    masked = layers.TimeDistributed(layers.Identity())(x, mask=keras.ops.any(keras.ops.not_equal(x, 0), axis=(2, 3)))
+    with pytest.raises(ConfigError, match="ConvLSTM1D 'old' gets a mask"):
+        written(path, keras.Model(x, layers.ConvLSTM1D(3, 2, name="old")(masked)))
