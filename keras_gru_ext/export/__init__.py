@@ -3,8 +3,7 @@
     file.py         builds the graph, checks it, compares it with the model, and only then gives the file its name
     models.py       walks through a model's graph, and has each call converted
     recurrent.py    recurrent layers, with Keras' masks; cells.py: one cell as one operator
-    convolutional.py
-                    ConvLSTM layers, as a loop
+    loops.py        layers over other cells, as a loop; convolutional.py: ConvLSTM layers
     layers/         the other layers; activations.py: their functions
     operations/     single operations of `keras.ops`
     tracing.py      layers without an entry of their own, by the operations that they are made of

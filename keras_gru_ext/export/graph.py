@@ -83,7 +83,8 @@ class Graph:
             The name of the output, or the list of their names.
         """
         attributes = {name: value for name, value in attributes.items() if value is not None}
-        key = (operator, inputs, repr(sorted(attributes.items())))
+        told = sorted((name, _told(value)) for name, value in attributes.items())
+        key = (operator, inputs, repr(told))
         if key not in self._made:
             names = [self.unique(operator) for _ in range(outputs)]
             self._nodes.append(helper.make_node(operator, inputs, names, name=names[0], **attributes))
@@ -179,6 +180,11 @@ class Graph:
                 kept.append(node)
         constants = [tensor for tensor in self._constants.values() if tensor.name in needed]
         return helper.make_graph(kept[::-1], name, self.inputs, self.outputs, constants)
+
+
+def _told(attribute: Any) -> Any:
+    """An attribute by all that is in it; what a graph says of itself is not all."""
+    return attribute.SerializeToString() if isinstance(attribute, GraphProto) else attribute
 
 
 def array_of(weight: Any) -> np.ndarray:

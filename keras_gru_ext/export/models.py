@@ -10,7 +10,7 @@ from typing import Any
 import keras
 
 from keras_gru_ext.errors import ConfigError
-from keras_gru_ext.export import convolutional, layers, operations, recurrent, tracing
+from keras_gru_ext.export import convolutional, layers, loops, operations, recurrent, tracing
 from keras_gru_ext.export.graph import Graph, Value, described
 from keras_gru_ext.layers import masking
 
@@ -183,7 +183,7 @@ def convert_layer(
     if isinstance(layer, (keras.layers.RNN, keras.layers.Bidirectional)):
         initial_state = args[0] if args else kwargs.pop("initial_state", None)
         mask = kwargs.pop("sequences_mask", None) if mask is None else mask
-        return _recurrent(graph, layer, x, initial_state, mask)
+        return _recurrent(graph, layer, x, initial_state, mask, kwargs.pop("constants", None))
     carried = keras.tree.map_structure(lambda one: one.mask, x) if mask is None else mask
     x = layers.as_taken(graph, layer, x)
     convert = layers.converter_of(layer)
@@ -221,9 +221,12 @@ def _nested(graph: Graph, model: keras.Model, x: Any, mask: Any) -> list[Value]:
     return convert_model(graph, model, inputs)
 
 
-def _recurrent(graph: Graph, layer: keras.Layer, x: Any, initial_state: Any, mask: Value | None) -> list[Value]:
+def _recurrent(
+    graph: Graph, layer: keras.Layer, x: Any, initial_state: Any, mask: Value | None, constants: Any
+) -> list[Value]:
     is_convolutional = isinstance(layer, convolutional.LAYERS)
-    reason = None if is_convolutional else recurrent.why_not(layer)
+    is_looped = type(layer) in loops.LAYERS and recurrent.why_not(layer) is not None
+    reason = None if is_convolutional or is_looped else recurrent.why_not(layer)
     if reason is not None:
         raise ConfigError(
             f"{described(layer)} cannot become one of ONNX's recurrent operators: {reason}. "
@@ -242,7 +245,11 @@ def _recurrent(graph: Graph, layer: keras.Layer, x: Any, initial_state: Any, mas
     if is_convolutional:
         return convolutional.convolutional(graph, layer, x, carried, states)
     is_pair = isinstance(layer, keras.layers.Bidirectional)
-    results = (recurrent.bidirectional if is_pair else recurrent.single)(graph, layer, x, mask, states)
+    if is_looped:
+        given = [_as_value(graph, one) for one in constants or ()]
+        results = loops.looped(graph, layer, x, mask, states, given, _call)
+    else:
+        results = (recurrent.bidirectional if is_pair else recurrent.single)(graph, layer, x, mask, states)
     if carried is not None and layer.return_sequences:
         sequences = 2 if is_pair and layer.merge_mode is None else 1
         results[:sequences] = [result.with_mask(carried) for result in results[:sequences]]

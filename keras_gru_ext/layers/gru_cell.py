@@ -189,7 +189,8 @@ class GRUCell(keras.layers.GRUCell):
 
     def _weight(self, variable):
         # Keras casts by itself inside `__call__`, but not in a `stateless_call` from outside.
-        value = variable.value
+        # While it is exported, symbols stand in for variables.
+        value = variable.value if isinstance(variable, keras.Variable) else variable
         same = keras.backend.standardize_dtype(value.dtype) == self.compute_dtype
         return value if same else ops.cast(value, self.compute_dtype)
 

@@ -1,0 +1,77 @@
+"""Layers over cells that ONNX has no operator for."""
+
+import keras
+import numpy as np
+import pytest
+from keras import ops
+
+from keras_gru_ext import GRUCell
+from keras_gru_ext.layers import recurrent
+from tests.export.helpers import check_model, operators, sequences
+from tests.helpers import FEATURES, UNITS, randomize
+
+pytestmark = pytest.mark.in_turn(always=True)
+
+pytest.importorskip("onnx")
+pytest.importorskip("onnxruntime")
+
+
+@keras.saving.register_keras_serializable(package="tests_of_loops")
+class Cell(keras.layers.Layer):
+    """A step towards the input, from ones, and on from constants if there are any."""
+
+    state_size = output_size = UNITS
+
+    def build(self, input_shape):
+        self.dense = keras.layers.Dense(UNITS, activation="tanh")
+        self.dense.build(input_shape)
+        self.scale = self.add_weight(shape=(UNITS,), name="scale")
+
+    def get_initial_state(self, batch_size=None):
+        return ops.ones((batch_size, UNITS))
+
+    def call(self, inputs, states, constants=None, training=False):
+        [h] = states if isinstance(states, (list, tuple)) else [states]
+        h = 0.5 * h + self.scale * self.dense(inputs)
+        h = h + constants[0] if constants else h
+        return 2.0 * h, [h]
+
+
+@pytest.fixture
+def masked(rng):
+    x = sequences(rng)
+    x[0, :2] = x[0, 4] = x[1, -2:] = x[2] = 0
+    return x
+
+
+OPTIONS = [
+    {},
+    {"return_sequences": True, "return_state": True},
+    {"return_sequences": True, "go_backwards": True},
+    {"return_sequences": True, "zero_output_for_mask": True},
+    {"return_sequences": True, "masked_output": "first_cell"},
+]
+
+
+def test_a_cell_of_one_s_own(rng, tmp_path, masked):
+    x = keras.Input((None, FEATURES))
+    m = keras.layers.Masking()(x)
+    made = [recurrent.RNN(Cell(), **options)(given) for options in OPTIONS for given in (x, m)]
+    path = str(tmp_path / "model.onnx")
+    check_model(path, randomize(keras.Model(x, made), rng), masked)
+    assert operators(path).count("Scan") == 2 * len(OPTIONS)
+
+
+def test_stacked_among_others_from_given_states(rng, tmp_path, masked):
+    x, states = keras.Input((None, FEATURES)), [keras.Input((UNITS,)) for _ in range(2)]
+    y = recurrent.RNN([GRUCell(UNITS), Cell()], return_sequences=True)(keras.layers.Masking()(x), initial_state=states)
+    model = randomize(keras.Model([x, *states], y), rng)
+    begin = [rng.standard_normal((len(masked), UNITS)).astype("float32") for _ in states]
+    check_model(str(tmp_path / "model.onnx"), model, masked, *begin)
+
+
+def test_constants(rng, tmp_path, masked):
+    x, constant = keras.Input((None, FEATURES)), keras.Input((UNITS,))
+    layer = recurrent.RNN(Cell(), num_constants=1, return_sequences=True)
+    model = randomize(keras.Model([x, constant], layer(keras.layers.Masking()(x), constants=[constant])), rng)
+    check_model(str(tmp_path / "model.onnx"), model, masked, np.ones((len(masked), UNITS), "float32"))
