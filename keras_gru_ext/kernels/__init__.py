@@ -44,11 +44,23 @@ def why_not_now(backend):
 
 
 def kernel_for(spec, backend):
-    """Returns the function that runs `spec` on `backend`.
+    """Returns the function that runs `spec` on `backend`: `gru` of its module, the same for every backend.
 
-    Its signature is the same for every backend: `gru(spec, inputs, kernel, bias, recurrent_kernel,
-    recurrent_bias, initial_state, mask, input_masks, recurrent_masks) -> (outputs, last_output, final_state)`,
-    as documented in each kernel's file and in `reference.py`.
+    `gru(spec, inputs, kernel, bias, recurrent_kernel, recurrent_bias, initial_state, mask, input_masks,
+    recurrent_masks)`, where T is time, B batch, F features, U units, and gates are in the order z | r | candidate, has
+
+    - inputs: (T, B, F), T >= 1. Finite, at masked steps as well.
+    - kernel: (F, 3U).
+    - bias: (3U,) or `None`. Input bias.
+    - recurrent_kernel: (U, 3U).
+    - recurrent_bias: (3U,), or `None` unless `spec.has_recurrent_bias`.
+    - initial_state: (B, U).
+    - mask: (T, B) bool, `True` where the step counts; `None` unless `spec.masked`.
+    - input_masks: `None`, (B, F) or (3, B, F), as `spec.input_dropout` says.
+    - recurrent_masks: `None`, (B, U) or (3, B, U), as `spec.recurrent_dropout` says.
+
+    All but the mask are of one floating dtype. The first six may be differentiated, where the backend has gradients. It
+    returns `(outputs, last_output, final_state)`: (T, B, U), or `None` without `spec.return_sequences`; (B, U); (B, U).
 
     Raises:
         ArgumentError: There is no kernel; the message is the one of `why_not`.

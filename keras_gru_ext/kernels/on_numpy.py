@@ -25,28 +25,10 @@ def gru(
     threads=None,
     product=np.matmul,
 ):
-    """Runs the recurrence of `spec`.
+    """The `gru` of `kernels.kernel_for`, without gradients, on arrays of any strides.
 
-    Letters: T time, B batch, F features, U units; gate order z | r | candidate. One floating dtype for all arrays, any
-    strides. What is not float64 is computed in float32.
-
-    Args:
-        spec: A `GRUSpec` whose activations are in the table.
-        inputs: (T, B, F), T >= 1. Finite, at masked steps as well.
-        kernel: (F, 3U).
-        bias: (3U,) or `None`. Input bias.
-        recurrent_kernel: (U, 3U).
-        recurrent_bias: (3U,), or `None` unless `spec.has_recurrent_bias`.
-        initial_state: (B, U).
-        mask: (T, B) bool, `True` where the step counts; `None` unless `spec.masked`.
-        input_masks: `None`, (B, F) or (3, B, F), as `spec.input_dropout` says.
-        recurrent_masks: `None`, (B, U) or (3, B, U), as `spec.recurrent_dropout` says.
-        threads: How many threads may work at the same time. `None`: as many as there are cores for.
-        product: What multiplies two matrices.
-
-    Returns:
-        `(outputs, last_output, final_state)`: (T, B, U) or `None` without `spec.return_sequences`, (B, U),
-        (B, U).
+    What is not float64 is computed in float32. `threads` is how many may work at the same time, `None` as many as there
+    are cores for; `product` is what multiplies two matrices.
     """
     dtype = inputs.dtype
     wide = dtype if dtype == np.float64 else np.dtype(np.float32)

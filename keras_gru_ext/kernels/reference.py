@@ -50,26 +50,7 @@ def gru(
     input_masks,
     recurrent_masks,
 ):
-    """Runs the recurrence of `spec` in float64.
-
-    Letters: T time, B batch, F features, U units; gate order z | r | candidate.
-
-    Args:
-        spec: A `GRUSpec`.
-        inputs: (T, B, F). Finite, at masked steps as well.
-        kernel: (F, 3U).
-        bias: (3U,) or `None`. Input bias.
-        recurrent_kernel: (U, 3U).
-        recurrent_bias: (3U,), or `None` unless `spec.has_recurrent_bias`.
-        initial_state: (B, U).
-        mask: (T, B) bool, `True` where the step counts; `None` unless `spec.masked`.
-        input_masks: `None`, (B, F) or (3, B, F), as `spec.input_dropout` says.
-        recurrent_masks: `None`, (B, U) or (3, B, U), as `spec.recurrent_dropout` says.
-
-    Returns:
-        `(outputs, last_output, final_state)`: (T, B, U) or `None` without `spec.return_sequences`, (B, U),
-        (B, U); all float64.
-    """
+    """The `gru` of `kernels.kernel_for` in float64, on NumPy arrays."""
     x, W, b, U, c, h0, mask, m_x, m = _prepared(
         spec,
         inputs,
@@ -105,20 +86,7 @@ def gru_gradients(
 ):
     """Gradients of `sum(outputs * d_outputs) + sum(last_output * d_last_output) + sum(final_state * d_final_state)`.
 
-    Args:
-        spec: As in `gru`, and so the next nine.
-        inputs: (T, B, F).
-        kernel: (F, 3U).
-        bias: (3U,) or `None`.
-        recurrent_kernel: (U, 3U).
-        recurrent_bias: (3U,) or `None`.
-        initial_state: (B, U).
-        mask: (T, B) or `None`. Not differentiated.
-        input_masks: `None`, (B, F) or (3, B, F). Not differentiated.
-        recurrent_masks: `None`, (B, U) or (3, B, U). Not differentiated.
-        d_outputs: (T, B, U) or `None`.
-        d_last_output: (B, U) or `None`.
-        d_final_state: (B, U) or `None`.
+    The first ten arguments are those of `gru`; the others are (T, B, U), (B, U) and (B, U), or `None`.
 
     Returns:
         `(d_inputs, d_kernel, d_bias, d_recurrent_kernel, d_recurrent_bias, d_initial_state)` with the shapes of the

@@ -27,26 +27,7 @@ def gru(
     input_masks,
     recurrent_masks,
 ):
-    """Runs the recurrence of `spec`, differentiable in its first six arrays.
-
-    Letters: T time, B batch, F features, U units; gate order z | r | candidate. One floating dtype for all
-    arrays. T and B may be unknown while a graph is traced.
-
-    Args:
-        spec: A `GRUSpec` whose activations are in the table.
-        inputs: (T, B, F), T >= 1. Finite, at masked steps as well.
-        kernel: (F, 3U).
-        bias: (3U,) or `None`.
-        recurrent_kernel: (U, 3U).
-        recurrent_bias: (3U,), or `None` unless `spec.has_recurrent_bias`.
-        initial_state: (B, U).
-        mask: (T, B) bool, `True` where the step counts; `None` unless `spec.masked`. Not differentiated.
-        input_masks: `None`, (B, F) or (3, B, F), as `spec.input_dropout` says. Not differentiated.
-        recurrent_masks: `None`, (B, U) or (3, B, U), as `spec.recurrent_dropout` says. Not differentiated.
-
-    Returns:
-        `(outputs, last_output, final_state)`: (T, B, U) or `None` without `spec.return_sequences`, (B, U),
-        (B, U).
+    """The `gru` of `kernels.kernel_for`, differentiable; T and B may be unknown while a graph is traced.
 
     Saved for backward, values per step, with `spec.training`: states BU, gates z | r | candidate 3BU, and
     with `reset_after` q, BU; the mask, B bytes. Without it nothing apart from the outputs where they are
