@@ -42,7 +42,7 @@ THIRD_PARTY = {
     "layers.torch_weights": {"numpy", "torch"},
     "legacy.build": {"keras", "numpy"},
     "legacy.build.arrays": {"numpy"},
-    "legacy.build.handover": {"keras", "numpy", "tensorflow"},
+    "legacy.build.handover": {"keras", "numpy", "tensorflow", "torch"},
     "legacy.loader": {"keras"},
     "legacy.newer": {"keras"},
     "legacy.newer_parts": {"keras"},

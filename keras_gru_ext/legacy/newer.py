@@ -13,9 +13,9 @@ import keras
 
 from keras_gru_ext.errors import ConfigError, FileFormatError, KerasGruExtError, UnsafeContentError, WeightsError
 from keras_gru_ext.legacy.build.budget import at_most
+from keras_gru_ext.legacy.build.handover import handing_over
 from keras_gru_ext.legacy.newer_parts import advice_on_code_of_keras_3, cut, parts_of_keras_3
 from keras_gru_ext.legacy.sources import keras_3
-from keras_gru_ext.legacy.sources.archive import CONFIG
 from keras_gru_ext.legacy.sources.containers import Container, StoredWeights, read_weights
 from keras_gru_ext.legacy.sources.guard import check_code
 from keras_gru_ext.legacy.sources.hdf5_tree import Group
@@ -70,14 +70,12 @@ def _whole(
         model = _built(config, stored.keras_3, container.path, known, safe_mode)
         assert stored.keras_3 is not None
         return _filled(model, container.path, stored.path, stored.keras_3)
-    archive = container.archive
-    if archive is not None and not compile and not any(map(keras_3.is_asset, archive.names)):
-        # Keras would hold the whole file in memory beside the model and the array that it assigns.
-        config, file = {**archive.json(CONFIG), "compile_config": None}, archive.weights()
-        model = _built(config, file, container.path, known, safe_mode)
-        return _filled(model, container.path, container.path, file)
-    source = (container.path, archive, container.hdf5)
-    with keras_3.copied(*source, known, compile, safe_mode) as copy, at_most(copy.held, container.path):
+    source = (container.path, container.archive, container.hdf5)
+    with (
+        keras_3.copied(*source, known, compile, safe_mode) as copy,
+        at_most(copy.held, container.path, starts_at_zero=True),
+        handing_over(),
+    ):
         return _by_keras(
             lambda: keras.saving.load_model(
                 copy.path, custom_objects=dict(custom_objects), compile=compile, safe_mode=safe_mode
@@ -175,7 +173,7 @@ def _built(
     """Builds the model of a config, with no more weights than its file holds."""
     assert file is not None
     held = keras_3.checked(config, known, safe_mode, file, path)
-    with at_most(held, path):
+    with at_most(held, path, starts_at_zero=True):
         model = _by_keras(
             lambda: keras.saving.deserialize_keras_object(config, custom_objects=dict(known), safe_mode=safe_mode),
             path,
@@ -213,7 +211,8 @@ def load_keras_3_weights(model: keras.Model, path: str, file: Group) -> None:
         copy = os.path.join(folder, "model.h5" if by_layer else "model.weights.h5")
         without = () if model.compiled else keras_3.TRAINING
         keras_3.write_hdf5(file, copy, path, os.path.getsize(path), without)
-        _by_keras(lambda: model.load_weights(copy), path, copy, WeightsError)
+        with handing_over():
+            _by_keras(lambda: model.load_weights(copy), path, copy, WeightsError)
 
 
 def _by_keras(load: Callable[[], Any], path: str, copy: str, kind: type[KerasGruExtError]) -> Any:

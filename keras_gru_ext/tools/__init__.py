@@ -1,6 +1,7 @@
 """What people do with models: convert a file, inspect it, compare it with stored numbers.
 
     conversion.py   legacy file -> Keras 3 file, read again and compared before it gets its name
+    rereading.py    what Keras wrote, read again, against what is left of the model that was written
     inspection.py   what is in a file, in plain JSON values; `summary.py` lists its layers
     references.py   predictions against stored ones
     backends.py     predictions on other backends, one process each

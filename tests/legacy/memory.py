@@ -8,30 +8,43 @@ import pytest
 
 # Not `getrusage`: a process begins with the peak of the one that started it. That is how large pytest was.
 _PROGRAM = """
-import glob, sys, keras_gru_ext
+import glob, os, sys, keras_gru_ext
 
 def peak():
     alive = [one for path in glob.glob("/proc/self/task/*/children") for one in open(path).read().split()]
     states = [line.split() for one in ["self", *alive] for line in open(f"/proc/{one}/status")]
     return sum(int(words[1]) for words in states if words[0] == "VmHWM:")
 
-keras_gru_ext.load_model(sys.argv[1])
+def load(path):
+    return eval(sys.argv[1])
+
+load(sys.argv[2])
 before = peak()
-for path in sys.argv[2:]:
+for path in sys.argv[3:]:
     try:
-        print(keras_gru_ext.load_model(path).count_params())
+        print(load(path).count_params())
     except keras_gru_ext.errors.KerasGruExtError as error:
         print(type(error).__name__)
 print(peak() - before)
 """
 
 
-def memory_of(good, *others):
+LOADING = "keras_gru_ext.load_model(path)"
+COMPILING = "keras_gru_ext.load_model(path, compile=True)"
+
+
+def converting(suffix, **options):
+    """What `memory_of` is to call to convert each file into another one beside it."""
+    return f"keras_gru_ext.convert(path, os.path.splitext(path)[0] + '.new{suffix}', **{options!r}).model"
+
+
+def memory_of(good, *others, call=LOADING):
     """Loads files in a fresh process.
 
     Args:
         good: A file to load first, so that nothing is imported later.
         *others: The files.
+        call: What makes a model of `path`.
 
     Returns:
         By how many kB the peak of its memory and of that of the process that reads HDF5 grew, and a list of what came
@@ -39,7 +52,7 @@ def memory_of(good, *others):
     """
     if not os.path.exists("/proc/self/task"):
         pytest.skip("this system does not tell how much memory a process has had")
-    command = [sys.executable, "-W", "ignore", "-c", _PROGRAM, *map(str, [good, *others])]
+    command = [sys.executable, "-W", "ignore", "-c", _PROGRAM, call, *map(str, [good, *others])]
     done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=300)
     *outcomes, kilobytes = done.stdout.split()
     return int(kilobytes), outcomes

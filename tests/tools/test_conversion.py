@@ -3,6 +3,7 @@
 import json
 import os
 import warnings
+import weakref
 import zipfile
 
 import keras
@@ -12,7 +13,7 @@ import pytest
 from keras_gru_ext.comparison import predict, random_inputs
 from keras_gru_ext.errors import ArgumentError, FileFormatError, UnsafeContentError, VerificationError
 from keras_gru_ext.legacy import load_model
-from keras_gru_ext.tools import backends, conversion
+from keras_gru_ext.tools import backends, conversion, rereading
 from keras_gru_ext.tools.conversion import convert
 from keras_gru_ext.tools.references import verify
 from tests.helpers import short
@@ -86,6 +87,29 @@ def test_stock_is_checked_before_it_is_kept(target, monkeypatch):
     assert files(target) == []
 
 
+@pytest.mark.parametrize("stock", [False, True])
+def test_the_first_model_makes_room_for_what_is_read_again(target, monkeypatch, stock):
+    """Two large models side by side would take more memory than a conversion may."""
+    made = []
+    load, rewrite, read = conversion.load_model, conversion.to_stock, conversion.read_again
+    monkeypatch.setattr(conversion, "_LARGE", 0)
+    monkeypatch.setattr(conversion, "load_model", lambda *args, **options: remembered(made, load(*args, **options)))
+    monkeypatch.setattr(conversion, "to_stock", lambda model: remembered(made, rewrite(model)))
+
+    def alone(*args):
+        assert [one() for one in made] == [None] * (2 if stock else 1)
+        return read(*args)
+
+    monkeypatch.setattr(conversion, "read_again", alone)
+    convert(FIXTURE.model, target, stock=stock, against=REFERENCE)
+    assert files(target) == ["new.keras"]
+
+
+def remembered(made, model):
+    made.append(weakref.ref(model))
+    return model
+
+
 no_comparison = pytest.mark.skipif(
     keras.backend.backend() == "numpy", reason="NumPy is none of the backends to compare"
 )
@@ -134,7 +158,8 @@ def test_backends(tmp_path, name):
 def test_backends_that_differ(target, monkeypatch):
     # What another process would do, in this one.
     monkeypatch.setattr(backends, "_run", lambda backend, recipe, name: backends._work(json.loads(recipe)))
-    monkeypatch.setattr(conversion, "predict", lambda model, inputs: [array + 1 for array in predict(model, inputs)])
+    for room in (conversion, rereading):
+        monkeypatch.setattr(room, "predict", lambda model, inputs: [array + 1 for array in predict(model, inputs)])
     with pytest.raises(VerificationError, match=f"on {keras.backend.backend()} the predictions differ by 0"):
         convert(FIXTURE.model, target, backends=[keras.backend.backend()])
     assert files(target) == []

@@ -4,20 +4,29 @@ from __future__ import annotations
 
 import contextvars
 import functools
+import math
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import keras
-import numpy as np
 
 from keras_gru_ext.errors import ConfigError
+from keras_gru_ext.legacy.build.handover import zeros
 
 # Weights that are not in the file: numbers of a few seeds and counters.
 _SPARE = 2**20
 
-_left: contextvars.ContextVar[list[int] | None] = contextvars.ContextVar("left", default=None)
+_RANDOM = (
+    keras.initializers.Orthogonal,
+    keras.initializers.RandomNormal,
+    keras.initializers.RandomUniform,
+    keras.initializers.TruncatedNormal,
+    keras.initializers.VarianceScaling,
+)
+
+_left: contextvars.ContextVar[list[float] | None] = contextvars.ContextVar("left", default=None)
 _one_at_a_time = threading.RLock()
 
 
@@ -34,14 +43,39 @@ def at_most(numbers: int, where: str, starts_at_zero: bool = False) -> Iterator[
         numbers: How many numbers the file holds.
         where: The file, for messages.
         starts_at_zero: Whether weights begin as zeros, whatever the layers say. For those that will all be assigned,
-            nothing is drawn then, which on JAX takes longer than all else.
+            nothing is drawn then, which on JAX takes longer than all else. Layers of the caller's that load their
+            weights in a way of their own, and may leave some as they began, begin as they say.
 
     Raises:
         ConfigError: if a layer asks for more, from within the layer.
     """
+    with _wrapped(numbers, where, _loads_like_keras if starts_at_zero else _never):
+        yield
+
+
+@contextmanager
+def drawing_nothing() -> Iterator[None]:
+    """While it lasts, weights of layers that are made in this thread begin as zeros where they would be random.
+
+    For layers of which all but the constant ones will be assigned: to draw takes several times the memory.
+    """
+    with _wrapped(math.inf, "", lambda _, initializer: isinstance(keras.initializers.get(initializer), _RANDOM)):
+        yield
+
+
+def _never(layer: keras.Layer, initializer: Any) -> bool:
+    return False
+
+
+def _loads_like_keras(layer: keras.Layer, initializer: Any) -> bool:
+    return type(layer).load_own_variables.__module__.startswith("keras.")
+
+
+@contextmanager
+def _wrapped(numbers: float, where: str, is_zero: Callable[[keras.Layer, Any], bool]) -> Iterator[None]:
     with _one_at_a_time:
         original = keras.Layer.add_weight
-        keras.Layer.add_weight = _counting(original, numbers, where, starts_at_zero)
+        keras.Layer.add_weight = _counting(original, numbers, where, is_zero)
         token = _left.set([2 * numbers + _SPARE])
         try:
             yield
@@ -50,14 +84,9 @@ def at_most(numbers: int, where: str, starts_at_zero: bool = False) -> Iterator[
             keras.Layer.add_weight = original
 
 
-def _zeros(shape: Any, dtype: Any = None) -> Any:
-    """Zeros; on JAX, which compiles a program for each shape, NumPy makes them."""
-    if keras.backend.backend() == "jax":
-        return keras.ops.convert_to_tensor(np.zeros(shape, "float32"), dtype)
-    return keras.ops.zeros(shape, dtype)
-
-
-def _counting(original: Callable[..., Any], numbers: int, where: str, starts_at_zero: bool) -> Callable[..., Any]:
+def _counting(
+    original: Callable[..., Any], numbers: float, where: str, is_zero: Callable[[keras.Layer, Any], bool]
+) -> Callable[..., Any]:
     @functools.wraps(original)
     def add_weight(layer: keras.Layer, shape: Any = None, *arguments: Any, **keywords: Any) -> Any:
         left = _left.get()
@@ -72,12 +101,12 @@ def _counting(original: Callable[..., Any], numbers: int, where: str, starts_at_
                     f"{shape}, but the file holds {numbers} numbers in all. The config is damaged, or the weights are "
                     "those of another architecture."
                 )
-            if starts_at_zero:
-                # The initializer is the first argument behind the shape.
+            # The initializer is the first argument behind the shape.
+            if is_zero(layer, arguments[0] if arguments else keywords.get("initializer")):
                 if arguments:
-                    arguments = (_zeros, *arguments[1:])
+                    arguments = (zeros, *arguments[1:])
                 else:
-                    keywords["initializer"] = _zeros
+                    keywords["initializer"] = zeros
         return original(layer, shape, *arguments, **keywords)
 
     return add_weight

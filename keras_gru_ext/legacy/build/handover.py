@@ -1,16 +1,22 @@
-"""Hands large arrays to TensorFlow with one copy.
+"""Hands large arrays to TensorFlow and PyTorch with one copy, and takes them away again.
 
-Other frameworks copy an array once before it is assigned, TensorFlow does it two times. Where one array is nearly all
-of a large model, that would be more memory than loading may take.
+Where one array is nearly all of a large model, each copy of it counts: Keras makes one more on PyTorch, and two on
+TensorFlow.
 """
 
 from __future__ import annotations
 
+import contextvars
+import functools
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import keras
 import numpy as np
 
+_COPYING = ("tensorflow", "torch")
 # Others, such as bfloat16, need what Keras does with them.
 _PLAIN = ("float16", "float32", "float64")
 # In bytes; copies of fewer do not matter.
@@ -18,28 +24,107 @@ _LARGE = 2**23
 # TensorFlow reads memory in units of so many bytes, and ends the process where it does not begin at one.
 _ALIGNMENT = 64
 
+_hands_over: contextvars.ContextVar[bool] = contextvars.ContextVar("hands_over", default=False)
+_one_at_a_time = threading.RLock()
 
-def tensor_of(array: np.ndarray) -> Any:
+
+def tensor_of(array: Any) -> Any:
     """Makes of an array what `Layer.set_weights` takes.
 
     Args:
-        array: The array, in the byte order of this machine.
+        array: An array in the byte order of this machine, or a dataset of h5py with one.
 
     Returns:
-        A tensor of TensorFlow, or the array itself on another backend and where it is small.
+        A tensor of the backend, or the array itself on JAX and NumPy and where it is small.
     """
-    if keras.backend.backend() != "tensorflow" or array.nbytes < _LARGE or array.dtype.name not in _PLAIN:
+    backend = keras.backend.backend()
+    if backend not in _COPYING or array.nbytes < _LARGE or array.dtype.name not in _PLAIN:
         return array
+    if backend == "torch":
+        # PyTorch shares the memory of an array, but not of any.
+        if not isinstance(array, np.ndarray) or not array.flags.carray:
+            return array
+        import torch
+
+        return torch.from_numpy(array)
+    # `tf.constant` copies the array, and then the copy to memory that is aligned.
+    copy = _aligned(np.empty, array)
+    if isinstance(array, np.ndarray):
+        copy[...] = array
+    else:
+        array.read_direct(copy)
+    return _shared(copy)
+
+
+def zeros(shape: Any, dtype: Any = None) -> Any:
+    """Makes a tensor of zeros, as an initializer does, that takes no memory of the system before it is written to.
+
+    TensorFlow would fill memory with them and keep it for tensors to come, JAX compile a program for each shape.
+    """
+    backend = keras.backend.backend()
+    if backend == "jax":
+        return keras.ops.convert_to_tensor(np.zeros(shape, "float32"), dtype)
+    if backend == "tensorflow" and keras.backend.standardize_dtype(dtype) in _PLAIN:
+        like = np.broadcast_to(np.zeros((), dtype), shape)
+        if like.nbytes >= _LARGE:
+            return _shared(_aligned(np.zeros, like))
+    return keras.ops.zeros(shape, dtype)
+
+
+@contextmanager
+def handing_over() -> Iterator[None]:
+    """While it lasts, the arrays that Keras assigns in this thread go through `tensor_of`.
+
+    There is no hook for this, so `keras.Variable.assign` is wrapped for that time; other threads call what it wraps.
+    """
+    if keras.backend.backend() not in _COPYING:
+        yield
+        return
+    with _one_at_a_time:
+        original = keras.Variable.assign
+
+        @functools.wraps(original)
+        def assign(variable: Any, value: Any) -> Any:
+            is_array = _hands_over.get() and (isinstance(value, np.ndarray) or hasattr(value, "read_direct"))
+            return original(variable, tensor_of(value) if is_array else value)
+
+        keras.Variable.assign = assign
+        token = _hands_over.set(True)
+        try:
+            yield
+        finally:
+            _hands_over.reset(token)
+            keras.Variable.assign = original
+
+
+def let_go(model: keras.Model) -> None:
+    """Frees the numbers of a model that nobody will use any more.
+
+    Python does that itself, but not on TensorFlow once the model has predicted: the registry of gradients refers to
+    each graph in which a function has a gradient of its own (`tf.custom_gradient`), as those of GRU layers do, and
+    never lets go of one; the graphs refer to the weights.
+
+    Args:
+        model: The model. It is of no use afterwards.
+    """
+    if keras.backend.backend() != "tensorflow":
+        return
     import tensorflow as tf
 
-    # `tf.constant` copies the array, and then the copy to memory that is aligned.
-    return tf.experimental.dlpack.from_dlpack(_aligned(array).__dlpack__())
+    for variable in [*model.variables, *(model.optimizer.variables if model.compiled and model.optimizer else ())]:
+        nothing = tf.zeros((0,), variable.value.dtype)
+        tf.raw_ops.AssignVariableOp(resource=variable.value.handle, value=nothing, validate_shape=False)
 
 
-def _aligned(array: np.ndarray) -> np.ndarray:
-    """A copy whose memory begins where TensorFlow can use it."""
-    memory = np.empty(array.nbytes + _ALIGNMENT, "u1")
+def _aligned(make: Callable[..., np.ndarray], like: Any) -> np.ndarray:
+    """An array of the shape and dtype of another one, in memory that begins where TensorFlow can use it."""
+    memory = make(like.nbytes + _ALIGNMENT, "u1")
     start = -memory.ctypes.data % _ALIGNMENT
-    copy = memory[start : start + array.nbytes].view(array.dtype).reshape(array.shape)
-    copy[...] = array
-    return copy
+    return memory[start : start + like.nbytes].view(like.dtype.newbyteorder("=")).reshape(like.shape)
+
+
+def _shared(array: np.ndarray) -> Any:
+    """A tensor of TensorFlow in the memory of an array."""
+    import tensorflow as tf
+
+    return tf.experimental.dlpack.from_dlpack(array.__dlpack__())

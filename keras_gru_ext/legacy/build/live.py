@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -30,6 +31,11 @@ class Place:
     def path(self) -> str:
         """The names in one line, for messages."""
         return " > ".join(self.names)
+
+
+def size_of(layer: keras.Layer) -> int:
+    """How many numbers a layer or a model has in its weights."""
+    return sum(math.prod(variable.shape) for variable in layer.weights)
 
 
 def class_name(layer: keras.Layer) -> str:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import os
 import tempfile
-import zipfile
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -34,7 +33,7 @@ class Copy:
     """A file for Keras to read.
 
     Attributes:
-        path: Where it is, as long as the context lasts.
+        path: Where it is, as long as the context lasts: a folder that stands for an archive, or an HDF5 file.
         held: How many numbers the original holds.
     """
 
@@ -72,29 +71,28 @@ def copied(
             yield _whole_model(path, file, folder, custom, compile, safe_mode)
 
 
-def is_asset(name: str) -> bool:
-    """Whether a member of an archive is a file that a layer reads."""
-    return name.startswith(_ASSETS)
-
-
 def _archive(archive: Archive, folder: str, custom: Collection[str], compile: bool, safe_mode: bool) -> Copy:
     config, weights = archive.json(CONFIG), archive.weights()
     held = checked(config, custom, safe_mode, weights, f"{archive.path}, {CONFIG}")
-    target = os.path.join(folder, "model.keras")
-    arrays = os.path.join(folder, WEIGHTS)
-    write_hdf5(
-        weights, arrays, f"{archive.path}, {WEIGHTS}", os.path.getsize(archive.path), () if compile else TRAINING
-    )
-    with zipfile.ZipFile(target, "w") as copy:
-        copy.writestr(METADATA, json.dumps(archive.json(METADATA)))
-        copy.writestr(CONFIG, json.dumps(config))
-        copy.write(arrays, WEIGHTS)
-        os.remove(arrays)
-        for name in archive.names:
-            if is_asset(name):
-                with copy.open(name, "w", force_zip64=True) as asset:
-                    archive.copy(name, asset)
-    return Copy(target, held)
+    # Of an archive Keras would hold the arrays in memory twice, of a folder once.
+    for name, value in ((METADATA, archive.json(METADATA)), (CONFIG, config)):
+        with open(os.path.join(folder, name), "w", encoding="ascii") as file:
+            json.dump(value, file)
+    target, where = os.path.join(folder, WEIGHTS), f"{archive.path}, {WEIGHTS}"
+    write_hdf5(weights, target, where, os.path.getsize(archive.path), () if compile else TRAINING)
+    for name in archive.names:
+        if name.startswith(_ASSETS):
+            _copy_asset(archive, name, os.path.join(folder, *name.split("/")))
+    return Copy(folder, held)
+
+
+def _copy_asset(archive: Archive, name: str, target: str) -> None:
+    try:
+        os.makedirs(os.path.dirname(target), exist_ok=True)
+        with open(target, "wb") as asset:
+            archive.copy(name, asset)
+    except OSError as error:
+        raise FileFormatError(f"{archive.path}: its {name!r} cannot be a file: {error.strerror or error}") from error
 
 
 def _whole_model(path: str, file: Group, folder: str, custom: Collection[str], compile: bool, safe_mode: bool) -> Copy:

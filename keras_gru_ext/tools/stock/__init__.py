@@ -15,6 +15,8 @@ from typing import Any
 
 import keras
 
+from keras_gru_ext.legacy.build.budget import drawing_nothing
+from keras_gru_ext.legacy.build.handover import handing_over
 from keras_gru_ext.legacy.build.live import places
 from keras_gru_ext.tools.stock import masks, scaling
 from keras_gru_ext.tools.stock.rewriting import PACKAGE, Rewriting
@@ -40,14 +42,15 @@ def to_stock(model: keras.Model) -> keras.Model:
     config = keras.saving.serialize_keras_object(model)
     masked = any(_makes_masks(place.layer) for place in places(model)) or _names_a_mask(config)
     rewriting = Rewriting(masks.seen_in(model, config, PACKAGE) if masked else None)
-    stock = keras.saving.deserialize_keras_object(rewriting.entry(config, ()))
-    new = {place.names: place for place in places(stock)}
-    for place in places(model):
-        if place.layer.weights:
-            layer = new[_new_names(place.names, rewriting.moved)].layer
-            # Layers over several axes read the numbers of their arrays in their order, whatever the shape.
-            pairs = zip(scaling.scaled_arrays(place.layer), layer.weights, strict=True)
-            layer.set_weights([array.reshape(weight.shape) for array, weight in pairs])
+    with drawing_nothing(), handing_over():
+        stock = keras.saving.deserialize_keras_object(rewriting.entry(config, ()))
+        new = {place.names: place for place in places(stock)}
+        for place in places(model):
+            if place.layer.weights:
+                layer = new[_new_names(place.names, rewriting.moved)].layer
+                # Layers over several axes read the numbers of their arrays in their order, whatever the shape.
+                pairs = zip(scaling.scaled_arrays(place.layer), layer.weights, strict=True)
+                layer.set_weights([array.reshape(weight.shape) for array, weight in pairs])
     return stock
 
 

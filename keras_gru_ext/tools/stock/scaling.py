@@ -108,7 +108,12 @@ def _as_layers(name: str | None = None) -> dict[str, Any]:
 def scaled_arrays(layer: keras.Layer) -> list[np.ndarray]:
     """The arrays of a layer, as its stock one has them."""
     scaling = next((_SCALINGS[kind.__name__] for kind in type(layer).__mro__ if kind.__name__ in _SCALINGS), None)
-    arrays = local.arrays_of(layer) if type(layer).__name__ in local.KINDS else layer.get_weights()
+    # `get_weights` copies each array twice on PyTorch.
+    arrays = (
+        local.arrays_of(layer)
+        if type(layer).__name__ in local.KINDS
+        else [keras.ops.convert_to_numpy(variable.value) for variable in layer.weights]
+    )
     if scaling is None:
         return arrays
     used = [block for name, blocks in scaling.gates.items() for block in blocks if _uses_it(layer, name)]
@@ -136,4 +141,6 @@ def scale_blocks(array: np.ndarray, blocks: int, used: list[int]) -> np.ndarray:
     """
     factors = np.ones(blocks)
     factors[used] = FACTOR
-    return (array * np.repeat(factors, array.shape[-1] // blocks)).astype(array.dtype)
+    factors = np.repeat(factors, array.shape[-1] // blocks)
+    # In float64, but not all of it at once.
+    return np.multiply(array, factors, out=np.empty_like(array), dtype="float64", casting="unsafe")

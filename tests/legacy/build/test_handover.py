@@ -8,8 +8,10 @@ import keras
 import numpy as np
 import pytest
 
-from keras_gru_ext.legacy.build.handover import tensor_of
-from tests.legacy.memory import memory_of
+import keras_gru_ext
+from keras_gru_ext.legacy.build.budget import at_most, drawing_nothing
+from keras_gru_ext.legacy.build.handover import handing_over, tensor_of
+from tests.legacy.memory import COMPILING, LOADING, converting, memory_of
 from tests.legacy.test_fixtures import named
 
 LARGE = (1500, 1500)
@@ -36,6 +38,57 @@ def test_a_large_array_stays_as_it_is(rng):
     np.testing.assert_array_equal(keras.ops.convert_to_numpy(layer.weights[0]), before + 1)
 
 
+@pytest.mark.parametrize("dtype", ["float32", "float16", "int32"])
+def test_weights_that_begin_as_zeros(dtype):
+    with at_most(4 * 10**6, "here", starts_at_zero=True):
+        weight = keras.layers.Layer().add_weight(LARGE, "ones", dtype, trainable=dtype != "int32")
+    assert keras.backend.standardize_dtype(weight.dtype) == dtype
+    assert not keras.ops.convert_to_numpy(weight).any()
+    weight.assign_add(keras.ops.ones(LARGE, dtype))
+    np.testing.assert_array_equal(keras.ops.convert_to_numpy(weight), np.ones(LARGE))
+
+
+def test_only_random_numbers_are_not_drawn():
+    with drawing_nothing():
+        layer = keras.layers.Dense(3, bias_initializer="ones")
+        layer.build((None, 2))
+    assert [keras.ops.convert_to_numpy(one).any() for one in layer.weights] == [False, True]
+    layer = keras.layers.Dense(3)
+    layer.build((None, 2))
+    assert keras.ops.convert_to_numpy(layer.kernel).all()
+
+
+class OfItsOwnWay(keras.layers.Layer):
+    def build(self, shape):
+        self.kept = self.add_weight(name="kept", shape=(2,), initializer="ones")
+
+    def load_own_variables(self, store):
+        pass
+
+
+def test_layers_that_load_in_their_own_way_begin_as_they_say():
+    with at_most(10, "here", starts_at_zero=True):
+        layer = OfItsOwnWay()
+        layer.build((None, 2))
+    np.testing.assert_array_equal(keras.ops.convert_to_numpy(layer.kept), [1, 1])
+
+
+@pytest.mark.parametrize("order", ["C", "F", "backwards", "locked"])
+def test_arrays_of_any_layout_that_keras_assigns(order, rng, tmp_path):
+    array = rng.normal(size=LARGE).astype("float32")
+    given = {"C": array, "F": np.asfortranarray(array), "backwards": array[::-1], "locked": array.copy()}[order]
+    given.flags.writeable = order != "locked"
+    with h5py.File(tmp_path / "array.h5", "w") as file:
+        for value in (given, file.create_dataset("array", data=given)):
+            layer = keras.layers.Embedding(*LARGE)
+            layer.build()
+            with handing_over():
+                layer.embeddings.assign(value)
+            np.testing.assert_array_equal(keras.ops.convert_to_numpy(layer.embeddings), given)
+            layer.embeddings.assign_add(keras.ops.ones(LARGE))
+            np.testing.assert_array_equal(given, array[::-1] if order == "backwards" else array)
+
+
 def wide(path, rows, units, compression):
     """Makes of a file of Keras 2 one in which a single array is nearly all."""
     path.write_bytes(pathlib.Path(named("keras-2.2.4-tensorflow", "single").model).read_bytes())
@@ -57,6 +110,20 @@ def wide(path, rows, units, compression):
         held.attrs["layer_names"] = [b"e", *held.attrs["layer_names"]]
 
 
+def wide_of_keras_3(path, rows, units):
+    """The same of Keras 3, compiled, so that it holds an optimizer."""
+    layers = [keras.layers.Embedding(rows, units, embeddings_initializer="zeros"), keras_gru_ext.GRU(4)]
+    model = keras.Sequential([keras.Input((3,)), *layers])
+    model.compile("sgd", keras.losses.MeanSquaredError())
+    model.save(path)
+
+
+def within_bounds(kilobytes, count):
+    """Three times what the weights need, and 200 MB."""
+    assert int(count) > 75_000_000
+    return kilobytes <= 3 * 4 * int(count) / 1024 + 200_000
+
+
 @pytest.mark.full
 @pytest.mark.parametrize("compression", [None, "gzip"])
 def test_the_memory_that_a_model_of_one_large_array_takes(compression, tmp_path):
@@ -64,5 +131,27 @@ def test_the_memory_that_a_model_of_one_large_array_takes(compression, tmp_path)
     wide(small, 10, 1000, compression)
     wide(large, 75_000, 1000, compression)
     kilobytes, [count] = memory_of(small, large)
-    assert int(count) > 75_000_000
-    assert kilobytes <= 3 * 4 * int(count) / 1024 + 200_000
+    assert within_bounds(kilobytes, count)
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("call", [LOADING, COMPILING, converting(".keras")], ids=["load", "compile", "convert"])
+@pytest.mark.parametrize("suffix", [".keras", ".h5"])
+def test_the_memory_that_such_a_model_of_keras_3_takes(suffix, call, trains, tmp_path):
+    small, large = tmp_path / f"small{suffix}", tmp_path / f"large{suffix}"
+    wide_of_keras_3(small, 10, 1000)
+    wide_of_keras_3(large, 75_000, 1000)
+    kilobytes, [count] = memory_of(small, large, call=call)
+    assert within_bounds(kilobytes, count)
+
+
+@pytest.mark.full
+@pytest.mark.parametrize(
+    ("suffix", "stock"), [(".keras", False), (".keras", True), (".h5", False), (".weights.h5", False)]
+)
+def test_the_memory_that_it_takes_to_convert_such_a_model(suffix, stock, tmp_path):
+    small, large = tmp_path / "small.h5", tmp_path / "large.h5"
+    wide(small, 10, 1000, None)
+    wide(large, 75_000, 1000, None)
+    kilobytes, [count] = memory_of(small, large, call=converting(suffix, stock=stock))
+    assert within_bounds(kilobytes, count)
