@@ -76,7 +76,8 @@ FLOORS = {
     "legacy.upgrade": "errors vocabulary legacy.dialect legacy.record",
     "legacy.build": "errors vocabulary activations layers legacy.dialect legacy.record legacy.upgrade",
     "legacy.newer_parts": "errors legacy.sources legacy.upgrade legacy.build",
-    "legacy.newer": "errors legacy.sources legacy.build legacy.newer_parts",
+    "legacy.newer_order": "legacy.upgrade",
+    "legacy.newer": "errors legacy.sources legacy.build legacy.newer_order legacy.newer_parts",
     "legacy.loader": (
         "errors files layers legacy.dialect legacy.record legacy.sources legacy.upgrade legacy.build legacy.newer"
     ),

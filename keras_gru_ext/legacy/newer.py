@@ -14,6 +14,7 @@ import keras
 from keras_gru_ext.errors import ConfigError, FileFormatError, KerasGruExtError, UnsafeContentError, WeightsError
 from keras_gru_ext.legacy.build.budget import at_most
 from keras_gru_ext.legacy.build.handover import handing_over
+from keras_gru_ext.legacy.newer_order import in_order
 from keras_gru_ext.legacy.newer_parts import advice_on_code_of_keras_3, cut, parts_of_keras_3
 from keras_gru_ext.legacy.sources import keras_3
 from keras_gru_ext.legacy.sources.containers import Container, StoredWeights, read_weights
@@ -72,7 +73,7 @@ def _whole(
         return _filled(model, container.path, stored.path, stored.keras_3)
     source = (container.path, container.archive, container.hdf5)
     with (
-        keras_3.copied(*source, known, compile, safe_mode) as copy,
+        keras_3.copied(*source, known, compile, safe_mode, in_order) as copy,
         at_most(copy.held, container.path, starts_at_zero=True),
         handing_over(),
     ):
@@ -107,7 +108,7 @@ def load_with_keras_alone(container: Container, held: int) -> keras.Model:
     if container.hdf5 is None and container.archive is None:
         raise ConfigError(f"{container.path}: Keras 3 loads no folders.")
     source = (container.path, container.archive, container.hdf5)
-    with keras_3.copied(*source, known, False, True) as copy, at_most(copy.held, container.path):
+    with keras_3.copied(*source, known, False, True, dict) as copy, at_most(copy.held, container.path):
         return keras.saving.load_model(copy.path, compile=False)
 
 
@@ -172,10 +173,12 @@ def _built(
 ) -> keras.Model:
     """Builds the model of a config, with no more weights than its file holds."""
     assert file is not None
-    held = keras_3.checked(config, known, safe_mode, file, path)
+    held, config = keras_3.checked(config, known, safe_mode, file, path), in_order(config)
     with at_most(held, path, starts_at_zero=True):
         model = _by_keras(
-            lambda: keras.saving.deserialize_keras_object(config, custom_objects=dict(known), safe_mode=safe_mode),
+            lambda: keras.saving.deserialize_keras_object(
+                in_order(config), custom_objects=dict(known), safe_mode=safe_mode
+            ),
             path,
             path,
             FileFormatError,

@@ -9,9 +9,9 @@ from __future__ import annotations
 import json
 import os
 import tempfile
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import h5py
@@ -43,7 +43,13 @@ class Copy:
 
 @contextmanager
 def copied(
-    path: str, archive: Archive | None, file: Group | None, custom: Collection[str], compile: bool, safe_mode: bool
+    path: str,
+    archive: Archive | None,
+    file: Group | None,
+    custom: Collection[str],
+    compile: bool,
+    safe_mode: bool,
+    rewritten: Callable[[Any], Any],
 ) -> Iterator[Copy]:
     """Makes a copy of a whole model for Keras to read.
 
@@ -54,6 +60,7 @@ def copied(
         custom: Names of classes and functions that the caller supplies.
         compile: Whether the state of its optimizer is wanted.
         safe_mode: Whether code in it is refused.
+        rewritten: What becomes of its config, once that was checked.
 
     Yields:
         The copy.
@@ -65,17 +72,24 @@ def copied(
     """
     with tempfile.TemporaryDirectory() as folder:
         if archive is not None:
-            yield _archive(archive, folder, custom, compile, safe_mode)
+            yield _archive(archive, folder, custom, compile, safe_mode, rewritten)
         else:
             assert file is not None
-            yield _whole_model(path, file, folder, custom, compile, safe_mode)
+            yield _whole_model(path, file, folder, custom, compile, safe_mode, rewritten)
 
 
-def _archive(archive: Archive, folder: str, custom: Collection[str], compile: bool, safe_mode: bool) -> Copy:
+def _archive(
+    archive: Archive,
+    folder: str,
+    custom: Collection[str],
+    compile: bool,
+    safe_mode: bool,
+    rewritten: Callable[[Any], Any],
+) -> Copy:
     config, weights = archive.json(CONFIG), archive.weights()
     held = checked(config, custom, safe_mode, weights, f"{archive.path}, {CONFIG}")
     # Of an archive Keras would hold the arrays in memory twice, of a folder once.
-    for name, value in ((METADATA, archive.json(METADATA)), (CONFIG, config)):
+    for name, value in ((METADATA, archive.json(METADATA)), (CONFIG, rewritten(config))):
         with open(os.path.join(folder, name), "w", encoding="ascii") as file:
             json.dump(value, file)
     target, where = os.path.join(folder, WEIGHTS), f"{archive.path}, {WEIGHTS}"
@@ -95,7 +109,15 @@ def _copy_asset(archive: Archive, name: str, target: str) -> None:
         raise FileFormatError(f"{archive.path}: its {name!r} cannot be a file: {error.strerror or error}") from error
 
 
-def _whole_model(path: str, file: Group, folder: str, custom: Collection[str], compile: bool, safe_mode: bool) -> Copy:
+def _whole_model(
+    path: str,
+    file: Group,
+    folder: str,
+    custom: Collection[str],
+    compile: bool,
+    safe_mode: bool,
+    rewritten: Callable[[Any], Any],
+) -> Copy:
     config = hdf5.json_attribute(path, file, "model_config")
     if config is None or not isinstance(file.children.get("model_weights"), Group):
         raise FileFormatError(
@@ -107,6 +129,7 @@ def _whole_model(path: str, file: Group, folder: str, custom: Collection[str], c
     if training is not None and safe_mode:
         guard.check_code(training, custom, f"{path}, training_config")
     target = os.path.join(folder, f"model{os.path.splitext(path)[1]}")
+    file = replace(file, attributes={**file.attributes, "model_config": json.dumps(rewritten(config))})
     write_hdf5(file, target, path, os.path.getsize(path), () if compile else TRAINING)
     return Copy(target, held)
 
