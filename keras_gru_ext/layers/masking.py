@@ -87,6 +87,11 @@ class Rescaling(_WithoutMaskBehind, keras.layers.Rescaling):
 
 
 @keras.saving.register_keras_serializable(package="keras_gru_ext")
+class ReLU(_WithoutMaskBehind, keras.layers.ReLU):
+    """`keras.layers.ReLU` behind which there is no mask."""
+
+
+@keras.saving.register_keras_serializable(package="keras_gru_ext")
 class MultiHeadAttention(keras.layers.MultiHeadAttention):
     """`keras.layers.MultiHeadAttention` that leaves the masks of its inputs to other layers, and may ignore them.
 

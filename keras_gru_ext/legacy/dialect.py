@@ -115,6 +115,14 @@ class Dialect:
         return self.version >= (2, 10)
 
     @property
+    def has_masks_behind_relu(self) -> bool:
+        """Whether the mask of its input goes on behind a `ReLU` layer: not in tf.keras before 2.5.
+
+        Source: `advanced_activations.py` of TensorFlow 1.14 to 2.4, where `supports_masking` is misspelt.
+        """
+        return self.library != BUNDLED or self.version >= (2, 5)
+
+    @property
     def has_masked_statistics(self) -> bool:
         """Whether BatchNormalization in training leaves masked entries out of its statistics: from Keras 2.12 on.
 

@@ -7,6 +7,7 @@ import keras
 from keras_gru_ext.export.activations import activate
 from keras_gru_ext.export.graph import Graph, Value, array_of, described
 from keras_gru_ext.export.layers.registry import converter
+from keras_gru_ext.layers import masking
 
 
 @converter(keras.layers.Activation)
@@ -14,7 +15,7 @@ def _activation(graph: Graph, layer: keras.Layer, x: Value, mask: Value | None) 
     return activate(graph, layer.activation, x.name, described(layer))
 
 
-@converter(keras.layers.ReLU)
+@converter(keras.layers.ReLU, masking.ReLU)
 def _relu(graph: Graph, layer: keras.Layer, x: Value, mask: Value | None) -> str:
     slope, threshold = float(layer.negative_slope), float(layer.threshold)
     if not threshold:

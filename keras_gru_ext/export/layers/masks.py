@@ -15,6 +15,7 @@ _WITHOUT_MASK_BEHIND = (
     keras.layers.GlobalAveragePooling1D,
     keras.layers.Dot,
     masking.Normalization,
+    masking.ReLU,
     masking.Rescaling,
 )
 

@@ -135,8 +135,8 @@ class Graph:
         if isinstance(layer, (keras.layers.RNN, keras.layers.Bidirectional)) and len(tensors) > 1:
             keywords["initial_state"] = _states_of(layer, tensors[1:])
             tensors = tensors[:1]
-        if isinstance(layer, keras.layers.LeakyReLU):
-            # PyTorch has it of floating point only; legacy versions cast integers.
+        if isinstance(layer, (keras.layers.LeakyReLU, keras.layers.ReLU)):
+            # PyTorch has them of floating point only; legacy versions cast integers.
             tensors = [
                 x if keras.backend.is_float_dtype(x.dtype) else keras.ops.cast(x, layer.compute_dtype) for x in tensors
             ]

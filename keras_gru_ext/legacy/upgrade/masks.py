@@ -242,6 +242,8 @@ def _choice(class_name: str, config: Mapping[str, Any], dialect: Dialect, call: 
         return None
     if class_name in _MERGING or class_name in ("Reshape", "TimeDistributed", "Normalization", "Rescaling"):
         return own
+    if class_name == "ReLU" and not dialect.has_masks_behind_relu:
+        return own
     if class_name == "BatchNormalization":
         return {**own, "masked_statistics": dialect.has_masked_statistics}
     if class_name == "Softmax":

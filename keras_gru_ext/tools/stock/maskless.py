@@ -1,6 +1,7 @@
 """Layers that in legacy versions look at no mask, or at one in another way than stock layers, by stock ones.
 
-Normalization, Rescaling, Reshape     the input without mask -> the stock layer: no mask is behind it
+Normalization, ReLU, Rescaling,       the input without mask -> the stock layer: no mask is behind it
+Reshape
 Softmax                               the input without mask, less 1e9 at masked entries where a version has that
 -> the stock layer -> the mask is put there again
 BatchNormalization                    likewise, if the mask has not one axis less than the input
@@ -20,7 +21,7 @@ from keras import ops
 
 from keras_gru_ext.tools.stock import graphs, masks
 
-_WITHOUT_MASK_BEHIND = ("Normalization", "Rescaling", "Reshape")
+_WITHOUT_MASK_BEHIND = ("Normalization", "ReLU", "Rescaling", "Reshape")
 _NORMALIZING = ("BatchNormalization", "LayerNormalization")
 
 KINDS = frozenset({*_WITHOUT_MASK_BEHIND, *_NORMALIZING, "MultiHeadAttention", "Softmax"})

@@ -51,6 +51,13 @@ def test_stock_layers_are_replaced_where_a_mask_may_reach_them(entry):
     assert last([MASKING, entry], "keras 2.2.4")["own"]["class_name"] == entry["class_name"]
 
 
+@pytest.mark.parametrize("producer", ["keras 2.2.4", "keras 2.3.1", "tf.keras 2.0", "tf.keras 2.4", "tf.keras 2.12"])
+def test_no_mask_is_behind_a_relu_of_versions_that_misspelt_it(producer):
+    relu = layer("ReLU", "x", negative_slope=0.2)
+    assert ("own" in last([MASKING, relu], producer)) == (producer in ("tf.keras 2.0", "tf.keras 2.4"))
+    assert "own" not in last([relu], producer)
+
+
 @pytest.mark.parametrize("producer", ["keras 2.2.4", "keras 2.3.1", "tf.keras 1.4", "tf.keras 2.0", "tf.keras 2.4"])
 def test_states_that_two_calls_share_in_any_order_are_refused(producer):
     inputs = node(layer("InputLayer", "x", batch_input_shape=[2, 3, 2]))

@@ -39,6 +39,7 @@ MASKLESS = {
     "Softmax": behind(masking.Softmax),
     "Softmax that adds": shares_of_what_counts,
     "Rescaling": behind(masking.Rescaling, scale=2.0, offset=1.0),
+    "ReLU": behind(masking.ReLU, negative_slope=0.2),
     "Normalization": behind(masking.Normalization, mean=0.5, variance=2.0),
     "Reshape": behind(masking.Reshape, target_shape=(TIME, FEATURES)),
     "BatchNormalization": normalized_with_a_mask_of_two_axes,
