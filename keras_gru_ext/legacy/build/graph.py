@@ -15,6 +15,11 @@ from keras_gru_ext.legacy.upgrade.layer_rules import RULES
 from keras_gru_ext.legacy.upgrade.operations import CONSTANT
 from keras_gru_ext.legacy.upgrade.topology import is_reference
 
+# What PyTorch has of floating point only.
+_OF_FLOATING_POINT = (
+    *(keras.layers.LeakyReLU, keras.layers.ReLU),
+    *(keras.layers.MaxPooling1D, keras.layers.MaxPooling2D, keras.layers.MaxPooling3D),
+)
 # Keras 3.9 drops a mask that is given as an array beside an initial state, and 3.15 does not; none between was tried.
 _KEEPS_CONSTANT_MASKS = (3, 15)
 
@@ -135,8 +140,7 @@ class Graph:
         if isinstance(layer, (keras.layers.RNN, keras.layers.Bidirectional)) and len(tensors) > 1:
             keywords["initial_state"] = _states_of(layer, tensors[1:])
             tensors = tensors[:1]
-        if isinstance(layer, (keras.layers.LeakyReLU, keras.layers.ReLU)):
-            # PyTorch has them of floating point only; legacy versions cast integers.
+        if isinstance(layer, _OF_FLOATING_POINT):
             tensors = [
                 x if keras.backend.is_float_dtype(x.dtype) else keras.ops.cast(x, layer.compute_dtype) for x in tensors
             ]

@@ -28,7 +28,7 @@ def rewrite_container(class_name: str, config: Any) -> tuple[str, Any]:
 
     Returns:
         The class and config of an equal model: a Sequential model that begins by merging other models becomes a
-        Functional one, and a merge by cosine becomes layers and operations.
+        Functional one, a merge by cosine becomes layers and operations, and inputs are those of InputLayers.
     """
     if class_name == "Sequential":
         entries = config.get("layers") if isinstance(config, Mapping) else config
@@ -36,8 +36,30 @@ def rewrite_container(class_name: str, config: Any) -> tuple[str, Any]:
             return "Model", _from_merged(entries)
         return class_name, config
     if isinstance(config, Mapping) and _is_list(config.get("layers")):
+        config = {**config, "input_layers": _inputs(config)}
         return class_name, {**config, "layers": [new for entry in config["layers"] for new in _split(entry)]}
     return class_name, config
+
+
+def _inputs(config: Mapping) -> Any:
+    """The inputs of a model, where an `ActivityRegularization` may stand for the input that it was called on.
+
+    In Keras 1 it returned the very tensor that it was given, which from then on counted as its output.
+    """
+    calls = {
+        entry.get("name"): entry.get("inbound_nodes")
+        for entry in config["layers"]
+        if isinstance(entry, Mapping) and entry.get("class_name") == "ActivityRegularization"
+    }
+
+    def given(end: Any, left: int) -> Any:
+        try:
+            return given(calls[end[0]][end[1]][0][:3], left - 1) if left else end
+        except (KeyError, IndexError, TypeError):
+            return end
+
+    ends = config.get("input_layers")
+    return [given(end, len(calls)) for end in ends] if _is_list(ends) else ends
 
 
 def _merged_models(entry: Any) -> list | None:
