@@ -172,6 +172,12 @@ def _add_loading(parser: argparse.ArgumentParser) -> None:
         type=_inputs,
         help="start behind these layers; with the shape of what a layer gives where the file lacks it: NAME=16, -1x16",
     )
+    parser.add_argument(
+        "--batch-shape",
+        metavar="SHAPE",
+        type=_shape,
+        help="the shape of the input with the batch, where a Sequential model's file lacks it: --batch-shape=-1x6x3",
+    )
     parser.add_argument("--unsafe", action="store_true", help="run code in the file (Lambda layers)")
 
 
@@ -218,6 +224,7 @@ def _loading(options: argparse.Namespace) -> dict[str, Any]:
         "weights": options.weights,
         "outputs": "auto" if options.outputs == "auto" else _words(options.outputs) or None,
         "inputs": options.inputs or None,
+        "batch_shape": options.batch_shape,
         "safe_mode": not options.unsafe,
     }
 

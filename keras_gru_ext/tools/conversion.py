@@ -68,6 +68,7 @@ def convert(
     backends: Sequence[str] = (),
     training: bool = True,
     inputs: Inputs = None,
+    batch_shape: Sequence[int | None] | None = None,
 ) -> Conversion:
     """Converts a legacy model into a file of Keras 3, or into an ONNX file.
 
@@ -97,6 +98,7 @@ def convert(
         training: Whether the training state goes along. It never does with a part of the model or with `stock`, nor
             into another format than `.keras`.
         inputs: As for `load_model`.
+        batch_shape: As for `load_model`.
 
     Returns:
         The model as read again, how far it is from the reference, and what the backends computed.
@@ -116,7 +118,13 @@ def convert(
     _check_comparison(backends, custom_objects)
     if suffix == ".onnx" and stock:
         raise ArgumentError(f"{target}: an ONNX file holds no layers of Keras, stock or others. Leave `stock` out.")
-    loading: dict[str, Any] = {"weights": weights, "outputs": outputs, "inputs": inputs, "safe_mode": safe_mode}
+    loading: dict[str, Any] = {
+        "weights": weights,
+        "outputs": outputs,
+        "inputs": inputs,
+        "batch_shape": batch_shape,
+        "safe_mode": safe_mode,
+    }
     is_part = inputs is not None or outputs not in (None, "auto")
     keeps_training = training and not stock and not is_part and suffix == ".keras"
     with replacing(target) as temporary, keras.saving.custom_object_scope(dict(custom_objects or {})):

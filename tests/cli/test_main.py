@@ -181,6 +181,19 @@ def part(name, case="autoencoder_without_shape"):
     return PARTS / "keras-2.2.4" / case / name
 
 
+def test_convert_says_the_shape_of_an_input_that_the_file_leaves_out(run, tmp_path):
+    folder = PARTS.parent / "random_models" / "keras-2.2.4" / "input_layer_left_out_before_a_reshape"
+    words = ["convert", folder / "model.h5", tmp_path / "new.keras", "--against", folder / "reference.npz"]
+    code, _, err = run(*words)
+    assert code == cli.FAILED
+    assert "batch_shape=" in err
+    first = json.loads((folder / "plan.json").read_text())["model"]["first"]
+    shape = first.get("batch_input_shape") or [-1, *first["input_shape"]]
+    code, out, _ = run(*words, f"--batch-shape={'x'.join(map(str, shape))}")
+    assert code == cli.DONE
+    assert "the predictions agree" in out
+
+
 def test_convert_what_lies_behind_a_layer(run, tmp_path):
     code, out, err = run(
         "convert", part("model.h5"), tmp_path / "new.keras", "--inputs", "sampling", "--against", part("tail.npz")
