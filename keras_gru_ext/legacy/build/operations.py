@@ -14,9 +14,13 @@ from keras import ops
 
 from keras_gru_ext.errors import ConfigError
 from keras_gru_ext.legacy.build.dimensions import Shapes, Size, is_tensor
+from keras_gru_ext.legacy.build.filling_operations import FILLING
 from keras_gru_ext.legacy.build.number_operations import NUMBERS, POINTWISE, known_dtype
 from keras_gru_ext.legacy.build.shape_operations import SHAPES
+from keras_gru_ext.legacy.build.slice_operations import SLICES
 from keras_gru_ext.legacy.build.values import MOST_NUMBERS, constant, has_size, has_tensor, leaves, tensor
+
+_ON_SHAPES: Mapping[str, Callable] = {**SHAPES, **SLICES, **FILLING}
 
 # These stay sizes where they compute with sizes.
 _WITH_SIZES: Mapping[str, Callable] = {
@@ -66,8 +70,8 @@ class Operations:
             if found is not None:
                 return [found]
         of_model = has_tensor(arguments) or has_size(arguments)
-        if name in SHAPES:
-            given = SHAPES[name](self.shapes, **arguments)
+        if name in _ON_SHAPES:
+            given = _ON_SHAPES[name](self.shapes, **arguments)
         else:
             given = NUMBERS[name](**{key: _number(value) for key, value in arguments.items()})
         results = list(given) if isinstance(given, (list, tuple)) else [given]

@@ -18,7 +18,7 @@ import keras
 from keras_gru_ext.legacy.build.budget import drawing_nothing
 from keras_gru_ext.legacy.build.handover import handing_over
 from keras_gru_ext.legacy.build.live import places
-from keras_gru_ext.tools.stock import masks, scaling
+from keras_gru_ext.tools.stock import observation, scaling
 from keras_gru_ext.tools.stock.rewriting import PACKAGE, Rewriting
 
 __all__ = ["to_stock"]
@@ -41,7 +41,7 @@ def to_stock(model: keras.Model) -> keras.Model:
     """
     config = keras.saving.serialize_keras_object(model)
     masked = any(_makes_masks(place.layer) for place in places(model)) or _names_a_mask(config)
-    rewriting = Rewriting(masks.seen_in(model, config, PACKAGE) if masked else None)
+    rewriting = Rewriting(observation.seen_in(model, config, PACKAGE) if masked else None)
     with drawing_nothing(), handing_over():
         stock = keras.saving.deserialize_keras_object(rewriting.entry(config, ()))
         new = {place.names: place for place in places(stock)}

@@ -35,125 +35,7 @@ from typing import Any
 import keras
 from keras import ops
 
-from keras_gru_ext.tools.stock import graphs, masks
-
-KINDS = ("Bidirectional", "GRU", "LegacyMaskGRU", "LSTM", "RNN", "SimpleRNN")
-
-# The layers of this package that put zeros at masked steps by the mask as given, if their loop is unrolled.
-_BY_THE_MASK_AS_GIVEN = ("LegacyMaskGRU", "LSTM", "RNN", "SimpleRNN")
-
-
-def directions(entry: Mapping) -> list[Mapping]:
-    """The two layers of a serialized `Bidirectional`; any other recurrent layer itself."""
-    if entry["class_name"] != "Bidirectional":
-        return [entry]
-    return [entry["config"][key] for key in ("layer", "backward_layer")]
-
-
-def cells_apart(direction: Mapping) -> list[Mapping]:
-    """The cells of a stack that needs a layer for each of them under masks, else none."""
-    config = direction["config"]
-    cell = config.get("cell") or {}
-    is_by_the_first = config.get("masked_output") == "first_cell" and not config.get("zero_output_for_mask")
-    cells = cell["config"]["cells"] if cell.get("class_name") == "StackedRNNCells" and is_by_the_first else ()
-    return list(cells) if len(cells) > 1 else []
-
-
-def needs_layers_of_its_own(entry: Mapping, masked: bool) -> bool:
-    """Whether a serialized recurrent layer does what no single stock layer does, though nothing around it be known."""
-    if entry["class_name"] not in KINDS:
-        return False
-    if any(map(_is_time_major, directions(entry))) or _fails_as_stock(entry):
-        return True
-    return masked and (
-        has_zeros_as_given(entry) or any(map(cells_apart, directions(entry))) or _needs_directions_apart(entry)
-    )
-
-
-def _needs_directions_apart(entry: Mapping) -> bool:
-    if entry["class_name"] != "Bidirectional" or not _is_own(entry):
-        return False
-    return outputs_zeros(entry) != returns_sequences(entry) or _starts_elsewhere(entry)
-
-
-def needs_writing_out(entry: Mapping, masked: bool) -> bool:
-    """Whether other layers have to stand around the stock class, or in its place.
-
-    Args:
-        entry: The serialized layer with its calls.
-        masked: Whether there are masks.
-    """
-    if entry["class_name"] not in KINDS:
-        return False
-    if _prefers_a_kept_state(entry) or any(map(_is_time_major, directions(entry))) or _fails_as_stock(entry):
-        return True
-    starts = is_started(entry) or _starts_elsewhere(entry)
-    return masked and (needs_layers_of_its_own(entry, masked) or (_is_own(entry) and starts))
-
-
-def outputs_zeros(entry: Mapping) -> bool:
-    """Whether a serialized recurrent layer outputs zeros at masked steps."""
-    is_stock = entry["class_name"] == "Bidirectional" and "zero_output_for_mask" not in entry["config"]
-    return returns_sequences(entry) if is_stock else bool(entry["config"].get("zero_output_for_mask"))
-
-
-def has_zeros_as_given(entry: Mapping) -> bool:
-    """Whether a recurrent layer outputs zeros by a mask in the other direction than its own."""
-    return outputs_zeros(entry) and any(map(_is_unrolled_backwards, directions(entry)))
-
-
-def _is_unrolled_backwards(direction: Mapping) -> bool:
-    own = (direction.get("registered_name") or "").removeprefix("keras_gru_ext>")
-    config = direction["config"]
-    return own in _BY_THE_MASK_AS_GIVEN and bool(config.get("unroll") and config.get("go_backwards"))
-
-
-def outputs_the_start(entry: Mapping) -> bool:
-    """Whether a serialized recurrent layer outputs its first state at masked steps before the first that counts."""
-    rules = {one["config"].get("masked_output", "repeat") for one in directions(entry)}
-    return _starts_elsewhere(entry) and rules != {"repeat"}
-
-
-def is_started(entry: Mapping) -> bool:
-    """Whether any call gives a serialized layer an initial state."""
-    return any(graphs.states_of(call) is not None for call in entry.get("inbound_nodes") or ())
-
-
-def keeps_states(entry: Mapping) -> bool:
-    """Whether a serialized recurrent layer is stateful."""
-    return any(one["config"].get("stateful") for one in directions(entry))
-
-
-def _prefers_a_kept_state(entry: Mapping) -> bool:
-    prefers = any(one["config"].get("prefers_kept_state") for one in directions(entry))
-    return prefers and keeps_states(entry) and is_started(entry)
-
-
-def _fails_as_stock(entry: Mapping) -> bool:
-    # Of what keeps its states and returns them, too, keras.layers.Bidirectional fails to compute the masks.
-    returned = [one["config"].get("return_state") for one in directions(entry)]
-    return entry["class_name"] == "Bidirectional" and keeps_states(entry) and any(returned)
-
-
-def _is_time_major(direction: Mapping) -> bool:
-    return bool(direction["config"].get("time_major"))
-
-
-def _starts_elsewhere(entry: Mapping) -> bool:
-    """Whether a layer has an output before the first step that counts, and may have a state there that is not zero."""
-    return (is_started(entry) or keeps_states(entry)) and not outputs_zeros(entry)
-
-
-def _is_own(entry: Mapping) -> bool:
-    # Within Keras' own Bidirectional, too, layers of this package find the mask of their input.
-    own = [one.get("registered_name") or "" for one in (entry, entry["config"].get("layer") or {})]
-    return any(name.startswith("keras_gru_ext>") for name in own)
-
-
-def returns_sequences(entry: Mapping) -> bool:
-    """Whether a serialized recurrent layer returns sequences."""
-    return bool(directions(entry)[0]["config"].get("return_sequences"))
-
+from keras_gru_ext.tools.stock import graphs, masks, traits
 
 Stock = Sequence[Mapping[str, Mapping[str, Any]]]
 """For each direction the stock layers that compute, serialized, by the names that they take: one, or one per cell."""
@@ -169,7 +51,7 @@ def written_out(entry: Mapping, stock: Stock, prefix: str, masked: bool) -> grap
         masked: Whether masks may come to it.
     """
     opened, written = graphs.Opened(entry), _Written(entry, stock, prefix, masked)
-    kept = () if stands_alone(entry, masked) else [name for way in stock for name in way]
+    kept = () if traits.stands_alone(entry, masked) else [name for way in stock for name in way]
     return opened.grafted([written(*call) for call in opened.calls], prefix, kept)
 
 
@@ -191,11 +73,11 @@ class _Written:
             config: dict[str, Any] = {"name": name}
             if len(stock) > 1 or self._fills_in:
                 config["return_sequences"] = True
-            if len(stock) > 1 or self._outputs_a_kept_state or _prefers_a_kept_state(self._entry):
+            if len(stock) > 1 or self._outputs_a_kept_state or traits.prefers_a_kept_state(self._entry):
                 config["return_state"] = True
             if len(self._directions) > 1:
-                config["zero_output_for_mask"] = outputs_zeros(self._entry)
-            if has_zeros_as_given(self._entry) and one["config"].get("go_backwards"):
+                config["zero_output_for_mask"] = traits.outputs_zeros(self._entry)
+            if traits.has_zeros_as_given(self._entry) and one["config"].get("go_backwards"):
                 config["zero_output_for_mask"] = False
             if number:
                 config["go_backwards"] = False
@@ -204,22 +86,22 @@ class _Written:
 
     @property
     def _directions(self) -> list[Mapping]:
-        return directions(self._entry)
+        return traits.directions(self._entry)
 
     @property
     def _fills_in(self) -> bool:
-        return self._masked and _starts_elsewhere(self._entry)
+        return self._masked and traits.starts_elsewhere(self._entry)
 
     @property
     def _outputs_a_kept_state(self) -> bool:
-        return self._masked and outputs_the_start(self._entry) and keeps_states(self._entry)
+        return self._masked and traits.outputs_the_start(self._entry) and traits.keeps_states(self._entry)
 
     def __call__(self, args: Sequence, kwargs: Mapping) -> list:
         [x, *others] = args
         states = kwargs.get("initial_state")
         states = others[0] if states is None and others else states
         named = next((kwargs[key] for key in ("mask", "sequences_mask") if kwargs.get(key) is not None), None)
-        is_swapped = _is_time_major(self._directions[0])
+        is_swapped = traits.is_time_major(self._directions[0])
         mask = None
         if self._masked:
             mask = self._finder.of(x) if named is None else ops.cast(named, "bool")
@@ -231,9 +113,9 @@ class _Written:
             is_named=states is not None or named is not None or is_swapped,
             training=kwargs.get("training"),
         )
-        if is_swapped and returns_sequences(self._entry):
+        if is_swapped and traits.returns_sequences(self._entry):
             merged = [ops.swapaxes(one, 0, 1) for one in merged]
-        if mask is not None and returns_sequences(self._entry):
+        if mask is not None and traits.returns_sequences(self._entry):
             names = [f"{self._prefix}{self._calls}_{which}" for which in ("masked", "reversed")]
             merged = [masks.with_mask(x, mask, self._dtype, name) for name, x in zip(names, merged, strict=False)]
         self._calls += 1
@@ -253,7 +135,7 @@ class _Written:
             last_states += new if direction["config"].get("return_state") else []
         if parts > 1:
             mode = self._entry["config"]["merge_mode"]
-            return _merged(outputs, mode, returns_sequences(self._entry)), last_states
+            return _merged(outputs, mode, traits.returns_sequences(self._entry)), last_states
         return outputs, last_states
 
     def _direction(
@@ -265,7 +147,7 @@ class _Written:
         shares = _shares(states, way)
         its_masks: list[Any] = [mask if is_named else None, *[ordered] * (len(way) - 1)]
         starts: list[list] = [keras.tree.flatten(share) for share in shares]
-        if states is not None and _prefers_a_kept_state(self._entry):
+        if states is not None and traits.prefers_a_kept_state(self._entry):
             shares = _kept_or_given(_kept(way, x), shares)
             starts = [keras.tree.flatten(share) for share in shares]
         elif states is None and self._outputs_a_kept_state:
@@ -281,16 +163,18 @@ class _Written:
         output = outputs[-1]
         if mask is not None:
             output = self._at_masked_steps(way, outputs, starts, ordered)
-        if has_zeros_as_given(self._entry) and is_backwards:
-            counts = ops.expand_dims(mask, -1) if returns_sequences(self._entry) else mask[:, :1]
+        if traits.has_zeros_as_given(self._entry) and is_backwards:
+            counts = ops.expand_dims(mask, -1) if traits.returns_sequences(self._entry) else mask[:, :1]
             output = ops.where(counts, output, ops.zeros_like(output))
         return output, new
 
     def _at_masked_steps(self, way: Sequence, outputs: Sequence, starts: Sequence, mask: Any) -> Any:
         """The output of a direction, with what stands at steps that do not count, by the mask in its order."""
         states = [state for one in starts for state in one]
-        start = states[_number_of_the_start(self._entry, way)] if states and outputs_the_start(self._entry) else None
-        is_sequence = returns_sequences(self._entry)
+        start = (
+            states[_number_of_the_start(self._entry, way)] if states and traits.outputs_the_start(self._entry) else None
+        )
+        is_sequence = traits.returns_sequences(self._entry)
         if len(way) == 1:
             filled = self._filled(way[0], outputs[0], mask, is_sequence) if self._fills_in else outputs[0]
             return filled if start is None else _from_the_start(filled, start, mask)
@@ -314,14 +198,6 @@ class _Written:
                 name=f"{layer.name}_filled",
             )
         return self._fills[layer.name](output, mask=mask)
-
-
-def stands_alone(entry: Mapping, masked: bool) -> bool:
-    """Whether nothing comes after the one stock layer where a serialized layer `needs_writing_out`."""
-    needs_more = masked and (returns_sequences(entry) or _starts_elsewhere(entry) or has_zeros_as_given(entry))
-    is_swapped = returns_sequences(entry) and any(map(_is_time_major, directions(entry)))
-    are_several = len(directions(entry)) > 1 or (masked and any(map(cells_apart, directions(entry))))
-    return not (needs_more or is_swapped or are_several or _prefers_a_kept_state(entry))
 
 
 def _kept(way: Sequence, x: Any) -> list[list]:
@@ -357,7 +233,7 @@ def _shares(states: Any, way: Sequence) -> list:
 def _number_of_the_start(entry: Mapping, way: Sequence) -> int:
     """Which of the states of a direction it outputs before the first step that counts."""
     cell = getattr(way[0], "cell", None)
-    rules = {one["config"].get("masked_output") for one in directions(entry)}
+    rules = {one["config"].get("masked_output") for one in traits.directions(entry)}
     if "last_cell" in rules and isinstance(cell, keras.layers.StackedRNNCells):
         return -len(keras.tree.flatten(cell.cells[-1].state_size))
     return 0

@@ -10,7 +10,18 @@ from typing import Any
 import keras
 
 from keras_gru_ext.errors import ConfigError
-from keras_gru_ext.tools.stock import distributed, graphs, local, maskless, masks, merges, recurrent, scaling
+from keras_gru_ext.tools.stock import (
+    distributed,
+    graphs,
+    local,
+    maskless,
+    masks,
+    merges,
+    observation,
+    recurrent,
+    scaling,
+    traits,
+)
 
 PACKAGE = "keras_gru_ext"
 
@@ -43,7 +54,7 @@ class Rewriting:
         moved: The names that lead to a layer in the model -> those that lead to it in the stock one, if they differ.
     """
 
-    def __init__(self, seen: masks.Seen | None):
+    def __init__(self, seen: observation.Seen | None):
         self._masked = seen is not None
         self._seen = dict(seen or {})
         # The names that lead to a layer in a model that is written around it -> those that lead to it without.
@@ -78,7 +89,7 @@ class Rewriting:
 
     def _may_need_a_graph(self, entry: Mapping) -> bool:
         own = (entry.get("registered_name") or "").startswith(f"{PACKAGE}>")
-        is_written = recurrent.needs_writing_out(entry, self._masked) or entry["class_name"] in local.KINDS
+        is_written = traits.needs_writing_out(entry, self._masked) or entry["class_name"] in local.KINDS
         return is_written or (own and (self._masked or entry["class_name"] == "LayerNormalization"))
 
     def _written_out(self, config: Mapping, where: _Names) -> dict[str, Any]:
@@ -108,7 +119,7 @@ class Rewriting:
             inside = self._inside(where, prefix)
             stock = self.entry({**one, "config": {**one["config"], "name": inside}, "name": inside}, where[:-1])
             return maskless.written_out(one, stock, prefix, self._axes(one, where))
-        if recurrent.needs_writing_out(one, self._masked):
+        if traits.needs_writing_out(one, self._masked):
             return recurrent.written_out(one, self._ways(one, where, prefix), prefix, self._masked)
         return None
 
@@ -130,17 +141,11 @@ class Rewriting:
         inner, place = entry["config"]["layer"], (*where, "layer")
         is_own = (inner.get("registered_name") or "").startswith(f"{PACKAGE}>")
         if not (
-            recurrent.needs_layers_of_its_own(inner, self._masked)
+            traits.needs_layers_of_its_own(inner, self._masked)
             or (is_own and inner["class_name"] in (*local.KINDS, "LayerNormalization", "Softmax"))
         ):
             return self.entry(inner, where, "layer")
-        if recurrent.outputs_the_start(inner):
-            raise ConfigError(
-                f"{_line(place)}: it keeps a state for each step, and outputs it at masked steps. That has no stock "
-                "equivalent: keras.layers.TimeDistributed calls its layer for one step after the other, so that it "
-                "keeps one state for all. Convert without --stock."
-            )
-        if any(one["config"].get("time_major") for one in recurrent.directions(inner)):
+        if any(one["config"].get("time_major") for one in traits.directions(inner)):
             raise ConfigError(
                 f"{_line(place)}: it has time_major=True, so that its sequences run through the samples of a batch. "
                 "That has no stock equivalent: what keras.layers.TimeDistributed computes for a sample is of that "
@@ -173,9 +178,9 @@ class Rewriting:
         return [self._way(entry["config"][key], where, f"{prefix}{role}", (f"{role}_layer",)) for role, key in pairs]
 
     def _way(self, direction: Mapping, where: _Names, name: str, attribute: _Names) -> dict[str, dict[str, Any]]:
-        cells = recurrent.cells_apart(direction) if self._masked else []
+        cells = traits.cells_apart(direction) if self._masked else []
         if not cells:
-            is_alone = not attribute and recurrent.stands_alone(direction, self._masked)
+            is_alone = not attribute and traits.stands_alone(direction, self._masked)
             self._move((*where[1:], *attribute), (*where[1:-1], where[-1] if is_alone else name))
             return {name: self.entry(direction, where if attribute else where[:-1], None if attribute else where[-1])}
         made = {}
@@ -189,7 +194,7 @@ class Rewriting:
 
     def _axes(self, one: Mapping, where: _Names) -> list[list[int]]:
         """How many axes the masks of the inputs of each call of a layer have, 0 for none."""
-        calls = [masks.inputs_of(call) for call in one["inbound_nodes"]]
+        calls = [observation.inputs_of(call) for call in one["inbound_nodes"]]
         seen = self._seen.get(where[1:]) or [[frozenset()] * len(inputs) for inputs in calls]
         found = []
         for call, inputs, given in zip(one["inbound_nodes"], calls, seen, strict=True):
@@ -200,7 +205,7 @@ class Rewriting:
             found.append([len(named["config"]["shape"])] if graphs.is_tensor(named) else counts)
         return found
 
-    def _number(self, axes: masks.Axes, rank: int, where: _Names) -> int:
+    def _number(self, axes: observation.Axes, rank: int, where: _Names) -> int:
         numbers = [number for number in axes if number is not None]
         if len(numbers) > 1:
             raise ConfigError(
@@ -237,7 +242,7 @@ class Rewriting:
             return "the constants of its cell have no stock equivalent: a stock RNN gives its cell none"
         if kind not in _LIKE_STOCK and kind != "LegacyMaskGRU":
             return f"keras.layers has no {kind}"
-        if kind == "Bidirectional" and recurrent.needs_layers_of_its_own(entry, self._masked):
+        if kind == "Bidirectional" and traits.needs_layers_of_its_own(entry, self._masked):
             return (
                 "what it computes takes several stock layers. They can stand in its place in the graph of a model and "
                 "in TimeDistributed, and what another wrapper does with them is not known"
