@@ -12,6 +12,8 @@ from typing import Any
 import keras
 
 from keras_gru_ext.comparison import random_inputs
+from keras_gru_ext.legacy.build.budget import drawing_nothing
+from keras_gru_ext.legacy.build.handover import handing_over
 from keras_gru_ext.legacy.build.live import places
 from keras_gru_ext.tools.stock import graphs
 
@@ -49,7 +51,7 @@ def seen_in(model: keras.Model, config: Mapping, package: str) -> Seen:
     probing = _Probing(package)
     classes = {type(place.layer).__name__: type(place.layer) for place in places(model)}
     own = {name: kind for name, kind in classes.items() if not kind.__module__.startswith(("keras.", f"{package}."))}
-    with keras.saving.custom_object_scope({**own, "Probe": Probe}):
+    with keras.saving.custom_object_scope({**own, "Probe": Probe}), drawing_nothing(), handing_over():
         copied = graphs.layer_of(probing.entry(config, ()))
     noted.clear()  # What a model within another is built with is not what it is called with.
     copied(keras.tree.pack_sequence_as(copied.input, random_inputs(model)), training=False)
