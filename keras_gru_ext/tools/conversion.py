@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import logging
 import os
 import tempfile
@@ -20,7 +19,7 @@ from keras_gru_ext.comparison import TOLERANCE, check_tolerance, predict, random
 from keras_gru_ext.errors import ArgumentError, ConfigError, FileFormatError, WeightsError
 from keras_gru_ext.export import runtime, to_onnx
 from keras_gru_ext.files import check_target, path_of, replacing
-from keras_gru_ext.legacy.build.handover import let_go
+from keras_gru_ext.legacy.build.handover import let_go, make_room
 from keras_gru_ext.legacy.build.live import size_of
 from keras_gru_ext.legacy.loader import Inputs, Outputs, load_model
 from keras_gru_ext.tools.backends import BackendResult, check_backends, compare_backends
@@ -30,9 +29,6 @@ from keras_gru_ext.tools.stock import to_stock
 
 # Scaled weights round at other places, so a stock model agrees up to rounding only.
 _STOCK_TOLERANCE = 1e-5
-
-# In numbers. To look for what can be freed takes as long as to load a small model.
-_LARGE = 2**21
 
 _FORMATS = (".weights.h5", ".keras", ".h5", ".onnx")
 
@@ -133,7 +129,7 @@ def convert(
             to_onnx(model, temporary)
             return _compared_onnx(model, temporary, target, against, tolerance, backends, source, loading)
         was = _written(source, custom_objects, keeps_training, loading, temporary, target, suffix, stock)
-        _collect(was.size)
+        make_room(was.size)
         again = read_again(was, temporary, target, safe_mode)
         difference = None if against is None else verify(again, against, tolerance)
         results: list[BackendResult] = []
@@ -159,11 +155,10 @@ def _written(
     outputs = predict(model, inputs)
     if stock:
         legacy, legacy_outputs = model, outputs
-        _collect(size_of(legacy))
         model = to_stock(legacy)
         let_go(legacy)
         del legacy
-        _collect(size_of(model))
+        make_room(size_of(model))
         outputs = predict(model, inputs)
         check_predictions(legacy_outputs, outputs, f"{target}: with stock layers", _STOCK_TOLERANCE)
     _save(model, path, suffix)
@@ -188,17 +183,11 @@ def _loaded(
             return load_model(source, custom_objects=custom_objects, compile=True, **loading)
         except (ConfigError, FileFormatError, WeightsError) as error:
             problem = str(error)
-        gc.collect()
+        make_room()
     model = load_model(source, custom_objects=custom_objects, compile=False, **loading)
     if problem:
         warnings.warn(f"The training state is left out: {problem}", stacklevel=4)
     return model
-
-
-def _collect(size: int) -> None:
-    """Frees what Python keeps until it looks for cycles: models, and on JAX the arrays that were assigned."""
-    if size >= _LARGE:
-        gc.collect()
 
 
 def _training_of(model: keras.Model) -> str:

@@ -19,7 +19,7 @@ import numpy as np
 from keras_gru_ext.comparison import difference_of, predict
 from keras_gru_ext.errors import VerificationError
 from keras_gru_ext.legacy.build.budget import at_most
-from keras_gru_ext.legacy.build.handover import handing_over
+from keras_gru_ext.legacy.build.handover import array_of, handing_over
 from keras_gru_ext.legacy.build.live import size_of
 
 # Saved and loaded on the same backend: the same program on the same numbers.
@@ -140,8 +140,7 @@ def _digests(variables: Iterable[keras.Variable]) -> list[tuple[str, str]]:
 
 def _digest(variable: keras.Variable) -> str:
     """A hash of the numbers, with their shape and dtype."""
-    # Of the variable itself Keras makes two copies.
-    array = keras.ops.convert_to_numpy(variable.value)
+    array = array_of(variable)
     found = hashlib.blake2b(f"{array.shape} {array.dtype}".encode(), digest_size=16)
     found.update(np.ascontiguousarray(array).reshape(-1).view("u1"))
     return found.hexdigest()

@@ -13,6 +13,7 @@ import pytest
 from keras_gru_ext.comparison import predict, random_inputs
 from keras_gru_ext.errors import ArgumentError, FileFormatError, UnsafeContentError, VerificationError
 from keras_gru_ext.legacy import load_model
+from keras_gru_ext.legacy.build import handover
 from keras_gru_ext.tools import backends, conversion, rereading
 from keras_gru_ext.tools.conversion import convert
 from keras_gru_ext.tools.references import verify
@@ -92,7 +93,7 @@ def test_the_first_model_makes_room_for_what_is_read_again(target, monkeypatch, 
     """Two large models side by side would take more memory than a conversion may."""
     made = []
     load, rewrite, read = conversion.load_model, conversion.to_stock, conversion.read_again
-    monkeypatch.setattr(conversion, "_LARGE", 0)
+    monkeypatch.setattr(handover, "_MANY", 0)
     monkeypatch.setattr(conversion, "load_model", lambda *args, **options: remembered(made, load(*args, **options)))
     monkeypatch.setattr(conversion, "to_stock", lambda model: remembered(made, rewrite(model)))
 

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import contextvars
 import functools
+import gc
+import math
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -21,7 +23,9 @@ _COPYING = ("tensorflow", "torch")
 _PLAIN = ("float16", "float32", "float64")
 # In bytes; copies of fewer do not matter.
 _LARGE = 2**23
-# TensorFlow reads memory in units of so many bytes, and ends the process where it does not begin at one.
+_MANY = _LARGE // 4
+# TensorFlow reads memory in units of so many bytes, and ends the process where it does not begin at one. JAX copies it
+# then.
 _ALIGNMENT = 64
 
 _hands_over: contextvars.ContextVar[bool] = contextvars.ContextVar("hands_over", default=False)
@@ -42,11 +46,7 @@ def tensor_of(array: Any) -> Any:
         return array
     if backend == "torch":
         # PyTorch shares the memory of an array, but not of any.
-        if not isinstance(array, np.ndarray) or not array.flags.carray:
-            return array
-        import torch
-
-        return torch.from_numpy(array)
+        return _shared(array) if isinstance(array, np.ndarray) and array.flags.carray else array
     # `tf.constant` copies the array, and then the copy to memory that is aligned.
     copy = _aligned(np.empty, array)
     if isinstance(array, np.ndarray):
@@ -59,16 +59,24 @@ def tensor_of(array: Any) -> Any:
 def zeros(shape: Any, dtype: Any = None) -> Any:
     """Makes a tensor of zeros, as an initializer does, that takes no memory of the system before it is written to.
 
-    TensorFlow would fill memory with them and keep it for tensors to come, JAX compile a program for each shape.
+    PyTorch would fill memory with them, TensorFlow would keep that for tensors to come, and JAX compile a program for
+    each shape.
     """
-    backend = keras.backend.backend()
-    if backend == "jax":
-        return keras.ops.convert_to_tensor(np.zeros(shape, "float32"), dtype)
-    if backend == "tensorflow" and keras.backend.standardize_dtype(dtype) in _PLAIN:
+    backend, dtype = keras.backend.backend(), keras.backend.standardize_dtype(dtype)
+    if backend in (*_COPYING, "jax") and dtype in _PLAIN:
         like = np.broadcast_to(np.zeros((), dtype), shape)
         if like.nbytes >= _LARGE:
             return _shared(_aligned(np.zeros, like))
+    if backend == "jax":
+        return keras.ops.convert_to_tensor(np.zeros(shape, "float32"), dtype)
     return keras.ops.zeros(shape, dtype)
+
+
+def array_of(variable: keras.Variable) -> np.ndarray:
+    """The numbers of a variable, only to be read, with no more copies than it takes; Keras makes two on PyTorch."""
+    if keras.backend.backend() == "jax":
+        return np.asarray(variable.value)
+    return keras.ops.convert_to_numpy(variable.value)
 
 
 @contextmanager
@@ -116,15 +124,31 @@ def let_go(model: keras.Model) -> None:
         tf.raw_ops.AssignVariableOp(resource=variable.value.handle, value=nothing, validate_shape=False)
 
 
+def make_room(numbers: float = math.inf) -> None:
+    """Frees what Python keeps until it looks for cycles: models, and on JAX the arrays that were assigned.
+
+    Args:
+        numbers: How many there may be in what is kept. To look takes as long as to load a small model.
+    """
+    if numbers >= _MANY:
+        gc.collect()
+
+
 def _aligned(make: Callable[..., np.ndarray], like: Any) -> np.ndarray:
-    """An array of the shape and dtype of another one, in memory that begins where TensorFlow can use it."""
+    """An array of the shape and dtype of another one, in memory that begins where frameworks can share it."""
     memory = make(like.nbytes + _ALIGNMENT, "u1")
     start = -memory.ctypes.data % _ALIGNMENT
     return memory[start : start + like.nbytes].view(like.dtype.newbyteorder("=")).reshape(like.shape)
 
 
 def _shared(array: np.ndarray) -> Any:
-    """A tensor of TensorFlow in the memory of an array."""
+    """A tensor in the memory of an array."""
+    if keras.backend.backend() == "jax":
+        return keras.ops.convert_to_tensor(array)
+    if keras.backend.backend() == "torch":
+        import torch
+
+        return torch.from_numpy(array)
     import tensorflow as tf
 
     return tf.experimental.dlpack.from_dlpack(array.__dlpack__())

@@ -16,8 +16,8 @@ from typing import Any
 import keras
 
 from keras_gru_ext.legacy.build.budget import drawing_nothing
-from keras_gru_ext.legacy.build.handover import handing_over
-from keras_gru_ext.legacy.build.live import places
+from keras_gru_ext.legacy.build.handover import handing_over, make_room
+from keras_gru_ext.legacy.build.live import places, size_of
 from keras_gru_ext.tools.stock import observation, scaling
 from keras_gru_ext.tools.stock.rewriting import PACKAGE, Rewriting
 
@@ -42,6 +42,7 @@ def to_stock(model: keras.Model) -> keras.Model:
     config = keras.saving.serialize_keras_object(model)
     masked = any(_makes_masks(place.layer) for place in places(model)) or _names_a_mask(config)
     rewriting = Rewriting(observation.seen_in(model, config, PACKAGE) if masked else None)
+    make_room(size_of(model))
     with drawing_nothing(), handing_over():
         stock = keras.saving.deserialize_keras_object(rewriting.entry(config, ()))
         new = {place.names: place for place in places(stock)}

@@ -17,6 +17,7 @@ import keras
 import numpy as np
 
 from keras_gru_ext.activations import legacy_hard_sigmoid
+from keras_gru_ext.legacy.build.handover import array_of
 from keras_gru_ext.legacy.upgrade.layer_rules import GATES
 from keras_gru_ext.tools.stock import local
 
@@ -108,12 +109,8 @@ def _as_layers(name: str | None = None) -> dict[str, Any]:
 def scaled_arrays(layer: keras.Layer) -> list[np.ndarray]:
     """The arrays of a layer, as its stock one has them."""
     scaling = next((_SCALINGS[kind.__name__] for kind in type(layer).__mro__ if kind.__name__ in _SCALINGS), None)
-    # `get_weights` copies each array twice on PyTorch.
-    arrays = (
-        local.arrays_of(layer)
-        if type(layer).__name__ in local.KINDS
-        else [keras.ops.convert_to_numpy(variable.value) for variable in layer.weights]
-    )
+    is_local = type(layer).__name__ in local.KINDS
+    arrays = local.arrays_of(layer) if is_local else list(map(array_of, layer.weights))
     if scaling is None:
         return arrays
     used = [block for name, blocks in scaling.gates.items() for block in blocks if _uses_it(layer, name)]
