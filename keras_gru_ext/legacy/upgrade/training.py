@@ -288,7 +288,7 @@ def _named(value: Any) -> tuple[str, Mapping[str, Any]]:
     settings = settings if isinstance(settings, Mapping) else {}
     if value.get("class_name") in _WRAPPERS:
         return _named(settings.get("fn"))[0], settings
-    return str(value.get("registered_name") or value["class_name"]).rpartition(">")[2], settings
+    return str(value.get("registered_name") or value.get("class_name") or "").rpartition(">")[2], settings
 
 
 def _plain(settings: Mapping[str, Any]) -> dict[str, Any]:
@@ -302,8 +302,9 @@ def _name_in(settings: Mapping[str, Any]) -> dict[str, Any]:
 
 def _custom(name: str, value: Any) -> Any:
     """What the caller supplies: a function by its name, a class with its settings."""
-    if isinstance(value, Mapping) and isinstance(value.get("config"), Mapping) and value["class_name"] not in _WRAPPERS:
-        return {"class_name": name, "config": dict(value["config"])}
+    settings = value.get("config") if isinstance(value, Mapping) and value.get("class_name") not in _WRAPPERS else None
+    if isinstance(settings, Mapping):
+        return {"class_name": name, "config": dict(settings)}
     return {"class_name": "function", "module": "builtins", "config": name, "registered_name": name}
 
 

@@ -113,6 +113,7 @@ def test_what_the_caller_supplies():
         ({"loss": 3}, "names 3 as a loss or a metric"),
         ({"metrics": ["mine"]}, "The metric 'mine' is not one"),
         ({"metrics": [{"class_name": "AUC", "config": {"num_thresholds": 10**9}}]}, "Expected at most 10000"),
+        ({"metrics": [{"class_name": "MeanMetricWrapper", "config": {"fn": {"module": "a"}}}]}, "The metric '' is not"),
         ({"metrics": [[[[[[[[[[[["mse"]]]]]]]]]]]]}, "nested too deeply"),
     ],
 )
