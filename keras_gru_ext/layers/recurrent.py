@@ -52,9 +52,7 @@ def over_masked_steps(layer, sequences, initial_state, mask, training):
     mask = ops.expand_dims(mask, -1)
     zeros_in_the_loop = layer.zero_output_for_mask and not layer.unroll
     which = {"first_cell": 0, "last_cell": -_states_of_last_cell(layer.cell)}.get(layer.masked_output)
-    known = {"training": training} if "training" in inspect.signature(layer.cell.call).parameters else {}
-    if getattr(layer, "num_constants", None):
-        known["constants"] = layer._constants()
+    known = _arguments_of_cell(layer, training)
 
     states = keras.tree.flatten(initial_state)
     dtype = states[0].dtype
@@ -82,6 +80,25 @@ def over_masked_steps(layer, sequences, initial_state, mask, training):
         last_output = ops.where(last_counts, last_output, ops.zeros_like(last_output))
         outputs = ops.where(mask, outputs, ops.zeros_like(outputs)) if layer.return_sequences else outputs
     return last_output, outputs, keras.tree.pack_sequence_as(initial_state, states[:-1])
+
+
+def over_all_steps(layer, sequences, initial_state, training):
+    """Runs a layer's cell over a sequence all of whose steps count, in one dtype; as `over_masked_steps`."""
+    dtype, known = keras.tree.flatten(initial_state)[0].dtype, _arguments_of_cell(layer, training)
+
+    def step(inputs, states):
+        output, new = layer.cell(inputs, keras.tree.pack_sequence_as(initial_state, states), **known)
+        return ops.cast(output, dtype), [ops.cast(state, dtype) for state in keras.tree.flatten(new)]
+
+    last_output, outputs, states = paths.loop(layer, step, sequences, keras.tree.flatten(initial_state))
+    return last_output, outputs, keras.tree.pack_sequence_as(initial_state, states)
+
+
+def _arguments_of_cell(layer, training):
+    known = {"training": training} if "training" in inspect.signature(layer.cell.call).parameters else {}
+    if getattr(layer, "num_constants", None):
+        known["constants"] = layer._constants()
+    return known
 
 
 def _states_of_last_cell(cell):
@@ -134,7 +151,7 @@ class _MaskedSteps(_KeptStates):
                 states = _kept_or_given(kept, keras.tree.flatten(initial_state))
                 initial_state = keras.tree.pack_sequence_as(initial_state, states)
         if mask is None and self.compute_dtype == "float64":
-            mask = ops.ones(ops.shape(sequences)[:2], dtype="bool")
+            return over_all_steps(self, sequences, initial_state, training)
         if mask is None:
             return super().inner_loop(sequences, initial_state, None, training)
         return over_masked_steps(self, sequences, initial_state, mask, training)

@@ -50,7 +50,9 @@ def test_float64(kind, mask, float64):
     def made(dtype):
         more = {"dtype": dtype, "return_sequences": True, "stateful": True, "prefers_kept_state": True}
         if kind == "RNN":
-            cells = [GRUCell(UNITS, dtype=dtype), keras.layers.SimpleRNNCell(UNITS, dtype=dtype)]
+            # Without a mask, cells of different sizes: no rule for masked steps may matter.
+            cells = [GRUCell(UNITS + (mask is None), dtype=dtype), keras.layers.SimpleRNNCell(UNITS, dtype=dtype)]
+            more["masked_output"] = "first_cell"
             return recurrent.RNN(keras.layers.StackedRNNCells(cells, dtype=dtype), **more)
         return getattr(recurrent, kind)(UNITS, **more)
 
