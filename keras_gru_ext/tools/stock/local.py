@@ -1,7 +1,9 @@
 """Convolutions whose kernels differ from place to place, which Keras 3 does not have, by stock layers and operations.
 
-the windows     operations, one beside the other: (B, places, window times channels)
-the kernels     EinsumDense, which has a kernel and a bias for every place
+This is written in the place of such a layer:
+
+    the windows     operations, one beside the other: (B, places, window times channels)
+    the kernels     EinsumDense, which has a kernel and a bias for every place
 """
 
 from __future__ import annotations

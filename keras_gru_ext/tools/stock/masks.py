@@ -1,10 +1,12 @@
 """Masks as tensors, in graphs of stock layers: which a tensor has, and how it gets one.
 
-the mask of a tensor     Rescaling to ones -> Maximum with zeros, which takes the zeros at masked entries
-a mask of as many axes   first one axis more, by Reshape in TimeDistributed, which hands the mask on
-a mask of fewer axes     first the largest entry behind its axes, by GlobalMaxPooling1D in TimeDistributed
-a tensor with a mask     TimeDistributed(Identity), with the mask as its `mask`
-a tensor without         an operation, which looks at no mask and has none
+All of it is written by these means:
+
+    the mask of a tensor     Rescaling to ones -> Maximum with zeros, which takes the zeros at masked entries
+    a mask of as many axes   first one axis more, by Reshape in TimeDistributed, which hands the mask on
+    a mask of fewer axes     first the largest entry behind its axes, by GlobalMaxPooling1D in TimeDistributed
+    a tensor with a mask     TimeDistributed(Identity), with the mask as its `mask`
+    a tensor without         an operation, which looks at no mask and has none
 """
 
 from __future__ import annotations

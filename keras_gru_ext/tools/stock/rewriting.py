@@ -11,6 +11,7 @@ import keras
 
 from keras_gru_ext.errors import ConfigError
 from keras_gru_ext.tools.stock import (
+    attention,
     distributed,
     graphs,
     local,
@@ -115,10 +116,12 @@ class Rewriting:
         if local.needs_writing_out(one):
             stock = self.entry(local.as_einsum(one, self._inside(where, prefix)), where[:-1])
             return local.written_out(one, stock, prefix)
-        if maskless.is_one(one) and maskless.needs_writing_out(one, self._axes(one, where)):
+        needs_tensors = maskless.is_one(one) and maskless.needs_writing_out(one, self._axes(one, where))
+        if needs_tensors or attention.is_one(one):
             inside = self._inside(where, prefix)
             stock = self.entry({**one, "config": {**one["config"], "name": inside}, "name": inside}, where[:-1])
-            return maskless.written_out(one, stock, prefix, self._axes(one, where))
+            kind = maskless if needs_tensors else attention
+            return kind.written_out(one, stock, prefix, self._axes(one, where))
         if traits.needs_writing_out(one, self._masked):
             return recurrent.written_out(one, self._ways(one, where, prefix), prefix, self._masked)
         return None
