@@ -27,6 +27,11 @@ _IN_OPERATOR: dict[Any, tuple[str, tuple[float, ...], tuple[float, ...]]] = {
 }
 
 
+def is_in_operators(activation: Any) -> bool:
+    """Whether ONNX's recurrent operators have an activation."""
+    return _lookup(_IN_OPERATOR, activation) is not None
+
+
 def in_operator(operator: str, activation: Any, where: str) -> tuple[str, tuple[float, ...], tuple[float, ...]]:
     """Returns how ONNX's recurrent operators call an activation, with its alphas and betas.
 

@@ -17,7 +17,7 @@ import keras
 import numpy as np
 
 from keras_gru_ext import layers
-from keras_gru_ext.export.activations import in_operator
+from keras_gru_ext.export.activations import in_operator, is_in_operators
 from keras_gru_ext.export.graph import Graph, array_of, described
 from keras_gru_ext.layers import recurrent
 
@@ -64,6 +64,12 @@ def why_not(layer: keras.Layer) -> str | None:
         return f"{type(layer).__name__} is none of GRU, LSTM, SimpleRNN and RNN"
     others = [type(cell).__name__ for cell in cells_of(layer) if type(cell) not in _OPERATORS]
     return f"its cells are not all GRU, LSTM and simple cells, but {', '.join(others)}" if others else None
+
+
+def lacks_a_function(layer: keras.Layer) -> bool:
+    """Whether a layer whose cells all are operators has an activation that these do not have."""
+    functions = [getattr(cell, name) for cell in cells_of(layer) for name in _OPERATORS[type(cell)].functions]
+    return not all(map(is_in_operators, functions))
 
 
 def cells_of(layer: keras.Layer) -> list[keras.Layer]:

@@ -9,12 +9,21 @@ import keras
 from onnx import GraphProto
 
 from keras_gru_ext.errors import ConfigError
-from keras_gru_ext.export import recurrent, tracing
+from keras_gru_ext.export import cells, recurrent, tracing
 from keras_gru_ext.export.graph import Graph, Value, array_of, described
 from keras_gru_ext.layers import recurrent as legacy
 
-LAYERS = (keras.layers.RNN, legacy.RNN)
-"""The classes of layers over a cell of any kind; subclasses may compute something else."""
+# The classes of layers over a cell of any kind; subclasses may compute something else.
+_OVER_ANY_CELL = (keras.layers.RNN, legacy.RNN)
+
+
+def is_needed(layer: keras.Layer) -> bool:
+    """Whether a layer that runs in one direction is no operator, but can be a loop."""
+    if isinstance(layer, keras.layers.Bidirectional):
+        return False
+    if recurrent.why_not(layer) is not None:
+        return type(layer) in _OVER_ANY_CELL
+    return not getattr(layer, "time_major", False) and cells.lacks_a_function(layer)
 
 
 def looped(

@@ -225,7 +225,7 @@ def _recurrent(
     graph: Graph, layer: keras.Layer, x: Any, initial_state: Any, mask: Value | None, constants: Any
 ) -> list[Value]:
     is_convolutional = isinstance(layer, convolutional.LAYERS)
-    is_looped = type(layer) in loops.LAYERS and recurrent.why_not(layer) is not None
+    is_looped = not is_convolutional and loops.is_needed(layer)
     reason = None if is_convolutional or is_looped else recurrent.why_not(layer)
     if reason is not None:
         raise ConfigError(

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from keras import ops
 
-from keras_gru_ext import GRUCell
+from keras_gru_ext import GRU, GRUCell
 from keras_gru_ext.layers import recurrent
 from tests.export.helpers import check_model, operators, sequences
 from tests.helpers import FEATURES, UNITS, randomize
@@ -75,3 +75,10 @@ def test_constants(rng, tmp_path, masked):
     layer = recurrent.RNN(Cell(), num_constants=1, return_sequences=True)
     model = randomize(keras.Model([x, constant], layer(keras.layers.Masking()(x), constants=[constant])), rng)
     check_model(str(tmp_path / "model.onnx"), model, masked, np.ones((len(masked), UNITS), "float32"))
+
+
+def test_activations_that_the_operators_do_not_have(rng, tmp_path, masked):
+    x = keras.Input((None, FEATURES))
+    y = GRU(UNITS, "exponential", reset_after=False, return_sequences=True)(keras.layers.Masking()(x))
+    model = randomize(keras.Model(x, [y, keras.layers.LSTM(UNITS, recurrent_activation="silu")(x)]), rng, scale=0.3)
+    check_model(str(tmp_path / "model.onnx"), model, masked)

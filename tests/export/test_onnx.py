@@ -446,6 +446,7 @@ class Random(layers.Layer):
         return shape
 
 
+@keras.saving.register_keras_serializable(package="tests_of_onnx")
 class OtherCell(layers.GRUCell):
     pass
 
@@ -466,10 +467,16 @@ class Subclassed(keras.Model):
 @pytest.mark.parametrize(
     ("layer", "message"),
     [
-        (lambda: layers.RNN([GRUCell(3), OtherCell(3)], name="r"), r"RNN 'r' cannot become .* cells, but OtherCell"),
+        (
+            lambda: layers.Bidirectional(layers.RNN([GRUCell(3), OtherCell(3)]), name="b"),
+            r"Bidirectional 'b' cannot become .* cells, but OtherCell",
+        ),
         (lambda: OtherGRU(3, name="other"), r"OtherGRU 'other' cannot become .* OtherGRU is none of.*model\.export"),
         (lambda: Random(name="dice"), r"Random 'dice' cannot be written as ONNX here, .* Leave it out"),
-        (lambda: GRU(3, activation="gelu", name="g"), r"GRU 'g' has the activation 'gelu'.*operator does not have"),
+        (
+            lambda: layers.Bidirectional(GRU(3, activation="gelu", name="g")),
+            r"GRU 'forward_g' has the activation 'gelu'.*operator does not have",
+        ),
         (
             lambda: layers.Dense(3, activation="sparsemax", name="d"),
             r"Dense 'd' has the activation 'sparsemax', which",
