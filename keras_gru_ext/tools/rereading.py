@@ -142,7 +142,7 @@ def _digest(variable: keras.Variable) -> str:
     """A hash of the numbers, with their shape and dtype."""
     array = array_of(variable)
     found = hashlib.blake2b(f"{array.shape} {array.dtype}".encode(), digest_size=16)
-    found.update(np.ascontiguousarray(array).reshape(-1).view("u1"))
+    found.update(np.ascontiguousarray(array).reshape(-1).view("u1").data)
     return found.hexdigest()
 
 

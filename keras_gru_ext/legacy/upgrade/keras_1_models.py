@@ -46,7 +46,7 @@ def _inputs(config: Mapping) -> Any:
 
     In Keras 1 it returned the very tensor that it was given, which from then on counted as its output.
     """
-    calls = {
+    calls: dict[Any, Any] = {
         entry.get("name"): entry.get("inbound_nodes")
         for entry in config["layers"]
         if isinstance(entry, Mapping) and entry.get("class_name") == "ActivityRegularization"
@@ -58,7 +58,7 @@ def _inputs(config: Mapping) -> Any:
         except (KeyError, IndexError, TypeError):
             return end
 
-    ends = config.get("input_layers")
+    ends: Any = config.get("input_layers")
     return [given(end, len(calls)) for end in ends] if _is_list(ends) else ends
 
 
