@@ -119,7 +119,7 @@ def _step(
     output, *new = tracing.convert(body, cell, [step, packed], given, None, convert_call)
     results = [output.name, *(one.name for one in new)]
     if masked:
-        number = {"first_cell": 0, "last_cell": -len(_last_states(cell))}.get(getattr(layer, "masked_output", "repeat"))
+        number = legacy.state_at_masked_steps(layer)
         instead: Any = before.name if number is None else states[number].name
         instead = 0.0 if layer.zero_output_for_mask else instead
         kept = [body.where(counts, one, state.name) for one, state in zip(results[1:], states, strict=True)]
@@ -131,8 +131,3 @@ def _step(
         body.add_output("same", one, one.dtype)
     body.add_output("output", Value(results[0], before.shape), "float32")
     return body.finished("step")
-
-
-def _last_states(cell: keras.Layer) -> list[int]:
-    last = cell.cells[-1] if isinstance(cell, keras.layers.StackedRNNCells) else cell
-    return keras.tree.flatten(last.state_size)

@@ -51,7 +51,7 @@ def over_masked_steps(layer, sequences, initial_state, mask, training):
     """
     mask = ops.expand_dims(mask, -1)
     zeros_in_the_loop = layer.zero_output_for_mask and not layer.unroll
-    which = {"first_cell": 0, "last_cell": -_states_of_last_cell(layer.cell)}.get(layer.masked_output)
+    which = state_at_masked_steps(layer)
     known = _arguments_of_cell(layer, training)
 
     states = keras.tree.flatten(initial_state)
@@ -101,9 +101,12 @@ def _arguments_of_cell(layer, training):
     return known
 
 
-def _states_of_last_cell(cell):
+def state_at_masked_steps(layer):
+    """Which of the states of its cells, in one list, a layer outputs at masked steps; `None` if it is no state."""
+    cell = layer.cell
     last = cell.cells[-1] if isinstance(cell, keras.layers.StackedRNNCells) else cell
-    return len(keras.tree.flatten(last.state_size))
+    places = {"first_cell": 0, "last_cell": -len(keras.tree.flatten(last.state_size))}
+    return places.get(getattr(layer, "masked_output", "repeat"))
 
 
 class _KeptStates(_BeforeALayer):
