@@ -183,7 +183,8 @@ def test_values_and_gradients(rng, device, maths, mask, dtype):
     # a rounding per square root of their number.
     order = 0.5 * ROUNDING_UNIT[dtype] * np.sqrt(BATCH * TIME)
     # 2026-11: on an H100 cuDNN is off by 5e-6 in float32, ten times as much as the portable path.
-    of_keras = 2 * max(errors(stock_twin(layer)).values()) if maths == "reset_after" and mask is None else 0
+    by_cudnn = device != "cpu" and BACKEND == "torch" and maths == "reset_after" and mask is None
+    of_keras = 2 * max(errors(stock_twin(layer)).values()) if by_cudnn else 0
     for way, floor in (({}, max(least, of_keras)), (KERNEL, least)):
         for name, error in errors(twin(layer, **way)).items():
             allowed = floor + order * (name in ("kernel", "recurrent_kernel", "bias"))
