@@ -4,6 +4,10 @@ In this package the name `"hard_sigmoid"` means the function of Keras 1, Keras 2
 another function; pass its function object, `keras.activations.hard_sigmoid`, to get that one.
 """
 
+from keras_gru_ext.requirements import require_backend
+
+require_backend()
+
 from typing import Any
 
 import keras

@@ -1,5 +1,9 @@
 """What training needs besides Keras' own callbacks."""
 
+from keras_gru_ext.requirements import require_backend
+
+require_backend()
+
 import os
 import pathlib
 

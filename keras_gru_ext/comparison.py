@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from keras_gru_ext.requirements import require_backend
+
+require_backend()
+
 from collections.abc import Iterator, Sequence
 
 import keras

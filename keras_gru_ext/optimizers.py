@@ -6,6 +6,10 @@ legacy model continues as it would have there; for new models take Keras' own.
 
 from __future__ import annotations
 
+from keras_gru_ext.requirements import require_backend
+
+require_backend()
+
 from typing import Any
 
 import keras

@@ -23,16 +23,17 @@ def missing_backend() -> str | None:
     if "keras" in sys.modules:
         return None
     backend, said = _chosen()
-    if backend not in _BACKENDS:
-        return f"Keras is told to use the backend {backend!r} ({said}), which is none of {list(_BACKENDS)}."
     missing = [name for name in _IMPORTS.get(backend, (backend,)) if importlib.util.find_spec(name) is None]
-    if not missing:
+    if backend not in _BACKENDS:
+        what = f"which is none of {list(_BACKENDS)}"
+    elif not missing:
         return None
-    installed = [name for name in _EXTRAS if importlib.util.find_spec(name) is not None]
-    what = "which is not installed" if missing == [backend] else f"for which {' and '.join(missing)} are missing"
+    else:
+        what = "which is not installed" if missing == [backend] else f"for which {' and '.join(missing)} are missing"
     problem = f"Keras would use the backend {backend!r} ({said}), {what}. "
+    installed = [name for name in _EXTRAS if importlib.util.find_spec(name) is not None]
     if installed:
-        return f"{problem}Of the others there is {installed[0]!r}; to use it, type: export KERAS_BACKEND={installed[0]}"
+        return f"{problem}There is {installed[0]!r}; to use it, type: export KERAS_BACKEND={installed[0]}"
     extra = backend if backend in _EXTRAS else "torch"
     return f"{problem}Type: pip install 'keras-gru-ext[{extra}]' && export KERAS_BACKEND={extra}"
 

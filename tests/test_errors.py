@@ -25,29 +25,76 @@ MODEL = named("keras-2.2.4-tensorflow", "single").model
 REFERENCE = MODEL.replace(".h5", ".npz")
 
 
-def run_without(backend, folder, code):
-    """A fresh process in which a backend is asked for that is not installed."""
-    environment = {**os.environ, "KERAS_BACKEND": backend, "PYTHONPATH": os.pathsep.join([str(folder), os.getcwd()])}
+def run_without(backends, folder, code):
+    """A fresh process that is to use the first of some backends, none of which is installed."""
+    environment = {
+        **os.environ,
+        "KERAS_BACKEND": backends[0],
+        "PYTHONPATH": os.pathsep.join([str(folder), os.getcwd()]),
+    }
     (folder / "sitecustomize.py").write_text(
-        "import importlib.util\nfind = importlib.util.find_spec\n"
-        f"importlib.util.find_spec = lambda name, *rest: None if name == {backend!r} else find(name, *rest)\n"
+        "import importlib.util, sys\n"
+        "find = importlib.util.find_spec\n"
+        f"importlib.util.find_spec = lambda name, *rest: None if name in {backends!r} else find(name, *rest)\n"
+        f"sys.modules.update(dict.fromkeys({backends!r}))\n"
     )
     return subprocess.run(
         [sys.executable, *code], capture_output=True, text=True, env=environment, timeout=120, check=False
     )
 
 
-@pytest.mark.parametrize("backend", ["torch", "nonsense"])
-def test_a_backend_that_is_missing(backend, tmp_path):
-    done = run_without(backend, tmp_path, ["-m", "keras_gru_ext", "inspect", MODEL])
+@pytest.mark.no_backend
+@pytest.mark.parametrize(
+    ("backends", "words"),
+    [
+        (["torch"], "which is not installed. There is '"),
+        (["nonsense"], "which is none of ['jax', 'tensorflow', 'torch', 'numpy', 'openvino']. There is '"),
+        (["torch", "jax", "tensorflow"], "which is not installed. Type: pip install 'keras-gru-ext[torch]' && "),
+    ],
+)
+def test_a_backend_that_is_missing(backends, words, tmp_path):
+    done = run_without(backends, tmp_path, ["-m", "keras_gru_ext", "inspect", MODEL])
     assert (done.returncode, done.stdout) == (cli.FAILED, "")
-    assert done.stderr.startswith("error: Keras ")
-    assert f"'{backend}' (KERAS_BACKEND)" in done.stderr
+    assert done.stderr.startswith(f"error: Keras would use the backend '{backends[0]}' (KERAS_BACKEND), {words}")
     assert done.stderr.count("\n") == 1
-    assert "export KERAS_BACKEND=" in done.stderr or backend == "nonsense"
-    code = "import keras_gru_ext as k\ntry:\n    {}\nexcept ImportError as error:\n    print(type(error).__name__)"
-    for use in ("k.GRU", "k.optimizers", "import keras_gru_ext.layers", "from keras_gru_ext.layers.gru import GRU"):
-        assert run_without(backend, tmp_path, ["-c", code.format(use)]).stdout.split() == ["MissingDependencyError"]
+    assert " export KERAS_BACKEND=" in done.stderr
+
+
+# Whatever stands before Keras, and whatever serves one framework alone.
+NEEDS_NO_BACKEND = re.compile(
+    r"errors|files|requirements|vocabulary|kernels(\.(?!on_).*)?|cli(\..*)?|__main__"
+    r"|legacy(\.(dialect|record|newer_order|(sources|upgrade)(\..*)?))?"
+)
+
+
+@pytest.mark.no_backend
+def test_every_module_says_that_the_backend_is_missing(tmp_path):
+    """Where Python would come to a `No module named 'torch'` deep in Keras."""
+    home = pathlib.Path(keras_gru_ext.__file__).parent
+    paths = [path.relative_to(home).with_suffix("") for path in sorted(home.rglob("*.py"))]
+    names = [".".join(part for part in path.parts if part != "__init__") for path in paths]
+    names = [name for name in names if name and not re.match(r"kernels\.on_|__main__", name)]
+    code = f"""
+import importlib
+import keras_gru_ext as k
+
+def outcome(use):
+    try:
+        use()
+    except ImportError as error:
+        return type(error).__name__
+    return "imported"
+
+for name in {names!r}:
+    print(name, outcome(lambda: importlib.import_module(f"keras_gru_ext.{{name}}")))
+for name in [*k.__all__, *k._REGISTERING]:
+    print(name, outcome(lambda: getattr(k, name)))
+"""
+    done = run_without(["torch", "jax", "tensorflow"], tmp_path, ["-c", code])
+    found = dict(line.split() for line in done.stdout.splitlines())
+    assert set(found) == {*names, *keras_gru_ext.__all__}, done.stderr
+    for name, outcome in found.items():
+        assert outcome == ("imported" if NEEDS_NO_BACKEND.fullmatch(name) else "MissingDependencyError"), name
 
 
 def test_which_backend_keras_will_use(monkeypatch, tmp_path):

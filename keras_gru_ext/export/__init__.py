@@ -13,6 +13,10 @@
 May use the layers and the comparison of models, not what reads legacy files.
 """
 
+from keras_gru_ext.requirements import require_backend
+
+require_backend()
+
 from keras_gru_ext.export.file import to_onnx
 
 __all__ = ["to_onnx"]

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from keras_gru_ext.requirements import require_backend
+
+require_backend()
+
 import os
 import warnings
 from collections.abc import Mapping, Sequence

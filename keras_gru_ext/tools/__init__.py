@@ -13,6 +13,8 @@ May use everything but the command line, which is a thin shell over this.
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from keras_gru_ext.requirements import require_backend
+
 if TYPE_CHECKING:
     from keras_gru_ext.tools.conversion import convert
     from keras_gru_ext.tools.inspection import inspect
@@ -21,6 +23,8 @@ if TYPE_CHECKING:
 _HOMES = {"convert": "conversion", "inspect": "inspection", "verify": "references"}
 
 __all__ = ["convert", "inspect", "verify"]
+
+require_backend()
 
 
 def __getattr__(name: str) -> Any:

@@ -5,3 +5,7 @@ config asks for; `assignment.py` gives each layer its arrays, paired by `objects
 layout by `arrays.py` (pure, NumPy only); `handover.py` saves copies. Every array is checked before any is assigned.
 `live.py` walks a model the way legacy files list it.
 """
+
+from keras_gru_ext.requirements import require_backend
+
+require_backend()
