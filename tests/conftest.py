@@ -28,7 +28,8 @@ def pytest_collection_modifyitems(config, items):
     for item in items:
         mine = complete or not item.get_closest_marker("full")
         turn = item.get_closest_marker("in_turn")
-        if turn and complete and not turn.kwargs.get("always"):
+        if item.get_closest_marker("no_backend") or (turn and complete and not turn.kwargs.get("always")):
+            # Tests without a backend run once as it is.
             turn = None
         if turn and turn.args:
             mine = mine and BACKEND in turn.args
