@@ -16,6 +16,7 @@ from keras_gru_ext.files import check_target, path_of, replacing
 
 _OLDEST_OPSET = 18
 _LARGEST_FILE = 2**31 - 1
+_LARGE = 2**20
 # Two float32 programs that add in another order; relative to the largest number of an output.
 _TOLERANCE = 1e-4
 
@@ -84,16 +85,15 @@ def to_onnx(
     newest = onnx.defs.onnx_opset_version()
     if isinstance(opset, bool) or not isinstance(opset, int) or not _OLDEST_OPSET <= opset <= newest:
         raise ArgumentError(f"`opset` must be an integer from {_OLDEST_OPSET} to {newest}. Received: {opset!r}.")
-    content, plain, kept = _written(model, opset)
-    if check is not False:
-        batches = _batches(plain, None if isinstance(check, bool) else check)
-        _compare(session_of(content), plain, kept, batches, tolerance)
-    with replacing(path) as temporary, open(temporary, "wb") as file:
-        file.write(content)
+    with replacing(path) as temporary:
+        plain, kept = _write(model, opset, temporary)
+        if check is not False:
+            batches = _batches(plain, None if isinstance(check, bool) else check)
+            _compare(session_of(temporary), plain, kept, batches, tolerance)
 
 
-def _written(model: keras.Model, opset: int) -> tuple[bytes, keras.Model, list[Any]]:
-    """Returns the file's content, a plain model over the same graph, and the variables with the state of its layers."""
+def _write(model: keras.Model, opset: int, path: str) -> tuple[keras.Model, list[Any]]:
+    """Writes the file; returns a plain model over the same graph, and the variables with the state of its layers."""
     import onnx
 
     from keras_gru_ext.export.graph import Graph, Value
@@ -112,16 +112,22 @@ def _written(model: keras.Model, opset: int) -> tuple[bytes, keras.Model, list[A
             graph.add_output(f"{owner}_next_state{index}", Value(state, tuple(variable.shape)), "float32")
             kept.append(variable)
     opsets = [onnx.helper.make_opsetid("", opset)]
-    proto = onnx.helper.make_model(
-        graph.finished(model.name),
-        opset_imports=opsets,
-        ir_version=onnx.helper.find_min_ir_version_for(opsets),
-        producer_name="keras_gru_ext",
-    )
+    described = {
+        "opset_imports": opsets,
+        "ir_version": onnx.helper.find_min_ir_version_for(opsets),
+        "producer_name": "keras_gru_ext",
+    }
+    # ONNX's checker makes several copies of a model, and looks at no large arrays.
+    checked = onnx.helper.make_model(onnx.GraphProto(), **described)
+    graph.write(checked.graph, model.name, largest=_LARGE)
+    onnx.checker.check_model(checked, full_check=True)
+    proto = onnx.helper.make_model(onnx.GraphProto(), **described)
+    graph.write(proto.graph, model.name)
     if proto.ByteSize() > _LARGEST_FILE:
         raise ConfigError(f"Model {model.name!r} is larger than the 2 GiB that one ONNX file can hold.")
-    onnx.checker.check_model(proto, full_check=True)
-    return proto.SerializeToString(), plain, kept
+    with open(path, "wb") as file:
+        file.write(proto.SerializeToString())
+    return plain, kept
 
 
 def _batches(model: keras.Model, given: Sequence[np.ndarray] | None) -> list[list[np.ndarray]]:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import keras
 import numpy as np
-from onnx import GraphProto, NodeProto, TensorProto, ValueInfoProto, helper, numpy_helper
+from onnx import GraphProto, NodeProto, TensorProto, ValueInfoProto, helper
 
 ONNX_TYPES = {
     "float16": TensorProto.FLOAT16,
@@ -66,7 +67,7 @@ class Graph:
     outputs: list[ValueInfoProto] = field(default_factory=list)
     states: dict[int, tuple[keras.Layer, list[str], list[str]]] = field(default_factory=dict)
     _nodes: list[NodeProto] = field(default_factory=list)
-    _constants: dict[str, TensorProto] = field(default_factory=dict)
+    _constants: dict[str, tuple[str, np.ndarray]] = field(default_factory=dict)
     _made: dict[Any, list[str]] = field(default_factory=dict)
     _names: set[str] = field(default_factory=set)
 
@@ -101,10 +102,12 @@ class Graph:
         if array.dtype.kind not in "biuf" or array.dtype == np.float64:  # bfloat16 is of none of these kinds
             array = array.astype("float32")
         array = np.ascontiguousarray(array).reshape(array.shape)
-        key = hashlib.sha256(repr((array.dtype.str, array.shape)).encode() + array.tobytes()).hexdigest()
+        found = hashlib.sha256(repr((array.dtype.str, array.shape)).encode())
+        found.update(array.reshape(-1).view("u1").data)
+        key = found.hexdigest()
         if key not in self._constants:
-            self._constants[key] = numpy_helper.from_array(array, self.unique("constant"))
-        name = self._constants[key].name
+            self._constants[key] = self.unique("constant"), array
+        name, _ = self._constants[key]
         return self.cast(name, "float32") if array.dtype == np.float16 else name
 
     def ints(self, *numbers: int) -> str:
@@ -172,14 +175,36 @@ class Graph:
 
     def finished(self, name: str) -> GraphProto:
         """Returns the graph, without what no output needs."""
+        made = GraphProto()
+        self.write(made, name)
+        return made
+
+    def write(self, target: GraphProto, name: str, largest: float = math.inf) -> None:
+        """Writes the graph into an empty one, without what no output needs.
+
+        Args:
+            target: The empty graph. What is put into another message later would be copied, with all its constants.
+            name: Its name.
+            largest: Constants of more bytes are declared as inputs, and their numbers left out.
+        """
         needed = {output.name for output in self.outputs}
         kept = []
         for node in reversed(self._nodes):
             if needed.intersection(node.output):
                 needed.update(node.input)
                 kept.append(node)
-        constants = [tensor for tensor in self._constants.values() if tensor.name in needed]
-        return helper.make_graph(kept[::-1], name, self.inputs, self.outputs, constants)
+        target.name = name
+        target.node.extend(kept[::-1])
+        target.input.extend(self.inputs)
+        target.output.extend(self.outputs)
+        for constant, array in self._constants.values():
+            dtype = helper.np_dtype_to_tensor_dtype(array.dtype)
+            if constant in needed and array.nbytes > largest:
+                target.input.append(helper.make_tensor_value_info(constant, dtype, array.shape))
+            elif constant in needed:
+                little = array.astype(array.dtype.newbyteorder("<"), copy=False)
+                stored = target.initializer.add(name=constant, data_type=dtype, raw_data=little.tobytes())
+                stored.dims.extend(array.shape)
 
 
 def _told(attribute: Any) -> Any:
@@ -189,7 +214,9 @@ def _told(attribute: Any) -> Any:
 
 def array_of(weight: Any) -> np.ndarray:
     """Returns the numbers of a weight or tensor of Keras."""
-    return np.asarray(keras.ops.convert_to_numpy(weight))
+    # Keras makes a copy of a variable on PyTorch, and none of the tensor in it.
+    tensor = weight.value if isinstance(weight, keras.Variable) else weight
+    return np.asarray(keras.ops.convert_to_numpy(tensor))
 
 
 def described(layer: keras.Layer) -> str:

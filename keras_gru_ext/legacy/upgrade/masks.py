@@ -91,27 +91,7 @@ def reached(config: Any, incoming: bool, custom: Collection[str]) -> list[bool]:
     Returns:
         For each layer, in order, whether one of its inputs may have a mask.
     """
-    entries = config["layers"] if isinstance(config, Mapping) else config
-    if not isinstance(config, Mapping) or "output_layers" not in config:
-        flags = []
-        for entry in entries:
-            flags.append(incoming)
-            incoming = _hands_on(entry, incoming, custom)
-        return flags
-    names = [name_of(entry) for entry in entries]
-    sources = [_sources(entry, frozenset(name for name in names if name)) for entry in entries]
-    masked: set[str | None] = set()
-    while True:
-        flags = [
-            incoming if _class_of(entry) == "InputLayer" else bool(needed & masked) or None in needed
-            for entry, needed in zip(entries, sources, strict=True)
-        ]
-        found = {
-            name for name, entry, flag in zip(names, entries, flags, strict=True) if _hands_on(entry, flag, custom)
-        }
-        if found == masked:
-            return flags
-        masked = found
+    return _Masks(custom).reached(config, incoming)
 
 
 def lost_masks(whole: Mapping[str, Any], part: Mapping[str, Any], custom: Collection[str]) -> list[str]:
@@ -160,31 +140,67 @@ def _sources(entry: Any, names: Collection[str]) -> set[str | None]:
     return found
 
 
-def _hands_on(entry: Any, incoming: bool, custom: Collection[str]) -> bool:
-    """Whether what a layer returns may have a mask, given that its inputs have one or not."""
-    class_name = _class_of(entry)
-    config = entry.get("config") if isinstance(entry, Mapping) else None
-    if class_name in custom or class_name == "Masking":
-        return True
-    if class_name == "Embedding" and isinstance(config, Mapping):
-        return bool(config.get("mask_zero"))
-    if class_name in CONTAINERS:
-        inside = config["layers"] if isinstance(config, Mapping) and "layers" in config else config
-        if not isinstance(inside, list) or not inside:
-            return incoming
-        flags = reached(config, incoming, custom)
-        ends = _ends(config, inside)
-        return any(_hands_on(one, flags[index], custom) for index, one in enumerate(inside) if index in ends)
-    if class_name in _NO_MASK_BEHIND:
-        return False
-    wrapped = config.get("layer") if isinstance(config, Mapping) else None
-    if class_name == "TimeDistributed":
-        return incoming or _hands_on(wrapped, False, custom)
-    if class_name == "Bidirectional":
-        return incoming and _hands_on(wrapped, True, custom)
-    if class_name in _RETURN_SEQUENCES and isinstance(config, Mapping):
-        return incoming and bool(config.get("return_sequences"))
-    return incoming
+class _Masks:
+    """Follows masks through a model; what a layer does with one is found out once, however deep models are nested."""
+
+    def __init__(self, custom: Collection[str]):
+        self._custom = custom
+        self._known: dict[tuple[int, bool], bool] = {}
+
+    def reached(self, config: Any, incoming: bool) -> list[bool]:
+        """As the function of this name."""
+        entries = config["layers"] if isinstance(config, Mapping) else config
+        if not isinstance(config, Mapping) or "output_layers" not in config:
+            flags = []
+            for entry in entries:
+                flags.append(incoming)
+                incoming = self.hands_on(entry, incoming)
+            return flags
+        names = [name_of(entry) for entry in entries]
+        known = frozenset(name for name in names if name)
+        sources = [_sources(entry, known) for entry in entries]
+        masked: set[str | None] = set()
+        while True:
+            before, flags = len(masked), []
+            for name, entry, needed in zip(names, entries, sources, strict=True):
+                is_input = _class_of(entry) == "InputLayer"
+                flags.append(incoming if is_input else not needed.isdisjoint(masked) or None in needed)
+                if self.hands_on(entry, flags[-1]):
+                    masked.add(name)
+            if len(masked) == before:
+                return flags
+
+    def hands_on(self, entry: Any, incoming: bool) -> bool:
+        """Whether what a layer returns may have a mask, given that its inputs have one or not."""
+        key = (id(entry), incoming)
+        if key not in self._known:
+            self._known[key] = self._found(entry, incoming)
+        return self._known[key]
+
+    def _found(self, entry: Any, incoming: bool) -> bool:
+        class_name = _class_of(entry)
+        config = entry.get("config") if isinstance(entry, Mapping) else None
+        if class_name in self._custom or class_name == "Masking":
+            return True
+        if class_name == "Embedding" and isinstance(config, Mapping):
+            return bool(config.get("mask_zero"))
+        if class_name in CONTAINERS:
+            inside = config["layers"] if isinstance(config, Mapping) and "layers" in config else config
+            if not isinstance(inside, list) or not inside:
+                return incoming
+            flags = self.reached(config, incoming)
+            ends = _ends(config, inside)
+            return any(self.hands_on(one, flags[index]) for index, one in enumerate(inside) if index in ends)
+        if class_name in _NO_MASK_BEHIND:
+            return False
+        wrapped = config.get("layer") if isinstance(config, Mapping) else None
+        if class_name == "TimeDistributed":
+            return incoming or self.hands_on(wrapped, False)
+        if class_name == "Bidirectional":
+            return incoming and self.hands_on(wrapped, True)
+        if class_name in _RETURN_SEQUENCES and isinstance(config, Mapping):
+            return incoming and bool(config.get("return_sequences"))
+        return incoming
 
 
 def _ends(config: Any, inside: list) -> Collection[int]:
@@ -232,7 +248,7 @@ def _choice(class_name: str, config: Mapping[str, Any], dialect: Dialect, call: 
         return {"class_name": "LegacyMaskGRU", **_masked_output(config, dialect), **kept}
     if class_name in _CONVOLUTIONAL and config.get("stateful"):
         return own
-    if class_name == "TimeDistributed" and _hands_on(config.get("layer"), False, ()):
+    if class_name == "TimeDistributed" and _Masks(()).hands_on(config.get("layer"), False):
         return own
     if class_name == "MultiHeadAttention" and (
         call.masked or config.get("value_dim") not in (None, config.get("key_dim"))

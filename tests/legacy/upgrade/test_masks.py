@@ -220,3 +220,45 @@ def test_the_second_direction_is_the_other_one():
 @pytest.mark.parametrize(("axis", "own"), [(-1, None), ([1], "LayerNormalization")])
 def test_normalization_over_other_axes_than_the_last(axis, own):
     assert last([layer("LayerNormalization", "n", axis=axis)], "tf.keras 2.4").get("own", {}).get("class_name") == own
+
+
+class Counted(frozenset):
+    """Names that count how often they are asked for."""
+
+    asked = 0
+
+    def __contains__(self, name):
+        self.asked += 1
+        return super().__contains__(name)
+
+
+@pytest.mark.parametrize("functional", [False, True])
+def test_nested_models_are_gone_through_once(functional):
+    """Each model was gone through twice and more by the one around it: that many times for each level."""
+    entry = {**layer("GRU", "r", return_sequences=True), "name": "r"}
+    for number in range(15):
+        config = {"name": f"s{number}", "layers": [entry]}
+        if functional:
+            inputs = {**layer("InputLayer", "x"), "name": "x", "inbound_nodes": []}
+            entry = {**entry, "inbound_nodes": [[["x", 0, 0, {}]]]}
+            ends = {"input_layers": [["x", 0, 0]], "output_layers": [[entry["name"], 0, 0]]}
+            config = {**config, "layers": [inputs, entry], **ends}
+        entry = {"class_name": "Model" if functional else "Sequential", "name": f"s{number}", "config": config}
+    names = Counted()
+    assert reached(entry["config"], True, names) == [True] * (1 + functional)
+    assert 15 <= names.asked <= 15 * 4
+
+
+@pytest.mark.parametrize("backwards", [False, True])
+def test_masks_go_along_graphs_in_any_order(backwards):
+    layers = [{**layer("Masking", "l0", mask_value=0.0), "name": "l0", "inbound_nodes": [[["x", 0, 0, {}]]]}]
+    layers += [
+        {**layer("Activation", f"l{n}"), "name": f"l{n}", "inbound_nodes": [[[f"l{n - 1}", 0, 0, {}]]]}
+        for n in range(1, 5)
+    ]
+    inputs = {**layer("InputLayer", "x"), "name": "x", "inbound_nodes": []}
+    layers, expected = [inputs, *layers], [False, False, True, True, True, True]
+    if backwards:
+        layers, expected = layers[::-1], expected[::-1]
+    config = {"layers": layers, "input_layers": [["x", 0, 0]], "output_layers": [["l4", 0, 0]]}
+    assert reached(config, False, ()) == expected
