@@ -9,7 +9,6 @@ from typing import Any
 import keras
 
 from keras_gru_ext.activations import legacy_hard_sigmoid
-from keras_gru_ext.errors import ConfigError
 from keras_gru_ext.export.graph import Graph
 
 # Function -> what the recurrent operators call it, with its alpha and beta. ONNX Runtime takes the alphas and betas
@@ -32,20 +31,9 @@ def is_in_operators(activation: Any) -> bool:
     return _lookup(_IN_OPERATOR, activation) is not None
 
 
-def in_operator(operator: str, activation: Any, where: str) -> tuple[str, tuple[float, ...], tuple[float, ...]]:
-    """Returns how ONNX's recurrent operators call an activation, with its alphas and betas.
-
-    Raises:
-        ConfigError: if they have no such activation.
-    """
-    found = _lookup(_IN_OPERATOR, activation)
-    if found is None:
-        raise ConfigError(
-            f"{where} has the activation {_name(activation)}, which ONNX's {operator} operator does not have; it has "
-            f"{', '.join(sorted(function.__name__ for function in _IN_OPERATOR))}. "
-            'For a file without that operator use `model.export(path, format="onnx")`.'
-        )
-    return found
+def in_operator(activation: Any) -> tuple[str, tuple[float, ...], tuple[float, ...]]:
+    """Returns how ONNX's recurrent operators call an activation that they have, with its alphas and betas."""
+    return _IN_OPERATOR[activation]
 
 
 def _simple(operator: str, **attributes: Any) -> Callable[[Graph, str], str]:
@@ -102,6 +90,41 @@ def activate(graph: Graph, activation: Any, x: str, where: str) -> str:
     from keras_gru_ext.export import tracing  # which needs this module for the operations that it meets
 
     return tracing.convert_function(graph, activation, x, f"{where} has the activation {_name(activation)}, which")
+
+
+def relu(graph: Graph, x: str, negative_slope: float, threshold: float, max_value: float | None) -> str:
+    """Adds the nodes of `keras.activations.relu` with all of its arguments."""
+    if not threshold:
+        y = graph.add("LeakyRelu", x, alpha=float(negative_slope))
+    else:
+        level = graph.constant(threshold, "float32")
+        below = graph.add("Mul", graph.add("Sub", x, level), graph.constant(negative_slope, "float32"))
+        y = graph.add("Where", graph.add("Greater", x, level), x, below)
+    return y if max_value is None else graph.add("Min", y, graph.constant(max_value, "float32"))
+
+
+class Known(keras.Operation):
+    """An activation with nodes of its own, in the place of its function where a layer's call is traced.
+
+    Some functions of Keras refuse symbols, though a layer calls them on nothing else while it is traced.
+    """
+
+    def __init__(self, function: Any):
+        super().__init__()
+        self.function = function
+
+    def call(self, x: Any) -> Any:
+        """The function of a tensor."""
+        return self.function(x)
+
+    def compute_output_spec(self, x: Any) -> keras.KerasTensor:
+        """The shape and the dtype of the result: those of the tensor."""
+        return keras.KerasTensor(x.shape, dtype=x.dtype)
+
+
+def has_nodes(function: Any) -> bool:
+    """Whether a function is an activation with nodes of its own."""
+    return _lookup(_NODES, function) is not None
 
 
 def _lookup(table: dict[Any, Any], activation: Any) -> Any:

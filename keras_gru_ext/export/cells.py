@@ -18,7 +18,7 @@ import numpy as np
 
 from keras_gru_ext import layers
 from keras_gru_ext.export.activations import in_operator, is_in_operators
-from keras_gru_ext.export.graph import Graph, array_of, described
+from keras_gru_ext.export.graph import Graph, array_of
 from keras_gru_ext.layers import recurrent
 
 
@@ -66,10 +66,12 @@ def why_not(layer: keras.Layer) -> str | None:
     return f"its cells are not all GRU, LSTM and simple cells, but {', '.join(others)}" if others else None
 
 
-def lacks_a_function(layer: keras.Layer) -> bool:
-    """Whether a layer whose cells all are operators has an activation that these do not have."""
+def are_operators(layer: keras.Layer) -> bool:
+    """Whether the cells of a layer that is no Bidirectional are operators, which have their activations."""
+    if why_not(layer) is not None:
+        return False
     functions = [getattr(cell, name) for cell in cells_of(layer) for name in _OPERATORS[type(cell)].functions]
-    return not all(map(is_in_operators, functions))
+    return all(map(is_in_operators, functions))
 
 
 def cells_of(layer: keras.Layer) -> list[keras.Layer]:
@@ -114,7 +116,7 @@ def add_operator(
     recurrent_kernels = np.stack([_gates(operator, cell, cell.recurrent_kernel) for cell in cells])
     biases = np.stack([_bias(operator, cell) for cell in cells])
     before = [_stacked(graph, sequence, cells, states) for states in zip(*starts, strict=True)]
-    attributes: dict[str, Any] = _functions(operator, pair, cells)
+    attributes: dict[str, Any] = _functions(operator, cells)
     if operator is _GRU:
         attributes["linear_before_reset"] = int(cells[0].reset_after)
     outputs, *states = graph.add(
@@ -163,12 +165,8 @@ def _zeros(graph: Graph, sequence: str, units: int) -> str:
     return graph.add("Expand", graph.constant(0.0, "float32"), graph.add("Concat", batch, graph.ints(units), axis=0))
 
 
-def _functions(operator: _Operator, pair: Sequence[keras.Layer], cells: Sequence[keras.Layer]) -> dict[str, Any]:
-    found = [
-        in_operator(operator.name, getattr(cell, attribute), described(layer))
-        for layer, cell in zip(pair, cells, strict=True)
-        for attribute in operator.functions
-    ]
+def _functions(operator: _Operator, cells: Sequence[keras.Layer]) -> dict[str, Any]:
+    found = [in_operator(getattr(cell, attribute)) for cell in cells for attribute in operator.functions]
     return {
         "activations": [name for name, _, _ in found],
         "activation_alpha": [alpha for _, alphas, _ in found for alpha in alphas] or None,

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import types
 from collections.abc import Sequence
+from typing import Any
 
 import keras
 from onnx import GraphProto
 
-from keras_gru_ext.errors import ConfigError
 from keras_gru_ext.export import recurrent
 from keras_gru_ext.export.activations import activate
 from keras_gru_ext.export.graph import Graph, Value, array_of, described
@@ -25,40 +25,40 @@ def convolutional(
 ) -> list[Value]:
     """Converts a ConvLSTM layer; arguments and returned values are those of `recurrent.single`.
 
-    Raises:
-        ConfigError: if there is a mask.
+    At a masked step it outputs what it did before, zeros before the first, as on every backend but JAX, on which
+    Keras' own layers fail.
     """
     cell, rank = layer.cell, len(x.shape) - 1
-    if mask is not None:
-        raise ConfigError(
-            f"{described(layer)} gets a mask, and is written without. Call it on inputs that have none, or use "
-            '`model.export(path, format="onnx")`.'
-        )
+    x, mask = recurrent.batch_major(graph, layer, x, mask)
     gates = _projected(graph, cell, x, rank)
     first = graph.squeeze(graph.slice(gates, 1, 0, 1), 1)
     zeros = graph.add("ConstantOfShape", graph.add("Shape", graph.slice(first, 1, 0, cell.filters)))
     names = recurrent.states_before(graph, layer, [state.name for state in initial_state or ()], 2)
     states = [channels_first(graph, cell, name, rank) if name else zeros for name in names]
     shape = tuple(cell.compute_output_shape((x.shape[0], *x.shape[2:]))[0])
+    scanned, zero = [gates], bool(layer.zero_output_for_mask)
+    if mask is not None:
+        scanned.append(graph.unsqueeze(mask.name, *range(2, rank + 1)))
+        states.append(zeros)
     *last, outputs = graph.add(
         "Scan",
         *states,
-        gates,
-        outputs=3,
-        body=_step(graph, cell, _known(shape[1:])),
-        num_scan_inputs=1,
-        scan_input_axes=[1],
+        *scanned,
+        outputs=len(states) + 1,
+        body=_step(graph, cell, _known(shape[1:]), mask is not None, zero),
+        num_scan_inputs=len(scanned),
+        scan_input_axes=[1] * len(scanned),
         scan_output_axes=[1],
-        scan_input_directions=[int(layer.go_backwards)],
+        scan_input_directions=[int(layer.go_backwards)] * len(scanned),
     )
     last = [channels_back(graph, cell, state, rank) for state in last]
-    recurrent.keep(graph, layer, last)
-    result = Value(last[0], shape)
+    recurrent.keep(graph, layer, last[:2])
+    result = Value(last[-1] if mask is not None else last[0], shape)
     if layer.return_sequences:
         perm = [0, 1, *range(3, rank + 1), 2] if cell.data_format == "channels_last" else None
         sequence = graph.add("Transpose", outputs, perm=perm) if perm else outputs
         result = Value(sequence, (shape[0], x.shape[1], *shape[1:]))
-    return [result, *(Value(state, shape) for state in last)] if layer.return_state else [result]
+    return [result, *(Value(state, shape) for state in last[:2])] if layer.return_state else [result]
 
 
 def _projected(graph: Graph, cell: keras.Layer, x: Value, rank: int) -> str:
@@ -76,18 +76,23 @@ def _known(shape: Sequence[int | None]) -> list[int]:
     return [int(size) for size in shape if size is not None]
 
 
-def _step(graph: Graph, cell: keras.Layer, sizes: Sequence[int]) -> GraphProto:
+def _step(graph: Graph, cell: keras.Layer, sizes: Sequence[int], masked: bool, zero: bool) -> GraphProto:
     """One step: from the states and what the input adds to the gates i, f, candidate, o to the states and the output.
 
     Args:
         graph: The graph around it, from which it has no values.
         cell: The cell.
         sizes: The shape of its states without the batch, as the layer has it.
+        masked: Whether it is told which steps count, and what was put out before.
+        zero: Whether zeros are put out where a step does not count, not what was put out before.
     """
     filters, where = cell.filters, described(cell)
     spatial = sizes[:-1] if cell.data_format == "channels_last" else sizes[1:]
+    shape = (None, filters, *spatial)
     body = graph.body()
-    h, c = (body.add_input(name, (None, filters, *spatial), "float32").name for name in ("h", "c"))
+    names = ("h", "c", "before") if masked else ("h", "c")
+    before = [body.add_input(name, shape, "float32").name for name in names]
+    h, c, *_ = before
     gates = body.add_input("gates", (None, 4 * filters, *spatial), "float32").name
     kernel = filters_first(array_of(cell.recurrent_kernel))
     sums = body.add("Add", gates, convolved(body, _OF_THE_STATE, h, kernel, 1))
@@ -96,6 +101,12 @@ def _step(graph: Graph, cell: keras.Layer, sizes: Sequence[int]) -> GraphProto:
     new = body.add("Mul", i, activate(body, cell.activation, candidate, where))
     c = body.add("Add", body.add("Mul", f, c), new)
     h = body.add("Mul", o, activate(body, cell.activation, c, where))
-    for name, state in (("next_h", h), ("next_c", c), ("output", h)):
-        body.add_output(name, Value(state, (None, filters, *spatial)), "float32")
+    after = [h, c]
+    if masked:
+        counts = body.add_input("counts", (None, *[1] * (len(shape) - 1)), "bool").name
+        instead: list[Any] = [*before[:2], 0.0 if zero else before[2]]
+        after = [body.where(counts, one, other) for one, other in zip([h, c, h], instead, strict=True)]
+    for name, value in zip(names, after, strict=True):
+        body.add_output(f"next_{name}", Value(value, shape), "float32")
+    body.add_output("output", Value(after[-1] if masked else h, shape), "float32")
     return body.finished("step")

@@ -18,12 +18,8 @@ _OVER_ANY_CELL = (keras.layers.RNN, legacy.RNN)
 
 
 def is_needed(layer: keras.Layer) -> bool:
-    """Whether a layer that runs in one direction is no operator, but can be a loop."""
-    if isinstance(layer, keras.layers.Bidirectional):
-        return False
-    if recurrent.why_not(layer) is not None:
-        return type(layer) in _OVER_ANY_CELL
-    return not getattr(layer, "time_major", False) and cells.lacks_a_function(layer)
+    """Whether a layer that is no Bidirectional is no operator, but can be a loop."""
+    return not cells.are_operators(layer) and (cells.why_not(layer) is None or type(layer) in _OVER_ANY_CELL)
 
 
 def looped(
@@ -52,6 +48,7 @@ def looped(
     Raises:
         ConfigError: if the cell does what cannot be written.
     """
+    x, mask = recurrent.batch_major(graph, layer, x, mask)
     if mask is not None and layer.zero_output_for_mask and layer.unroll:
         raise ConfigError(
             f"{described(layer)} puts zeros at masked steps after an unrolled loop, which is not written for a cell "
@@ -74,9 +71,11 @@ def looped(
     )
     states = ends[: len(starts)]
     recurrent.keep(graph, layer, states)
-    output = (
-        Value(outputs, (*x.shape[:2], width)) if layer.return_sequences else Value(ends[len(starts)], (None, width))
-    )
+    output = Value(ends[len(starts)], (x.shape[0], width))
+    if layer.return_sequences:
+        output = Value(outputs, (*x.shape[:2], width))
+        if getattr(layer, "time_major", False):
+            output = Value(graph.add("Transpose", outputs, perm=[1, 0, 2]), (x.shape[1], x.shape[0], width))
     last = [Value(name, (x.shape[0], size)) for name, size in zip(states, sizes, strict=True)]
     return [output, *last] if layer.return_state else [output]
 

@@ -10,7 +10,7 @@ from typing import Any
 import keras
 
 from keras_gru_ext.errors import ConfigError
-from keras_gru_ext.export import convolutional, layers, loops, operations, recurrent, tracing
+from keras_gru_ext.export import cells, convolutional, layers, loops, operations, recurrent, tracing
 from keras_gru_ext.export.graph import Graph, Value, described
 from keras_gru_ext.layers import masking
 
@@ -224,13 +224,11 @@ def _nested(graph: Graph, model: keras.Model, x: Any, mask: Any) -> list[Value]:
 def _recurrent(
     graph: Graph, layer: keras.Layer, x: Any, initial_state: Any, mask: Value | None, constants: Any
 ) -> list[Value]:
-    is_convolutional = isinstance(layer, convolutional.LAYERS)
-    is_looped = not is_convolutional and loops.is_needed(layer)
-    reason = None if is_convolutional or is_looped else recurrent.why_not(layer)
-    if reason is not None:
+    is_pair = isinstance(layer, keras.layers.Bidirectional)
+    if is_pair and type(layer) not in recurrent.BIDIRECTIONAL_LAYERS:
         raise ConfigError(
-            f"{described(layer)} cannot become one of ONNX's recurrent operators: {reason}. "
-            'Use `model.export(path, format="onnx")`, which knows no such operator but writes any layer.'
+            f"{described(layer)} may compute something else than Bidirectional, so it is not written as ONNX. Expected "
+            'the class itself; `model.export(path, format="onnx")` writes any layer.'
         )
     if isinstance(x, (list, tuple)):
         x, *beside = x
@@ -242,18 +240,36 @@ def _recurrent(
     if mask is None and (states is None or recurrent.takes_mask_beside_state(layer)):
         mask = x.mask
     carried = mask or x.mask
-    if is_convolutional:
-        return convolutional.convolutional(graph, layer, x, carried, states)
-    is_pair = isinstance(layer, keras.layers.Bidirectional)
-    if is_looped:
-        given = [_as_value(graph, one) for one in constants or ()]
-        results = loops.looped(graph, layer, x, mask, states, given, _call)
+    if is_pair:
+        results = recurrent.bidirectional(graph, layer, x, mask, states, _one_direction)
     else:
-        results = (recurrent.bidirectional if is_pair else recurrent.single)(graph, layer, x, mask, states)
+        results = _one_direction(graph, layer, x, mask, states, [_as_value(graph, one) for one in constants or ()])
     if carried is not None and layer.return_sequences:
         sequences = 2 if is_pair and layer.merge_mode is None else 1
         results[:sequences] = [result.with_mask(carried) for result in results[:sequences]]
     return results
+
+
+def _one_direction(
+    graph: Graph,
+    layer: keras.Layer,
+    x: Value,
+    mask: Value | None,
+    states: Sequence[Value] | None,
+    constants: Sequence[Value] = (),
+) -> list[Value]:
+    """Converts a recurrent layer that is no Bidirectional; arguments and returned values as of `recurrent.single`."""
+    if isinstance(layer, convolutional.LAYERS):
+        return convolutional.convolutional(graph, layer, x, mask, states)
+    if loops.is_needed(layer):
+        return loops.looped(graph, layer, x, mask, states, constants, _call)
+    reason = cells.why_not(layer)
+    if reason is not None:
+        raise ConfigError(
+            f"{described(layer)} cannot become one of ONNX's recurrent operators: {reason}. "
+            'Use `model.export(path, format="onnx")`, which knows no such operator but writes any layer.'
+        )
+    return recurrent.single(graph, layer, x, mask, states)
 
 
 def _as_value(graph: Graph, given: Any) -> Value:

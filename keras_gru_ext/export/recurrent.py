@@ -8,7 +8,9 @@ gathering the identity; the numbers are right for every mask.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any
 
 import keras
 
@@ -16,24 +18,19 @@ from keras_gru_ext import layers
 from keras_gru_ext.errors import ConfigError
 from keras_gru_ext.export import cells
 from keras_gru_ext.export.graph import Graph, Value, described
+from keras_gru_ext.layers import recurrent as legacy
 
 BIDIRECTIONAL_LAYERS = (layers.Bidirectional, keras.layers.Bidirectional)
+
+_CONVOLUTIONAL_STAND_INS = (legacy.ConvLSTM1D, legacy.ConvLSTM2D, legacy.ConvLSTM3D)
 
 _States = list[list[str]]
 """Names of states: for each cell a list."""
 
 
-def why_not(layer: keras.Layer) -> str | None:
-    """Returns why a recurrent layer cannot become operators, or `None`."""
-    if type(layer) in BIDIRECTIONAL_LAYERS:
-        inner = [why_not(one) for one in (layer.forward_layer, layer.backward_layer)]
-        return next((reason for reason in inner if reason), None)
-    return cells.why_not(layer)
-
-
 def takes_mask_beside_state(layer: keras.Layer) -> bool:
     """Whether Keras gives a layer its input's mask when it also gets a state."""
-    return type(getattr(layer, "forward_layer", layer)) in (layers.GRU, *cells.STAND_INS)
+    return type(getattr(layer, "forward_layer", layer)) in (layers.GRU, *cells.STAND_INS, *_CONVOLUTIONAL_STAND_INS)
 
 
 def single(
@@ -51,10 +48,23 @@ def single(
     Returns:
         What the layer returns: the output and, with `return_state`, the states.
     """
-    x, mask = _batch_major(graph, layer, x, mask)
+    x, mask = batch_major(graph, layer, x, mask)
     starts = _starts(graph, layer, initial_state)
     sequences, states = _run_cells(graph, layer, x, mask, starts)
     keep(graph, layer, states)
+    return _returned(graph, layer, x, sequences, states, mask, starts)
+
+
+def _returned(
+    graph: Graph,
+    layer: keras.Layer,
+    x: Value,
+    sequences: Sequence[str],
+    states: _States,
+    mask: Value | None,
+    starts: _States,
+) -> list[Value]:
+    """What a layer returns; the arguments are those of `_output`, and its input with the batch before the time."""
     output = _output(graph, layer, sequences, states, mask, starts)
     leading = x.shape[:2] if layer.return_sequences else x.shape[:1]
     if layer.return_sequences and layer.go_backwards:
@@ -66,50 +76,70 @@ def single(
 
 
 def bidirectional(
-    graph: Graph, layer: keras.Layer, x: Value, mask: Value | None, initial_state: Sequence[Value] | None
+    graph: Graph,
+    layer: keras.Layer,
+    x: Value,
+    mask: Value | None,
+    initial_state: Sequence[Value] | None,
+    convert_one: Callable[..., list[Value]],
 ) -> list[Value]:
     """Converts a Bidirectional: into one operator where both directions have what it has in common.
 
-    Args and returned values are those of `single`.
+    Args:
+        graph: Receives the nodes.
+        layer: The layer.
+        x: Its input.
+        mask: The mask that it would receive.
+        initial_state: One value for each state of each cell of both directions, or `None`.
+        convert_one: Converts one direction alone. Takes the arguments of `single`, and returns what that does.
+
+    Returns:
+        As `single`.
     """
     pair = (layer.forward_layer, layer.backward_layer)
-    x, mask = _batch_major(graph, layer.forward_layer, x, mask)
     half = len(initial_state) // 2 if initial_state else 0
     halves = (initial_state[:half], initial_state[half:]) if initial_state else (None, None)
-    starts = [_starts(graph, one, given) for one, given in zip(pair, halves, strict=True)]
     if _share_an_operator(*pair):
-        both = [cells.cells_of(one)[0] for one in pair]
-        sequences, states = _run_operator(graph, pair, both, x, mask, [one[0] for one in starts])
-        results = [([sequence], [last]) for sequence, last in zip(sequences, states, strict=True)]
+        ways = _in_one_operator(graph, pair, x, mask, halves)
     else:
-        results = [_run_cells(graph, one, x, mask, start) for one, start in zip(pair, starts, strict=True)]
-    outputs = []
-    for one, (of_cells, last), start in zip(pair, results, starts, strict=True):
-        keep(graph, one, last)
-        output = _output(graph, one, of_cells, last, mask, start)
+        ways = [convert_one(graph, one, x, mask, given) for one, given in zip(pair, halves, strict=True)]
+    [ahead, *states], [back, *others] = ways
+    if layer.return_sequences:
         # Keras reverses the second layer's sequence, whichever way it ran.
-        backwards = one.go_backwards != (one is layer.backward_layer)
-        outputs.append(graph.flip(output, 1) if one.return_sequences and backwards else output)
-    leading = x.shape[:2] if layer.return_sequences else x.shape[:1]
-    if layer.return_sequences and getattr(layer.forward_layer, "time_major", False):
-        outputs, leading = [graph.add("Transpose", one, perm=[1, 0, 2]) for one in outputs], leading[::-1]
-    widths = [cells.cells_of(one)[-1].units for one in pair]
-    returned = [
-        Value(output, (*leading, sum(widths) if layer.merge_mode == "concat" else width))
-        for output, width in zip(_merged(graph, layer.merge_mode, outputs), widths, strict=False)
-    ]
-    last_states = [state for one, (_, last) in zip(pair, results, strict=True) for state in _as_values(one, x, last)]
-    return returned + (last_states if layer.return_state else [])
+        back = replace(back, name=graph.flip(back.name, 0 if getattr(pair[0], "time_major", False) else 1))
+    merged = _merged(graph, layer.merge_mode, [ahead.name, back.name])
+    width = ahead.shape[-1] + back.shape[-1] if layer.merge_mode == "concat" else ahead.shape[-1]
+    widths = [width] if len(merged) == 1 else [ahead.shape[-1], back.shape[-1]]
+    returned = [Value(name, (*ahead.shape[:-1], size)) for name, size in zip(merged, widths, strict=True)]
+    return returned + ([*states, *others] if layer.return_state else [])
+
+
+def _in_one_operator(
+    graph: Graph, pair: Sequence[keras.Layer], x: Value, mask: Value | None, given: Sequence[Any]
+) -> list[list[Value]]:
+    """What each direction returns, as `single`, of which the second runs backwards."""
+    x, mask = batch_major(graph, pair[0], x, mask)
+    starts = [_starts(graph, one, states) for one, states in zip(pair, given, strict=True)]
+    both = [cells.cells_of(one)[0] for one in pair]
+    sequences, states = _run_operator(graph, pair, both, x, mask, [one[0] for one in starts])
+    returned = []
+    for one, sequence, last, start in zip(pair, sequences, states, starts, strict=True):
+        keep(graph, one, [last])
+        returned.append(_returned(graph, one, x, [sequence], [last], mask, start))
+    return returned
 
 
 def _share_an_operator(forward: keras.Layer, backward: keras.Layer) -> bool:
     if (forward.go_backwards, backward.go_backwards) != (False, True):
         return False
+    if not (cells.are_operators(forward) and cells.are_operators(backward)):
+        return False
     one, other = cells.cells_of(forward), cells.cells_of(backward)
     return len(one) == len(other) == 1 and cells.kind_of(one[0]) == cells.kind_of(other[0])
 
 
-def _batch_major(graph: Graph, layer: keras.Layer, x: Value, mask: Value | None) -> tuple[Value, Value | None]:
+def batch_major(graph: Graph, layer: keras.Layer, x: Value, mask: Value | None) -> tuple[Value, Value | None]:
+    """The input of a layer with the batch before the time, and its mask with two axes."""
     if mask is not None and len(mask.shape) == 3 and mask.shape[2] == 1:
         mask = Value(graph.squeeze(mask.name, 2), mask.shape[:2], "bool")
     if mask is not None and len(mask.shape) != 2:

@@ -14,7 +14,7 @@ from typing import Any
 import keras
 
 from keras_gru_ext.errors import ConfigError
-from keras_gru_ext.export import operations
+from keras_gru_ext.export import activations, operations
 from keras_gru_ext.export.graph import Graph, Value, array_of, described
 from keras_gru_ext.export.layers.registry import converter_of
 
@@ -47,17 +47,19 @@ def convert(
         if f"{name}_mask" in taken and kwargs.get(f"{name}_mask") is None and isinstance(value, Value):
             kwargs[f"{name}_mask"] = value.mask
     weights = {name: value for name, value in vars(layer).items() if isinstance(value, keras.Variable)}
+    functions = {name: value for name, value in vars(layer).items() if activations.has_nodes(value)}
+    known = {name: activations.Known(function) for name, function in functions.items()}
     constants = {
         name: Value(graph.constant(array_of(one), "float32"), tuple(one.shape)) for name, one in weights.items()
     }
 
     def call(args: Any, kwargs: Any, masks: Any, constants: Any) -> tuple[list[Any], list[Any]]:
         # A variable of Keras takes part in arithmetic as numbers, not as a symbol, so symbols stand in for them.
-        vars(layer).update(constants)
+        vars(layer).update(constants | known)
         try:
             returned = keras.tree.flatten(layer.call(*args, **kwargs))
         finally:
-            vars(layer).update(weights)
+            vars(layer).update(weights | functions)
         # As in Keras: the call may have set masks itself, and `compute_mask` fills in what is missing.
         after = [getattr(one, "_keras_mask", None) for one in returned]
         if not all(one is not None for one in after) and layer.supports_masking:

@@ -35,13 +35,16 @@ _BeforeALayer: Any = object
 
 MASKED_OUTPUTS = ("repeat", "first_cell", "last_cell")
 
+# The number of axes of sequences of vectors.
+_OF_VECTORS = 3
+
 
 def over_masked_steps(layer, sequences, initial_state, mask, training):
     """Runs a layer's cell over a sequence some of whose steps do not count.
 
     Args:
         layer: A recurrent layer with `masked_output`.
-        sequences: Tensor of shape (B, T, F).
+        sequences: Tensor of shape (B, T, F), for a convolutional cell (B, T, ..., F) or (B, T, F, ...).
         initial_state: The states of the cell, in the structure that it takes.
         mask: Boolean tensor of shape (B, T).
         training: Whether to apply dropout.
@@ -49,17 +52,19 @@ def over_masked_steps(layer, sequences, initial_state, mask, training):
     Returns:
         What `keras.layers.RNN.inner_loop` returns.
     """
-    mask = ops.expand_dims(mask, -1)
+    is_convolutional = len(sequences.shape) > _OF_VECTORS
+    mask = ops.expand_dims(mask, tuple(range(2, len(sequences.shape))))
     zeros_in_the_loop = layer.zero_output_for_mask and not layer.unroll
     which = state_at_masked_steps(layer)
     known = _arguments_of_cell(layer, training)
 
     states = keras.tree.flatten(initial_state)
     dtype = states[0].dtype
+    between = [slice(0, 1)] * (len(sequences.shape) - _OF_VECTORS)
 
     def step(inputs_and_mask, flat):
         *states, before = flat
-        counts = inputs_and_mask[..., -1:] > 0
+        counts = inputs_and_mask[(slice(None), *between, slice(-1, None))] > 0
         output, new = layer.cell(inputs_and_mask[..., :-1], keras.tree.pack_sequence_as(initial_state, states), **known)
         instead = ops.zeros_like(output) if zeros_in_the_loop else before if which is None else states[which]
         # Of float64, products and choices of Keras make float32, and JAX loops over states of one dtype only.
@@ -69,10 +74,11 @@ def over_masked_steps(layer, sequences, initial_state, mask, training):
         return output, [*kept, output]
 
     size = getattr(layer.cell, "output_size", None) or keras.tree.flatten(layer.cell.state_size)[0]
-    nothing = ops.zeros((ops.shape(sequences)[0], size), dtype=dtype)
+    nothing = ops.zeros_like(states[0]) if is_convolutional else ops.zeros((ops.shape(sequences)[0], size), dtype=dtype)
     # What stands at a masked step must not matter, not even to the gradient if it is NaN.
     sequences = ops.where(mask, sequences, ops.zeros_like(sequences))
-    sequences = ops.concatenate([sequences, ops.cast(mask, sequences.dtype)], axis=-1)
+    column = ops.zeros_like(sequences[..., :1]) + ops.cast(mask, sequences.dtype)
+    sequences = ops.concatenate([sequences, column], axis=-1)
     last_output, outputs, states = paths.loop(layer, step, sequences, [*states, nothing])
     if layer.zero_output_for_mask and layer.unroll:
         # tf.keras puts zeros by the mask as it was given, also where the loop has run backwards.
@@ -280,15 +286,15 @@ class LegacyMaskGRU(GRU):
 
 
 @keras.saving.register_keras_serializable(package="keras_gru_ext")
-class ConvLSTM1D(_KeptStates, keras.layers.ConvLSTM1D):
-    """`keras.layers.ConvLSTM1D` that keeps its states on JAX, too."""
+class ConvLSTM1D(_MaskedSteps, keras.layers.ConvLSTM1D):
+    """`keras.layers.ConvLSTM1D` with the masks and the states of legacy models."""
 
 
 @keras.saving.register_keras_serializable(package="keras_gru_ext")
-class ConvLSTM2D(_KeptStates, keras.layers.ConvLSTM2D):
-    """`keras.layers.ConvLSTM2D` that keeps its states on JAX, too."""
+class ConvLSTM2D(_MaskedSteps, keras.layers.ConvLSTM2D):
+    """`keras.layers.ConvLSTM2D` with the masks and the states of legacy models."""
 
 
 @keras.saving.register_keras_serializable(package="keras_gru_ext")
-class ConvLSTM3D(_KeptStates, keras.layers.ConvLSTM3D):
-    """`keras.layers.ConvLSTM3D` that keeps its states on JAX, too."""
+class ConvLSTM3D(_MaskedSteps, keras.layers.ConvLSTM3D):
+    """`keras.layers.ConvLSTM3D` with the masks and the states of legacy models."""

@@ -110,6 +110,20 @@ def distributed_masks(lib):
 
 
 @case
+def convolutional_masked(lib):
+    """With a fixed batch size TimeDistributed hands the mask of its input on, whatever is in it."""
+    x = lib.Input(batch_shape=(BATCH, TIME, FEATURES))
+    steps = lib.layers.TimeDistributed(lib.layers.Reshape((FEATURES, 1, 1)))(lib.layers.Masking()(x))
+
+    def make(**options):
+        return lib.layers.ConvLSTM2D(2, (2, 1), padding="same", **options)
+
+    one = make(return_sequences=True)(steps)
+    both = lib.layers.Bidirectional(make(return_sequences=True))(steps)
+    return lib.models.Model(x, [one, both, make(go_backwards=True)(both)]), padded(60)
+
+
+@case
 def separable_convolution(lib):
     x = lib.Input(shape=(TIME, FEATURES))
     return lib.models.Model(x, lib.gru(2)(lib.layers.SeparableConv1D(3, 2, padding="same")(x))), sequences(51)

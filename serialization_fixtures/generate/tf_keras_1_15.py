@@ -5,6 +5,7 @@ Run: CUDA_VISIBLE_DEVICES= TF_CPP_MIN_LOG_LEVEL=3 python generate/tf_keras_1_15.
 """
 import tensorflow
 from cases import CASES, Library
+from cases_masks import convolutional_masked
 from recording import environment, record, selected
 from tensorflow import keras
 
@@ -13,7 +14,7 @@ NAMES = (
     "states_of_stacked_cells", "stateful", "trained_with_penalties",
 )
 
-for name, build in selected({name: CASES[name] for name in NAMES}):
+for name, build in selected(dict(((name, CASES[name]) for name in NAMES), convolutional_masked=convolutional_masked)):
     keras.backend.clear_session()
     model, inputs = build(Library(keras))
     versions = environment(keras=keras.__version__, backend="tensorflow " + tensorflow.__version__)

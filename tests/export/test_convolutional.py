@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 
 from keras_gru_ext.activations import legacy_hard_sigmoid
-from keras_gru_ext.errors import ConfigError
 from keras_gru_ext.layers import recurrent
+from keras_gru_ext.layers.bidirectional import Bidirectional
 from tests.export.helpers import check_model, predicted, run, written
 from tests.helpers import assert_close, randomize
 
@@ -65,8 +65,47 @@ def test_any_number_of_steps(rng, path):
         assert_close("output", run(session, array)[0], predicted(model, array)[0], 1e-5)
 
 
-def test_what_is_not_written(path):
-    x = keras.Input((4, 6, 2))
-    masked = layers.TimeDistributed(layers.Identity())(x, mask=keras.ops.any(keras.ops.not_equal(x, 0), axis=(2, 3)))
-    with pytest.raises(ConfigError, match="ConvLSTM1D 'old' gets a mask"):
-        written(path, keras.Model(x, layers.ConvLSTM1D(3, 2, name="old")(masked)))
+def masked_input():
+    """An input whose steps of zeros do not count."""
+    x = keras.Input((5, 6, 2))
+    counts = keras.ops.any(keras.ops.not_equal(x, 0), axis=(2, 3))
+    return x, layers.TimeDistributed(layers.Identity())(x, mask=counts)
+
+
+def with_masked_steps(rng):
+    array = rng.standard_normal((3, 5, 6, 2)).astype("float32")
+    array[0, :2] = array[0, 3] = array[1, -2:] = array[2] = 0
+    return array
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"return_sequences": True, "return_state": True}, {"go_backwards": True, "data_format": "channels_first"}],
+    ids=["sequences", "backwards"],
+)
+@pytest.mark.parametrize("zeros", [False, True], ids=["repeated", "zeros"])
+def test_masked_steps(rng, path, options, zeros):
+    x, masked = masked_input()
+    layer = recurrent.ConvLSTM1D(3, 2, **options)
+    layer.zero_output_for_mask = zeros
+    model = randomize(keras.Model(x, keras.tree.flatten(layer(masked))), rng)
+    check_model(path, model, with_masked_steps(rng))
+
+
+def test_masked_steps_from_given_states(rng, path):
+    x, masked = masked_input()
+    states = [keras.Input((5, 3)) for _ in range(2)]
+    y = recurrent.ConvLSTM1D(3, 2, return_sequences=True)(masked, initial_state=states)
+    begin = [rng.standard_normal((3, 5, 3)).astype("float32") for _ in states]
+    check_model(path, randomize(keras.Model([x, *states], y), rng), with_masked_steps(rng), *begin)
+
+
+def test_both_directions(rng, path):
+    x, masked = masked_input()
+    ways = [
+        Bidirectional(recurrent.ConvLSTM1D(3, 2, return_sequences=True))(masked),
+        Bidirectional(recurrent.ConvLSTM1D(3, 2), merge_mode="sum")(masked),
+        layers.Bidirectional(layers.ConvLSTM1D(3, 2, return_sequences=True, return_state=True))(x),
+    ]
+    model = randomize(keras.Model(x, keras.tree.flatten(ways)), rng)
+    check_model(path, model, with_masked_steps(rng))

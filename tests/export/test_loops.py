@@ -7,6 +7,7 @@ from keras import ops
 
 from keras_gru_ext import GRU, GRUCell
 from keras_gru_ext.layers import recurrent
+from keras_gru_ext.layers.bidirectional import Bidirectional
 from tests.export.helpers import check_model, operators, sequences
 from tests.helpers import FEATURES, UNITS, randomize
 
@@ -82,3 +83,53 @@ def test_activations_that_the_operators_do_not_have(rng, tmp_path, masked):
     y = GRU(UNITS, "exponential", reset_after=False, return_sequences=True)(keras.layers.Masking()(x))
     model = randomize(keras.Model(x, [y, keras.layers.LSTM(UNITS, recurrent_activation="silu")(x)]), rng, scale=0.3)
     check_model(str(tmp_path / "model.onnx"), model, masked)
+
+
+FUNCTIONS = [
+    "exponential",
+    "gelu",
+    "hard_silu",
+    "leaky_relu",
+    "log_sigmoid",
+    "mish",
+    "relu6",
+    "selu",
+    "silu",
+    "softmax",
+]
+
+
+def capped(x):
+    """ReLU with all that Keras' function takes."""
+    return keras.activations.relu(x, negative_slope=0.1, max_value=0.5, threshold=0.2)
+
+
+def test_every_activation_of_keras(rng, tmp_path, masked):
+    x = keras.Input((None, FEATURES))
+    made = [keras.layers.LSTM(2, recurrent_activation=function)(x) for function in [*FUNCTIONS, capped]]
+    check_model(str(tmp_path / "model.onnx"), randomize(keras.Model(x, made), rng, scale=0.3), masked)
+
+
+@pytest.mark.parametrize("merge_mode", ["concat", None])
+def test_both_directions(rng, tmp_path, masked, merge_mode):
+    x = keras.Input((None, FEATURES))
+    m = keras.layers.Masking()(x)
+    options = {"return_sequences": True, "return_state": True}
+    made = [
+        Bidirectional(recurrent.RNN(Cell(), **options), merge_mode=merge_mode)(m),
+        keras.layers.Bidirectional(GRU(UNITS, "mish", **options), merge_mode=merge_mode)(m),
+        Bidirectional(recurrent.RNN([GRUCell(3), Cell()]), merge_mode=merge_mode)(m),
+        # An operator in one direction, a loop in the other.
+        Bidirectional(GRU(UNITS), backward_layer=GRU(UNITS, "selu", go_backwards=True), merge_mode=merge_mode)(m),
+    ]
+    check_model(str(tmp_path / "model.onnx"), randomize(keras.Model(x, keras.tree.flatten(made)), rng, 0.3), masked)
+    assert operators(str(tmp_path / "model.onnx")).count("Scan") == 7
+
+
+@pytest.mark.parametrize("both", [False, True])
+def test_time_before_the_batch(rng, tmp_path, masked, both):
+    x = keras.Input(batch_shape=(None, None, FEATURES))
+    layer = GRU(UNITS, "mish", time_major=True, return_sequences=True)
+    y = (Bidirectional(layer) if both else layer)(keras.layers.Masking()(x))
+    model = randomize(keras.Model(x, y), rng, 0.3)
+    check_model(str(tmp_path / "model.onnx"), model, np.swapaxes(masked, 0, 1))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import keras
 
-from keras_gru_ext.export.activations import activate
+from keras_gru_ext.export.activations import activate, relu
 from keras_gru_ext.export.graph import Graph, Value, array_of, described
 from keras_gru_ext.export.layers.registry import converter
 from keras_gru_ext.layers import masking
@@ -17,14 +17,7 @@ def _activation(graph: Graph, layer: keras.Layer, x: Value, mask: Value | None) 
 
 @converter(keras.layers.ReLU, masking.ReLU)
 def _relu(graph: Graph, layer: keras.Layer, x: Value, mask: Value | None) -> str:
-    slope, threshold = float(layer.negative_slope), float(layer.threshold)
-    if not threshold:
-        y = graph.add("LeakyRelu", x.name, alpha=slope)
-    else:
-        below = graph.add("Mul", graph.add("Sub", x.name, graph.constant(threshold)), graph.constant(slope))
-        reached = graph.add("GreaterOrEqual", x.name, graph.constant(threshold))
-        y = graph.add("Where", reached, x.name, below)
-    return y if layer.max_value is None else graph.add("Min", y, graph.constant(float(layer.max_value)))
+    return relu(graph, x.name, layer.negative_slope, layer.threshold, layer.max_value)
 
 
 @converter(keras.layers.LeakyReLU)

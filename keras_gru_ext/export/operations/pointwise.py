@@ -9,7 +9,7 @@ from typing import Any
 import keras
 
 from keras_gru_ext.errors import ConfigError
-from keras_gru_ext.export.activations import activate
+from keras_gru_ext.export.activations import Known, activate, relu
 from keras_gru_ext.export.graph import ONNX_TYPES, Graph, Value
 from keras_gru_ext.export.operations.registry import dtype_of, name_of, operation, promoted, working
 
@@ -245,9 +245,66 @@ def _activation(graph: Graph, operation: Any, x: Any) -> str:
     return activate(graph, _ACTIVATIONS[kind], name_of(graph, x, "float32"), operation.name)
 
 
+@operation(Known.__name__)
+def _known_activation(graph: Graph, operation: Known, x: Any) -> str:
+    return activate(graph, operation.function, name_of(graph, x, "float32"), operation.name)
+
+
+@operation("ReLU")
+def _relu(graph: Graph, operation: Any, x: Any) -> str:
+    y = name_of(graph, x, "float32")
+    return relu(graph, y, operation.negative_slope, operation.threshold, operation.max_value)
+
+
 @operation("HardTanh")
 def _hard_tanh(graph: Graph, operation: Any, x: Any) -> str:
     return graph.add("Max", graph.add("Min", name_of(graph, x, "float32"), graph.constant(1.0)), graph.constant(-1.0))
+
+
+@operation("HardShrink", "SoftShrink")
+def _shrink(graph: Graph, operation: Any, x: Any) -> str:
+    width = float(operation.threshold)
+    bias = width if type(operation).__name__ == "SoftShrink" else 0.0
+    return graph.add("Shrink", name_of(graph, x, "float32"), lambd=width, bias=bias)
+
+
+@operation("TanhShrink")
+def _tanh_shrink(graph: Graph, operation: Any, x: Any) -> str:
+    y = name_of(graph, x, "float32")
+    return graph.add("Sub", y, graph.add("Tanh", y))
+
+
+@operation("Squareplus")
+def _squareplus(graph: Graph, operation: Any, x: Any) -> str:
+    y = name_of(graph, x, "float32")
+    root = graph.add("Sqrt", graph.add("Add", graph.add("Mul", y, y), graph.constant(operation.b, "float32")))
+    return graph.add("Mul", graph.add("Add", y, root), graph.constant(0.5))
+
+
+@operation("SparseSigmoid")
+def _sparse_sigmoid(graph: Graph, operation: Any, x: Any) -> str:
+    return graph.add("HardSigmoid", name_of(graph, x, "float32"), alpha=0.5, beta=0.5)
+
+
+@operation("SparsePlus")
+def _sparse_plus(graph: Graph, operation: Any, x: Any) -> str:
+    y = name_of(graph, x, "float32")
+    part = graph.add("HardSigmoid", y, alpha=0.5, beta=0.5)
+    # The square of that, up to 1; from there on the input.
+    return graph.add("Add", graph.add("Mul", part, part), graph.add("Relu", graph.add("Sub", y, graph.constant(1.0))))
+
+
+@operation("Threshold")
+def _threshold(graph: Graph, operation: Any, x: Any) -> str:
+    y = name_of(graph, x, "float32")
+    reached = graph.add("Greater", y, graph.constant(operation.threshold, "float32"))
+    return graph.add("Where", reached, y, graph.constant(operation.default_value, "float32"))
+
+
+@operation("Glu")
+def _glu(graph: Graph, operation: Any, x: Any) -> str:
+    one, gate = graph.add("Split", name_of(graph, x, "float32"), outputs=2, axis=operation.axis, num_outputs=2)
+    return graph.add("Mul", one, graph.add("Sigmoid", gate))
 
 
 @operation("LeakyRelu")

@@ -246,8 +246,8 @@ def _choice(class_name: str, config: Mapping[str, Any], dialect: Dialect, call: 
         return {**own, **_masked_output(config, dialect), **(kept if config.get("stateful") else {})}
     if class_name == "GRU" and config.get("stateful") and kept:
         return {"class_name": "LegacyMaskGRU", **_masked_output(config, dialect), **kept}
-    if class_name in _CONVOLUTIONAL and config.get("stateful"):
-        return own
+    if class_name in _CONVOLUTIONAL and (call.masked or config.get("stateful")):
+        return {**own, **(kept if config.get("stateful") else {})}
     if class_name == "TimeDistributed" and _Masks(()).hands_on(config.get("layer"), False):
         return own
     if class_name == "MultiHeadAttention" and (
@@ -291,7 +291,9 @@ def _bidirectional(
         name = f"backward_{inner.get('name') or 'layer'}"
         other = {**copy.deepcopy(inner), "go_backwards": False, "name": name}
         config["backward_layer"] = {**copy.deepcopy(config["layer"]), "config": other}
-    repeats = dialect.repeats_masked_outputs and (not dialect.only_fused_layers_repeat or is_fused(config["layer"]))
+    is_convolutional = config["layer"]["class_name"] in _CONVOLUTIONAL  # no version has zeros in these
+    is_repeating = not dialect.only_fused_layers_repeat or is_fused(config["layer"])
+    repeats = is_convolutional or (dialect.repeats_masked_outputs and is_repeating)
     zeros = bool(inner.get("return_sequences")) and not repeats
     is_as_stock = not inner.get("return_state") and zeros == bool(inner.get("return_sequences"))
     # Of a layer that keeps its states and returns them, too, Keras 3 fails to compute the masks.

@@ -202,7 +202,7 @@ class _Written:
 
 def _kept(way: Sequence, x: Any) -> list[list]:
     """The states that layers have kept, which they return from sequences of which no step counts."""
-    never = ops.zeros_like(x[:, :, 0], dtype="bool")
+    never = ops.zeros_like(x[(slice(None), slice(None), *[0] * (len(x.shape) - 2))], dtype="bool")
     kept = []
     for layer in way:
         x, *states = keras.tree.flatten(layer(x, mask=never))

@@ -6,7 +6,9 @@ from collections.abc import Mapping
 
 from keras_gru_ext.tools.stock import graphs
 
-KINDS = ("Bidirectional", "GRU", "LegacyMaskGRU", "LSTM", "RNN", "SimpleRNN")
+_CONVOLUTIONAL = ("ConvLSTM1D", "ConvLSTM2D", "ConvLSTM3D")
+
+KINDS = ("Bidirectional", "GRU", "LegacyMaskGRU", "LSTM", "RNN", "SimpleRNN", *_CONVOLUTIONAL)
 
 # The layers of this package that put zeros at masked steps by the mask as given, if their loop is unrolled.
 _BY_THE_MASK_AS_GIVEN = ("LegacyMaskGRU", "LSTM", "RNN", "SimpleRNN")
@@ -112,7 +114,8 @@ def is_time_major(direction: Mapping) -> bool:
 
 def starts_elsewhere(entry: Mapping) -> bool:
     """Whether a layer has an output before the first step that counts, and may have a state there that is not zero."""
-    return (is_started(entry) or keeps_states(entry)) and not outputs_zeros(entry)
+    is_convolutional = directions(entry)[0]["class_name"] in _CONVOLUTIONAL  # zeros stand there, stock or not
+    return (is_started(entry) or keeps_states(entry)) and not outputs_zeros(entry) and not is_convolutional
 
 
 def _is_own(entry: Mapping) -> bool:

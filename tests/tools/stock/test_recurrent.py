@@ -8,7 +8,7 @@ import keras_gru_ext
 from keras_gru_ext.layers import GRUCell, recurrent
 from keras_gru_ext.layers.bidirectional import Bidirectional
 from keras_gru_ext.tools.stock import to_stock
-from tests.helpers import short
+from tests.helpers import BACKEND, short
 from tests.legacy import test_fixtures
 from tests.legacy.test_fixtures import named
 from tests.tools.stock.helpers import (
@@ -203,6 +203,39 @@ def test_a_kept_state_comes_before_a_given_one(make, tmp_path):
     [*_, others] = keras.tree.flatten([place for place in model.layers if getattr(place, "stateful", False)])
     others.reset_state()
     assert check_twice(model, tmp_path) > 1e-3
+
+
+def convolutional(started, both=False, **options):
+    """A mask of the steps, on sequences of rows."""
+
+    def make():
+        x = keras.Input(batch_shape=(4, TIME, FEATURES))
+        steps = keras.layers.Masking()(x)
+        rows = keras.layers.TimeDistributed(keras.layers.Reshape((FEATURES, 1)))(steps)
+        layer = recurrent.ConvLSTM1D(2, 2, padding="same", return_sequences=True, **options)
+        layer = Bidirectional(layer) if both else layer
+        states = [keras.Input(batch_shape=(4, FEATURES * 2)) for _ in range(2)] if started else []
+        begin = [keras.layers.Reshape((FEATURES, 2))(state) for state in states]
+        y = layer(rows, initial_state=begin) if started else layer(rows)
+        flat = keras.layers.TimeDistributed(keras.layers.Flatten())(y)
+        return keras.Model([x, *states] if states else x, [y, keras_gru_ext.GRU(2)(flat)])
+
+    return make
+
+
+CONVOLUTIONAL = {
+    "plain": convolutional(False),
+    "both": convolutional(False, both=True),
+    "started": convolutional(True),
+    "stateful": convolutional(False, stateful=True),
+    "stateful, started": convolutional(True, stateful=True, prefers_kept_state=True),
+}
+
+
+@pytest.mark.skipif(BACKEND == "jax", reason="Keras' own ConvLSTM fails with a mask on JAX")
+@pytest.mark.parametrize("make", CONVOLUTIONAL.values(), ids=CONVOLUTIONAL)
+def test_convolutional_layers(make, tmp_path):
+    check_twice(random_weights(make()), tmp_path)
 
 
 def started_in_some_calls():
