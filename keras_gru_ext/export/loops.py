@@ -8,9 +8,8 @@ from typing import Any
 import keras
 from onnx import GraphProto
 
-from keras_gru_ext.errors import ConfigError
 from keras_gru_ext.export import cells, recurrent, tracing
-from keras_gru_ext.export.graph import Graph, Value, array_of, described
+from keras_gru_ext.export.graph import Graph, Value, array_of
 from keras_gru_ext.layers import recurrent as legacy
 
 # The classes of layers over a cell of any kind; subclasses may compute something else.
@@ -49,11 +48,6 @@ def looped(
         ConfigError: if the cell does what cannot be written.
     """
     x, mask = recurrent.batch_major(graph, layer, x, mask)
-    if mask is not None and layer.zero_output_for_mask and layer.unroll:
-        raise ConfigError(
-            f"{described(layer)} puts zeros at masked steps after an unrolled loop, which is not written for a cell "
-            "without an operator. Make the layer with unroll=False."
-        )
     starts = _starts(graph, layer, x, initial_state)
     sizes = keras.tree.flatten(layer.cell.state_size)
     width = getattr(layer.cell, "output_size", None) or sizes[0]
@@ -73,6 +67,8 @@ def looped(
     recurrent.keep(graph, layer, states)
     output = Value(ends[len(starts)], (x.shape[0], width))
     if layer.return_sequences:
+        if mask is not None and recurrent.has_zeros_as_given(layer):
+            outputs = graph.where(graph.unsqueeze(mask.name, 2), outputs, 0.0)
         output = Value(outputs, (*x.shape[:2], width))
         if getattr(layer, "time_major", False):
             output = Value(graph.add("Transpose", outputs, perm=[1, 0, 2]), (x.shape[1], x.shape[0], width))
@@ -107,11 +103,12 @@ def _step(
     """One step: from states, the output before, constants and the input to the same, and the output once more."""
     cell, body = layer.cell, graph.body()
     sizes = keras.tree.flatten(cell.state_size)
-    states = [body.add_input("state", (None, size), "float32") for size in sizes]
-    before = body.add_input("before", (None, getattr(cell, "output_size", None) or sizes[0]), "float32")
+    batch = x.shape[0]
+    states = [body.add_input("state", (batch, size), "float32") for size in sizes]
+    before = body.add_input("before", (batch, getattr(cell, "output_size", None) or sizes[0]), "float32")
     same = [body.add_input("constant", one.shape, one.dtype) for one in constants]
-    step = body.add_input("step", (x.shape[0], *x.shape[2:]), x.dtype)
-    counts = body.add_input("counts", (None, 1), "bool").name if masked else ""
+    step = body.add_input("step", (batch, *x.shape[2:]), x.dtype)
+    counts = body.add_input("counts", (batch, 1), "bool").name if masked else ""
     structure = layer.get_initial_state(batch_size=1)
     given = {"constants": list(same)} if same else {}
     packed = keras.tree.pack_sequence_as(structure, states)
@@ -120,11 +117,11 @@ def _step(
     if masked:
         number = legacy.state_at_masked_steps(layer)
         instead: Any = before.name if number is None else states[number].name
-        instead = 0.0 if layer.zero_output_for_mask else instead
+        instead = 0.0 if layer.zero_output_for_mask and not recurrent.has_zeros_as_given(layer) else instead
         kept = [body.where(counts, one, state.name) for one, state in zip(results[1:], states, strict=True)]
         results = [body.where(counts, results[0], instead), *kept]
-    for name, value in zip(sizes, results[1:], strict=True):
-        body.add_output("next_state", Value(value, (None, name)), "float32")
+    for size, value in zip(sizes, results[1:], strict=True):
+        body.add_output("next_state", Value(value, (batch, size)), "float32")
     body.add_output("last", Value(results[0], before.shape), "float32")
     for one in same:
         body.add_output("same", one, one.dtype)

@@ -33,6 +33,12 @@ def takes_mask_beside_state(layer: keras.Layer) -> bool:
     return type(getattr(layer, "forward_layer", layer)) in (layers.GRU, *cells.STAND_INS, *_CONVOLUTIONAL_STAND_INS)
 
 
+def has_zeros_as_given(layer: keras.Layer) -> bool:
+    """Whether sequences have zeros by the mask as it was given, though they run backwards: in loops of tf.keras."""
+    is_unrolled = layer.zero_output_for_mask and layer.go_backwards and layer.unroll
+    return bool(is_unrolled and layer.return_sequences and isinstance(layer, cells.STAND_INS))
+
+
 def single(
     graph: Graph, layer: keras.Layer, x: Value, mask: Value | None, initial_state: Sequence[Value] | None
 ) -> list[Value]:
@@ -301,9 +307,7 @@ def _output(
         return graph.where(graph.unsqueeze(shown, 1), states[-1][0], states[0][0] if shows_first else before or 0.0)
     output = _repeated(graph, layer, sequences[-1], mask, before)
     if zeros:
-        # Unrolled loops of tf.keras put zeros by the mask as it was given, whichever way they ran.
-        other_way = layer.go_backwards and layer.unroll and isinstance(layer, cells.STAND_INS)
-        shown = graph.flip(mask.name, 1) if other_way else mask.name
+        shown = graph.flip(mask.name, 1) if has_zeros_as_given(layer) else mask.name
         return graph.where(graph.unsqueeze(shown, 2), output, 0.0)
     if shows_first:
         first = _repeated(graph, layer, sequences[0], mask, starts[0][0])

@@ -126,6 +126,20 @@ def test_both_directions(rng, tmp_path, masked, merge_mode):
     assert operators(str(tmp_path / "model.onnx")).count("Scan") == 7
 
 
+@pytest.mark.parametrize("sequences", [False, True])
+def test_zeros_by_the_mask_as_given(rng, tmp_path, masked, sequences):
+    x = keras.Input((masked.shape[1], FEATURES))
+    options = {"unroll": True, "go_backwards": True, "zero_output_for_mask": True, "return_sequences": sequences}
+    y = recurrent.LegacyMaskGRU(UNITS, "mish", **options)(keras.layers.Masking()(x))
+    check_model(str(tmp_path / "model.onnx"), randomize(keras.Model(x, y), rng, 0.3), masked)
+
+
+def test_a_batch_of_a_known_size(rng, tmp_path, masked):
+    x = keras.Input(batch_shape=(len(masked), None, FEATURES))
+    y = recurrent.RNN([keras.layers.LSTMCell(3, "mish"), GRUCell(UNITS)])(keras.layers.Masking()(x))
+    check_model(str(tmp_path / "model.onnx"), randomize(keras.Model(x, y), rng, 0.3), masked)
+
+
 @pytest.mark.parametrize("both", [False, True])
 def test_time_before_the_batch(rng, tmp_path, masked, both):
     x = keras.Input(batch_shape=(None, None, FEATURES))

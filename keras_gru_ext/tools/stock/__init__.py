@@ -48,7 +48,10 @@ def to_stock(model: keras.Model) -> keras.Model:
         new = {place.names: place for place in places(stock)}
         for place in places(model):
             if place.layer.weights:
-                layer = new[_new_names(place.names, rewriting.moved)].layer
+                names = _new_names(place.names, rewriting.moved)
+                if names != place.names and names not in new:
+                    continue  # one of several layers in its place, of which no output needs anything
+                layer = new[names].layer
                 # Layers over several axes read the numbers of their arrays in their order, whatever the shape.
                 pairs = zip(scaling.scaled_arrays(place.layer), layer.weights, strict=True)
                 layer.set_weights([array.reshape(weight.shape) for array, weight in pairs])

@@ -76,6 +76,11 @@ def without_merging():
     return keras.Model(inputs, [ahead, back, keras_gru_ext.GRU(2)(back)])
 
 
+def without_one_direction():
+    inputs, x = masked_input()
+    return keras.Model(inputs, keras_gru_ext.GRU(2)(repeating(merge_mode=None)(x)[1]))
+
+
 def zeros_at_the_end():
     inputs, x = masked_input()
     return keras.Model(inputs, repeating(keras_gru_ext.GRU(3, return_state=True), zero_output_for_mask=True)(x))
@@ -90,6 +95,7 @@ REPEATING = {
     "nested": in_a_nested_model,
     "cells": of_cells,
     "no merging": without_merging,
+    "one of both": without_one_direction,
     "taken names": with_names_that_are_taken,
 }
 
