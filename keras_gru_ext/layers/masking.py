@@ -1,13 +1,16 @@
 """Layers that hand masks on, or use them, as legacy versions did where Keras 3 does otherwise."""
 
-import functools
 import inspect
+import math
 
 import keras
 from keras import ops
 
 # The rank of sequences of vectors.
 _SEQUENCES = 3
+# The rank of what attention projects them to, a vector for each head.
+_PROJECTED = 4
+_LOWEST_OF_FLOAT16 = -65504.0
 
 
 @keras.saving.register_keras_serializable(package="keras_gru_ext")
@@ -87,6 +90,14 @@ class Rescaling(_WithoutMaskBehind, keras.layers.Rescaling):
 
 
 @keras.saving.register_keras_serializable(package="keras_gru_ext")
+class Identity(_WithoutMaskBehind, keras.layers.Identity):
+    """`keras.layers.Identity` behind which there is no mask: it returns a copy."""
+
+    def call(self, inputs):
+        return ops.copy(inputs)
+
+
+@keras.saving.register_keras_serializable(package="keras_gru_ext")
 class ReLU(_WithoutMaskBehind, keras.layers.ReLU):
     """`keras.layers.ReLU` behind which there is no mask."""
 
@@ -96,8 +107,9 @@ class MultiHeadAttention(keras.layers.MultiHeadAttention):
     """`keras.layers.MultiHeadAttention` that leaves the masks of its inputs to other layers, and may ignore them.
 
     Keras 3 takes the masks off the tensors that it is called on, so that layers which are called on them later find
-    none. Where a query may look at nothing, legacy versions look at all entries alike, and Keras 3 at none. On JAX it
-    also fails where `value_dim` is not `key_dim`, as long as the scores are not asked for.
+    none. It leaves entries that a query may not look at out, where legacy versions move their scores down by 1e9: a
+    query that may look at nothing sees all entries, in float32 alike. On JAX, Keras 3 also fails where `value_dim` is
+    not `key_dim`, as long as the scores are not asked for.
 
     Args:
         uses_masks: Whether entries that are masked in its inputs count, and masks go on.
@@ -111,6 +123,7 @@ class MultiHeadAttention(keras.layers.MultiHeadAttention):
         self.uses_masks = bool(uses_masks)
         # A copy with the mask of what is copied.
         self._copied = keras.layers.Rescaling(1.0, dtype=self.dtype_policy)
+        self._dropped = keras.layers.Dropout(self.dropout, dtype=self.dtype_policy)
 
     def call(
         self,
@@ -136,14 +149,18 @@ class MultiHeadAttention(keras.layers.MultiHeadAttention):
             training=training,
             use_causal_mask=use_causal_mask,
         )
-        causal = _causal(query, value) if use_causal_mask else None
-        seen = _seen(**masks, attention_mask=attention_mask, causal=causal)
-        if seen is not None and len(query.shape) == _SEQUENCES:
-            alike = self.output_dense(ops.mean(self.value_dense(ops.copy(value)), axis=1, keepdims=True))
-            outputs = ops.where(ops.expand_dims(seen, -1), outputs, alike)
-            ones = ops.ones_like(scores)
-            scores = ops.where(seen[:, None, :, None], scores, ones / ops.sum(ones, axis=-1, keepdims=True))
         return (outputs, scores) if return_attention_scores else outputs
+
+    def _compute_attention(self, query, key, value, attention_mask=None, training=None, *more, **options):
+        """What Keras calls on projected tensors (B, T, heads, size), and documents as what subclasses may override."""
+        if attention_mask is None or len(query.shape) != _PROJECTED:
+            return super()._compute_attention(query, key, value, attention_mask, training, *more, **options)
+        scores = ops.einsum("btnh,bsnh->bnts", query / math.sqrt(self.key_dim), key)
+        hidden = ops.logical_not(ops.cast(attention_mask, "bool"))
+        hidden = hidden[:, None] if len(hidden.shape) == _SEQUENCES else hidden
+        far = _LOWEST_OF_FLOAT16 if scores.dtype == "float16" else -1e9
+        scores = ops.softmax(scores + far * ops.cast(hidden, scores.dtype))
+        return ops.einsum("bnts,bsnh->btnh", self._dropped(scores, training=training), value), scores
 
     def compute_mask(self, *args, **kwargs):
         """Returns the mask of the query, or that there is none."""
@@ -152,18 +169,6 @@ class MultiHeadAttention(keras.layers.MultiHeadAttention):
     def get_config(self):
         """Returns the stock config and `uses_masks`."""
         return {**super().get_config(), "uses_masks": self.uses_masks}
-
-
-def _seen(query_mask=None, value_mask=None, key_mask=None, attention_mask=None, causal=None):
-    """Which queries may look at an entry: (B, T), or `None` if all may."""
-    parts = [None if query_mask is None else query_mask[:, :, None]]
-    parts += [None if mask is None else mask[:, None, :] for mask in (value_mask, key_mask)]
-    parts = [ops.cast(part, "bool") for part in (*parts, attention_mask, causal) if part is not None]
-    return ops.any(functools.reduce(ops.logical_and, parts), axis=-1) if parts else None
-
-
-def _causal(query, value):
-    return ops.arange(ops.shape(query)[1])[None, :, None] >= ops.arange(ops.shape(value)[1])[None, None, :]
 
 
 @keras.saving.register_keras_serializable(package="keras_gru_ext")

@@ -7,6 +7,7 @@ import keras
 from keras_gru_ext.export.activations import activate
 from keras_gru_ext.export.graph import Graph, Value, array_of, described
 from keras_gru_ext.export.layers.registry import converter
+from keras_gru_ext.layers import masking
 
 
 @converter(
@@ -16,6 +17,7 @@ from keras_gru_ext.export.layers.registry import converter
     keras.layers.GaussianDropout,
     keras.layers.GaussianNoise,
     keras.layers.Identity,
+    masking.Identity,
     keras.layers.SpatialDropout1D,
     keras.layers.SpatialDropout2D,
     keras.layers.SpatialDropout3D,

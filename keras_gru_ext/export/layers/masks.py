@@ -14,6 +14,7 @@ from keras_gru_ext.layers import masking
 _WITHOUT_MASK_BEHIND = (
     keras.layers.GlobalAveragePooling1D,
     keras.layers.Dot,
+    masking.Identity,
     masking.Normalization,
     masking.ReLU,
     masking.Rescaling,

@@ -5,7 +5,8 @@
                          settings.py (initializers, regularizers, activations); those of a GRU by `vocabulary.py`
     keras_1.py           Keras 1, into the words of Keras 2; likewise tensorflow_js.py, theano.py
     topology.py          the graph between layers, graph_view.py a look at it; names.py, inputs.py, unsaid_inputs.py
-    masks.py             layers that treated masks otherwise; operations.py and lambdas.py: what is no layer
+    masks.py             layers that treated masks otherwise, returned_inputs.py models; operations.py and lambdas.py:
+                         what is no layer
     parts.py             cuts parts out; loadable.py finds those that load, advice.py names them in errors
     training.py          what a model was compiled with, optimizers.py its optimizer
 

@@ -38,6 +38,7 @@ from keras_gru_ext.legacy.upgrade.layer_rules import CONTAINERS, INPUT_KEYS, SEQ
 from keras_gru_ext.legacy.upgrade.masks import UNMASKED, Call, reached, substitute
 from keras_gru_ext.legacy.upgrade.names import accepted_name, with_accepted_names
 from keras_gru_ext.legacy.upgrade.operations import CLASSES, OPERATION, upgrade_operation
+from keras_gru_ext.legacy.upgrade.returned_inputs import without_masks
 from keras_gru_ext.legacy.upgrade.topology import name_of, opened, takes_several_tensors, upgrade_graph
 
 # Deeper nesting than any real model has; it bounds the recursion over untrusted configs.
@@ -195,6 +196,8 @@ class Upgrade:
                 self._check_order(entry, path, layer)
             stacks = self._stacks(entries, layers)
             new.update(upgrade_graph(config, entries, layers, where, stacks))
+            if depth and call.masked and self.dialect.is_tensorflow_1:
+                new = without_masks(new)
         return {"class_name": kind, "config": new}
 
     def _check_order(self, entry: Mapping, where: str, layer: Mapping) -> None:

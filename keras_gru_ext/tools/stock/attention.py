@@ -2,7 +2,8 @@
 
 The stock layer takes the masks off the tensors that it is called on, and a query that may look at nothing gets nothing.
 So it is given tensors that nothing else is called on, without masks, and which entries each query may look at as one
-tensor; what queries that may look at nothing get is what the same layer makes of the mean of all entries.
+tensor; what queries that may look at nothing get is what the same layer makes of the mean of all entries. In float64
+they look at all entries by their scores, from which legacy versions took 1e9: those keep seven digits of them there.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import functools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import keras
 from keras import ops
 
 from keras_gru_ext.tools.stock import graphs, masks
@@ -48,6 +50,9 @@ def written_out(entry: Mapping, stock: Mapping[str, Any], prefix: str, axes: Seq
         query, *others = map(masks.hidden, tensors.values())
         if seen is None:
             output, scores = layer(query, *others, **given)
+        elif keras.dtype_policies.get(config["dtype"]).compute_dtype == "float64":
+            none = ops.logical_not(ops.any(seen, axis=-1, keepdims=True))
+            output, scores = layer(query, *others, attention_mask=ops.logical_or(seen, none), **given)
         else:
             output, scores = layer(query, *others, attention_mask=seen, **given)
             sees_any = ops.any(seen, axis=-1)

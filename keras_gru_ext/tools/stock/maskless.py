@@ -2,8 +2,8 @@
 
 This is written in the place of such a layer, into the graph of the model:
 
-    Normalization, ReLU, Rescaling,     the input without mask -> the stock layer: no mask is behind it
-    Reshape
+    Identity, Normalization, ReLU,      the input without mask -> the stock layer: no mask is behind it
+    Rescaling, Reshape
     Softmax                             the input without mask, less 1e9 at masked entries where a version has that
                                         -> the stock layer -> the mask is put there again
     BatchNormalization                  likewise, if the mask has not one axis less than the input
@@ -20,7 +20,7 @@ from keras import ops
 
 from keras_gru_ext.tools.stock import graphs, masks
 
-_WITHOUT_MASK_BEHIND = ("Normalization", "ReLU", "Rescaling", "Reshape")
+_WITHOUT_MASK_BEHIND = ("Identity", "Normalization", "ReLU", "Rescaling", "Reshape")
 _NORMALIZING = ("BatchNormalization", "LayerNormalization")
 
 KINDS = frozenset({*_WITHOUT_MASK_BEHIND, *_NORMALIZING, "Softmax"})

@@ -40,21 +40,24 @@ def run(models, results, options):
             name = f"{path.parent.name}/{path.name}"
             if name in judged or not name.startswith(options.producer):
                 continue
-            float64 = json.loads((path / "plan.json").read_text(encoding="utf-8"))["float64"]
-            if (float64 and not has_float64) or (options.float64 and not float64):
+            plan = json.loads((path / "plan.json").read_text(encoding="utf-8"))
+            if (plan["float64"] and not has_float64) or (options.float64 and not plan["float64"]):
                 continue
             if time.monotonic() - started > options.seconds:
                 break
-            for verdict in judge(path):
+            files = plan["files"]
+            only = [files[plan["seed"] % len(files)]] if options.one else None
+            for verdict in judge(path, only, options.compiled):
                 file.write(verdict.as_json() + "\n")
             file.flush()
-            count += 1
-            if count == 1:
-                # What is loaded by now stays; to look through it again after each model takes longer than the model.
-                gc.freeze()
-            keras.utils.clear_session()
-            if count % 20 == 0 and keras.backend.backend() == "jax":
+            keras.utils.clear_session(free_memory=False)
+            if options.compiled and count % 20 == 0 and keras.backend.backend() == "jax":
                 _forget()
+            if count % 20 == 0:
+                # What is left after this stays; to look through it again takes longer than a model.
+                gc.collect()
+                gc.freeze()
+            count += 1
     spent = time.monotonic() - started
     print(f"{count} models in {spent:.0f} s, {count / max(spent, 1e-9):.1f} a second")
 
@@ -120,6 +123,8 @@ def _options():
     parser.add_argument("--results", type=Path, help="where verdicts are kept; by default in the folder, per backend")
     parser.add_argument("--producer", default="", help="only models whose producer starts like this")
     parser.add_argument("--float64", action="store_true", help="only models in float64 (on JAX: JAX_ENABLE_X64=1)")
+    parser.add_argument("--one", action="store_true", help="one container of each model, drawn, instead of all")
+    parser.add_argument("--compiled", action="store_true", help="on JAX: compile each model as a whole")
     parser.add_argument("--seconds", type=float, default=float("inf"), help="stop after so many")
     parser.add_argument("--every", type=int, default=1, help="only every so many-th model")
     parser.add_argument("--report", action="store_true", help="only report what earlier runs found")

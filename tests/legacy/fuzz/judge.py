@@ -48,8 +48,8 @@ class Verdict:
         return f"{self.said}: {' '.join(text.split())[:160]}"
 
 
-def judge(folder: Path, containers=None):
-    """Yields a verdict for each container, or for those that are named."""
+def judge(folder: Path, containers=None, compiled=False):
+    """Yields a verdict for each container, or for those that are named; `_called` says what `compiled` does."""
     plan = json.loads((folder / "plan.json").read_text(encoding="utf-8"))
     stored = dict(np.load(folder / "reference.npz"))
     name = f"{plan['producer']}/{folder.name}"
@@ -69,7 +69,7 @@ def judge(folder: Path, containers=None):
             continue
         # The containers of a model mostly hold the same: then what one predicts, the others predict.
         same = next((seen for seen in known if _equal(seen[0], model)), None)
-        said = same[1] if same else _compare(model, stored, plan)
+        said = same[1] if same else _compare(model, stored, plan, compiled)
         known.append((model, said))
         yield Verdict(name, container, **said)
 
@@ -102,7 +102,7 @@ def _equal(one, other):
     )
 
 
-def _compare(model, stored, plan):
+def _compare(model, stored, plan, compiled):
     """What the model says to the stored inputs, called twice if it is stateful."""
     inputs = _numbered(stored, "x")
     needed = needed_inputs(plan["model"])
@@ -112,7 +112,7 @@ def _compare(model, stored, plan):
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             for letter in ("y", "then") if plan["stateful"] else ("y",):
-                got = _called(model, _fed(model, inputs, needed))
+                got = _called(model, _fed(model, inputs, needed), compiled)
                 got = [keras.ops.convert_to_numpy(array) for array in keras.tree.flatten(got)]
                 wanted = _numbered(stored, letter)
                 if [array.shape for array in got] != [array.shape for array in wanted]:
@@ -126,17 +126,19 @@ def _compare(model, stored, plan):
     return {"said": "right", "difference": largest}
 
 
-def _called(model, inputs):
-    """What a model returns, as `predict` would. JAX compiles it as a whole, which takes less than part by part."""
+def _called(model, inputs, compiled):
+    """What a model returns. JAX traces it as a whole, as `predict` does, and compiles it so only if `compiled`."""
     if keras.backend.backend() != "jax":
         return model(inputs, training=False)
     import jax
+
+    from tests.legacy.fuzz.tracing import traced_values
 
     def run(values, inputs):
         return model.stateless_call(*values, inputs, training=False)
 
     values = [[one.value for one in some] for some in (model.trainable_variables, model.non_trainable_variables)]
-    outputs, others = jax.jit(run)(values, inputs)
+    outputs, others = jax.jit(run)(values, inputs) if compiled else traced_values(run, values, inputs)
     for variable, value in zip(model.non_trainable_variables, others, strict=True):
         variable.assign(value)
     return outputs

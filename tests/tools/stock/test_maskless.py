@@ -90,6 +90,13 @@ def test_attention(make, tmp_path):
     check_saved(random_weights(make()), tmp_path)
 
 
+@pytest.mark.float64
+def test_attention_in_float64_where_a_query_may_look_at_nothing(float64, tmp_path):
+    x = keras.layers.Masking(dtype="float64")(inputs := keras.Input((TIME, FEATURES), dtype="float64"))
+    model = keras.Model(inputs, masking.MultiHeadAttention(2, 3, dtype="float64")(x, x))
+    check_saved(random_weights(model), tmp_path)
+
+
 def test_normalization_is_stock_where_its_mask_is_one_that_keras_takes():
     inputs = keras.Input((4, 3))
     x = keras.layers.Masking()(inputs)
