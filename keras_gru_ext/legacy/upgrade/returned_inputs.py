@@ -23,7 +23,7 @@ def without_masks(model: Mapping[str, Any]) -> dict[str, Any]:
     """
     layers = {layer["name"]: layer for layer in model["layers"]}
     returned = {one[0] for one in references(model["output_layers"], layers.keys())}
-    copies = {}
+    copies: dict[str, dict[str, Any]] = {}
     for name, layer in layers.items():
         if layer["class_name"] == "InputLayer" and name in returned:
             own = f"{name}_copy"
