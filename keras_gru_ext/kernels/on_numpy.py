@@ -1,4 +1,4 @@
-"""The GRU of `kernels/README.md` in NumPy: its products, around the compiled loop. There are no gradients."""
+"""The GRU of `kernels/README.md` in NumPy: the compiled loop, and what comes before it. There are no gradients."""
 
 from typing import Any
 
@@ -28,7 +28,7 @@ def gru(
     """The `gru` of `kernels.kernel_for`, without gradients, on arrays of any strides.
 
     What is not float64 is computed in float32. `threads` is how many may work at the same time, `None` as many as there
-    are cores for; `product` is what multiplies two matrices.
+    are cores for; `product` is what multiplies two matrices, where the loop does not.
     """
     dtype = inputs.dtype
     wide = dtype if dtype == np.float64 else np.dtype(np.float32)
@@ -40,15 +40,18 @@ def gru(
         mask = None if mask is None else mask[::-1]
     steps, (batch, units) = len(x), state.shape
     states = np.empty((steps, batch, units), wide) if spec.return_sequences else None
-    length = max(1, _BLOCK // max(1, 3 * batch * units))
     U = compiled.in_order(U, steps)
     threads = threads or compiled.available_threads()
-    for start in range(0, steps, length):
-        now = slice(start, start + length)
-        some = None if mask is None else mask[now]
-        into = None if states is None else states[now]
-        projected = _projected(x[now], W, b, m_x, product)
-        _, state, _ = compiled.forward(spec, projected, U, c, state, some, m, threads, False, into)
+    if m_x is None and compiled.projects(x.shape[2], units, wide):
+        _, state, _ = compiled.forward(spec, None, U, c, state, mask, m, threads, False, states, inputs=(x, W, b))
+    else:
+        length = max(1, _BLOCK // max(1, 3 * batch * units))
+        for start in range(0, steps, length):
+            now = slice(start, start + length)
+            some = None if mask is None else mask[now]
+            into = None if states is None else states[now]
+            projected = _projected(x[now], W, b, m_x, product)
+            _, state, _ = compiled.forward(spec, projected, U, c, state, some, m, threads, False, into)
     outputs, last_output = states, state
     if spec.masked:  # F5
         shown = mask if spec.zero_output_for_mask else np.logical_or.accumulate(mask)

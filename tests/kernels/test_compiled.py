@@ -186,6 +186,52 @@ def test_a_row_depends_on_neither_threads_nor_batch_nor_blocks(after, units, sha
             np.testing.assert_array_equal(mine, value[rows] if value.ndim == 2 else value[:, rows])
 
 
+@pytest.mark.parametrize("after", [False, True])
+@pytest.mark.parametrize("layout", ["time first", "batch first"])
+@pytest.mark.parametrize("share", ["rows", "units"])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_projects_inputs(after, layout, share, dtype, rng, monkeypatch):
+    """F0 by the loop: right, and the same bits whatever the threads, the batch, the blocks and who keeps the gates."""
+    monkeypatch.setattr(compiled, "_WORTH_A_THREAD", 1)
+    monkeypatch.setattr(compiled, "_WORTH_A_MEETING", 1 if share == "units" else 2**40)
+    spec = spec_of(after, "holes", "shared", return_sequences=True)
+    steps, batch, features, units = 9, 11, 7, 64
+    _, U, c, h0, mask, m, *_ = problem(rng, spec, steps, batch, units, dtype)
+    assert compiled.projects(features, units, np.dtype(dtype))
+    W, b = rng.normal(size=(features, 3 * units)).astype(dtype), rng.normal(size=3 * units).astype(dtype)
+    x = rng.normal(size=(steps, batch, features) if layout == "time first" else (batch, steps, features)).astype(dtype)
+    x = x if layout == "time first" else x.swapaxes(0, 1)
+
+    def forward(x, h0, mask, m, threads=1, gates=None, b=b):
+        return compiled.forward(spec, gates, U, c, h0, mask, m, threads, True, inputs=(x, W, b))
+
+    exact = compiled.forward(spec, x @ W + b, U, c, h0, mask, m, 1, True)
+    expected = forward(x, h0, mask, m)
+    tolerance = {"rtol": 0, "atol": 100 * ROUNDING[dtype]}
+    for mine, value in zip(expected[:2], exact[:2], strict=True):
+        np.testing.assert_allclose(mine, value, **tolerance)
+    if after:  # At masked steps q holds anything.
+        np.testing.assert_allclose(expected[2][mask], exact[2][mask], **tolerance)
+    without_bias = compiled.forward(spec, x @ W, U, c, h0, mask, m, 1, True)[0]
+    np.testing.assert_allclose(forward(x, h0, mask, m, b=None)[0], without_bias, **tolerance)
+    for block in (1, 3 * units * 4 * 11, 2**17):
+        monkeypatch.setattr(compiled, "_BLOCK", block)
+        for threads in (1, 2, 3):
+            for gates in (None, np.full((steps, batch, 3 * units), np.nan, dtype)):
+                for mine, value in zip(forward(x, h0, mask, m, threads, gates)[:2], expected, strict=False):
+                    np.testing.assert_array_equal(mine, value)
+        for rows in (slice(0, 1), slice(3, 8)):
+            states, last, _ = forward(x[:, rows], h0[rows], mask[:, rows], m[rows])
+            np.testing.assert_array_equal(states, expected[0][:, rows])
+            np.testing.assert_array_equal(last, expected[1][rows])
+
+
+def test_projects_whole_vectors_of_not_too_many_features():
+    float32 = np.dtype("float32")
+    given = (3, 64), (512, 64), (513, 64), (0, 64), (3, 5)
+    assert [compiled.projects(*sizes, float32) for sizes in given] == [True, True, False, False, False]
+
+
 def test_threads_share_rows_or_units_or_nothing():
     shared = {sizes: compiled.useful_threads(*sizes, np.dtype("float32"), 2) for sizes in SHARED}
     assert shared == SHARED

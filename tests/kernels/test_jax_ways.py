@@ -123,10 +123,3 @@ def test_a_layer_predicts_in_two_python_threads():
     with concurrent.futures.ThreadPoolExecutor(4) as pool:
         for outputs in pool.map(lambda _: np.asarray(model(inputs)), range(20)):
             np.testing.assert_array_equal(outputs, expected)
-
-
-def test_large_batches_take_scans():
-    few, many = (dataclasses.replace(SIZES[0], batch=batch, dtype="float64") for batch in (16, 17))
-    for case, taken in ((few, ["keras_gru_ext_forward"]), (many, [])):
-        loss, arrays = loss_of(case)
-        assert calls(loss, *arrays) == taken

@@ -1,14 +1,14 @@
 """The GRU of `kernels/README.md` as machine code for the processor: NumPy arrays in, NumPy arrays out.
 
 `loops` is the maths, which Numba compiles; `jobs` gives it an address; `teams` runs it in several threads; `xla` is the
-way in from JAX. Numba is imported by the first call, never by importing this package. What is large is the caller's:
-products with the inputs (F0) and the gradients of the weights (B6, B7, B9) stay matrix products of the framework.
+way in from JAX. Numba is imported by the first call, never by importing this package. The gradients of the weights (B6,
+B7, B9) stay matrix products of the framework, and so does F0 where `projects` says no.
 """
 
 import ctypes
 import importlib.util
 import os
-from functools import cache
+from functools import cache, lru_cache
 from typing import NamedTuple
 
 import numpy as np
@@ -16,12 +16,14 @@ import numpy as np
 from keras_gru_ext.kernels.spec import ACTIVATIONS
 
 __all__ = [
+    "Inputs",
     "Weights",
     "available_threads",
     "backward",
     "forward",
     "in_order",
     "openmp",
+    "projects",
     "run",
     "useful_threads",
     "why_not",
@@ -30,15 +32,37 @@ __all__ = [
 DTYPES = ("float32", "float64")
 
 
+class Inputs(NamedTuple):
+    """What F0 is made of, by addresses, which may be 0 for what is absent.
+
+    Attributes:
+        address: Of x, (T, B, F), whose features stand side by side.
+        time: Bytes from a step of x to the next.
+        batch: Bytes from a row of x to the next.
+        features: F.
+        kernel: Of W, (F, 3U), C-contiguous.
+        bias: Of b, (3U,), contiguous, or 0.
+    """
+
+    address: int = 0
+    time: int = 0
+    batch: int = 0
+    features: int = 0
+    kernel: int = 0
+    bias: int = 0
+
+
 class Weights(NamedTuple):
     """A recurrent kernel in the order in which the loops read it, from `in_order`.
 
     Attributes:
-        array: The numbers, flat.
+        owner: The array whose memory it is.
+        address: Of the first number.
         row: The bytes of a row where the weights are as they were, 0 where they were put in order.
     """
 
-    array: np.ndarray
+    owner: np.ndarray
+    address: int
     row: int
 
 
@@ -75,6 +99,13 @@ def openmp(path):
     return teams.openmp(path)
 
 
+@lru_cache(maxsize=1024)
+def projects(features, units, dtype):
+    """Returns whether `forward` can make F0 as well, which takes less time than a framework's product before it."""
+    _, loops, _ = _modules()
+    return 0 < features <= _FEATURES and loops.projects.py_func(units, dtype)
+
+
 def useful_threads(steps, batch, units, dtype, threads, together=True):
     """Returns for how many of `threads` there is work, and whether they share units instead of rows.
 
@@ -90,6 +121,13 @@ def useful_threads(steps, batch, units, dtype, threads, together=True):
         _, loops, _ = _modules()
         return min(threads, loops._panels.py_func(units, dtype)), True
     return by_rows, False
+
+
+def block_length(steps, batch, units, parts, by_units):
+    """Returns of how many steps a part of `forward` makes P before it goes on; even, if it is not all."""
+    rows = batch if by_units else -(-batch // parts)
+    length = max(2, _BLOCK // max(1, 3 * rows * units) // 2 * 2)
+    return max(1, min(steps, length))
 
 
 def in_order(recurrent_kernel, steps=None, transposed=False):
@@ -109,7 +147,7 @@ def in_order(recurrent_kernel, steps=None, transposed=False):
     units, dtype = len(recurrent_kernel), recurrent_kernel.dtype
     recurrent_kernel = np.ascontiguousarray(recurrent_kernel)
     if steps is not None and not transposed and loops.reads_in_place.py_func(units, dtype, steps):
-        return Weights(recurrent_kernel.reshape(-1), recurrent_kernel.strides[0])
+        return Weights(recurrent_kernel, _address(recurrent_kernel), recurrent_kernel.strides[0])
     size = loops._padded.py_func(units, dtype)
     # Zeros where the last vector has more columns than there are; what will be written anyway needs none.
     ordered = np.empty(3 * units * size, dtype) if size == units else np.zeros(3 * units * size, dtype)
@@ -117,7 +155,7 @@ def in_order(recurrent_kernel, steps=None, transposed=False):
     table[jobs.UNITS], table[jobs.TRANSPOSED] = units, transposed
     table[jobs.SOURCE], table[jobs.ORDERED] = _address(recurrent_kernel), _address(ordered)
     teams.run("in_order", dtype, table, 1)
-    return Weights(ordered, 0)
+    return Weights(ordered, _address(ordered), 0)
 
 
 def forward(
@@ -133,6 +171,7 @@ def forward(
     states=None,
     q=None,
     openmp=None,
+    inputs=None,
 ):
     """F1 to F4, for all steps, or for a block of them after the other: each begins with the last `final_state`.
 
@@ -142,6 +181,7 @@ def forward(
     Args:
         spec: A `GRUSpec` whose activations are in the table.
         projected: (T, B, 3U), C-contiguous and writable. P of F0. Holds z | r | g afterwards, at masked steps anything.
+            May be `None` with `inputs`, if nobody wants those.
         recurrent_kernel: (U, 3U), or what `in_order` made of it.
         recurrent_bias: (3U,) or `None`.
         initial_state: (B, U).
@@ -152,22 +192,27 @@ def forward(
         states: (T, B, U), C-contiguous, to write the states to; `None` makes an array where one is needed.
         q: The same for q.
         openmp: What the function `openmp` returned, for threads of that library; `None` for threads of the call's own.
+        inputs: `(x, W, b)`, (T, B, F), (F, 3U) and (3U,) or `None`, to make F0 here, where `projects` says yes.
 
     Returns:
         `(states, final_state, q)`: (T, B, U), the state after each step, `None` unless `keep`, `spec.return_sequences`
         or `states` asks for it; (B, U), always a new array; (T, B, U), `None` unless `keep` and `spec.reset_after`.
         At masked steps q holds anything.
     """
-    steps, batch, wide = projected.shape
-    units, dtype = wide // 3, projected.dtype
+    steps = len(inputs[0] if projected is None else projected)
+    (batch, units), dtype = initial_state.shape, initial_state.dtype
     weights = recurrent_kernel if isinstance(recurrent_kernel, Weights) else in_order(recurrent_kernel, steps)
     final_state = np.array(initial_state, dtype, order="C")
     if states is None and (keep or spec.return_sequences):
         states = np.empty((steps, batch, units), dtype)
     if q is None and keep and spec.reset_after:
         q = np.empty((steps, batch, units), dtype)
-    bias, mask = _contiguous(recurrent_bias), _contiguous(mask)
-    masks, scratch = _contiguous(recurrent_masks), np.empty((batch, units), dtype)
+    bias, mask, masks = _contiguous(recurrent_bias), _contiguous(mask), _contiguous(recurrent_masks)
+    if inputs is not None:
+        x, W, b = inputs
+        x = x if x.strides[2] == x.itemsize else np.ascontiguousarray(x)
+        W, b = np.ascontiguousarray(W), _contiguous(b)
+        inputs = Inputs(_address(x), *x.strides[:2], x.shape[2], _address(W), _address(b))
     run(
         "forward",
         spec,
@@ -184,7 +229,7 @@ def forward(
         states=_address(states),
         products=_address(q),
         bias=_address(bias),
-        scratch=_address(scratch),
+        inputs=inputs,
     )
     return states, final_state, q
 
@@ -272,7 +317,7 @@ def run(
     states,
     products,
     bias=0,
-    scratch=0,
+    inputs=None,
     carry=0,
     d_states=0,
     d_states_strides=(0, 0, 0),
@@ -289,7 +334,7 @@ def run(
         threads: How many may work.
         openmp: Whose they are.
         weights: What `in_order` returned.
-        gates: (T, B, 3U). Written.
+        gates: (T, B, 3U). Written; forward reads P there, unless it gets `inputs`: then it may be 0.
         state: (B, U). The state before; forward: then the last one.
         mask: (T, B).
         masks: (B, U) or (3, B, U).
@@ -297,7 +342,7 @@ def run(
         states: (T, B, U). Forward: written.
         products: (T, B, U). Written.
         bias: (3U,). Forward only.
-        scratch: (B, U), for the loop's own use. Forward only.
+        inputs: `Inputs`, or `None` where P is made already. Forward only.
         carry: (B, U). The gradient of the last state, then that of the state before. Backward only.
         d_states: (T, B, U), any strides. Backward only.
         d_states_strides: Its strides in bytes.
@@ -306,19 +351,36 @@ def run(
     if not batch:
         return
     jobs, loops, teams = _modules()
-    parts, by_units = useful_threads(steps, batch, units, dtype, threads, openmp is not None or teams.START_TOGETHER)
+    together = openmp is not None or teams.START_TOGETHER
+    parts, by_units = useful_threads(steps, batch, units, dtype, threads, together)
+    size = _size_of_workspace(batch, units, dtype, parts, by_units)
     board = (ctypes.c_int64 * (loops.LINE // 8 * (parts + 1)))() if by_units else None
     board_at = 0 if board is None else -(-ctypes.addressof(board) // loops.LINE) * loops.LINE
     settings = spec.reset_after, ACTIVATIONS.index(spec.activation), ACTIVATIONS.index(spec.recurrent_activation)
     masks_count = 0 if not masks else 3 if masks_per_gate else 1
-    workspace = np.empty(loops.workspace.py_func(batch, loops._padded.py_func(units, dtype), parts, by_units), dtype)
-    own = (bias, scratch, 0, 0, 0) if name == "forward" else (carry, d_states, *d_states_strides)
+    # Behind the workspace stand the scratch of "forward", (B, U), and each part's block of P if nobody keeps the gates.
+    length = block_length(steps, batch, units, parts, by_units) if inputs else max(1, steps)
+    blocks = 0 if gates else 3 * length * batch * units * (parts if by_units else 1)
+    workspace = np.empty(size + batch * units + blocks, dtype)
+    workspace_at = _address(workspace)
+    scratch_at = workspace_at + size * dtype.itemsize
+    blocks_at = scratch_at + batch * units * dtype.itemsize
+    if name == "forward":
+        own = bias, scratch_at, length, blocks_at, *(inputs or _NO_INPUTS)
+    else:
+        own = carry, d_states, *d_states_strides
     table = jobs.Table(
-        *(steps, batch, units, by_units, board_at, 0, 0, workspace.ctypes.data, len(workspace), *settings),
-        *(gates, weights.array.ctypes.data, weights.row, state, mask, masks, masks_count, states, products),
+        *(steps, batch, units, by_units, board_at, 0, 0, workspace_at, size, *settings),
+        *(gates, weights.address, weights.row, state, mask, masks, masks_count, states, products),
         *own,
     )
     teams.run(name, dtype, table, parts, openmp)
+
+
+@lru_cache(maxsize=1024)
+def _size_of_workspace(batch, units, dtype, parts, by_units):
+    _, loops, _ = _modules()
+    return loops.workspace.py_func(batch, loops._padded.py_func(units, dtype), parts, by_units)
 
 
 @cache
@@ -335,6 +397,15 @@ def _contiguous(array):
 def _address(array):
     return 0 if array is None or not array.size else array.__array_interface__["data"][0]
 
+
+_NO_INPUTS = Inputs()
+
+_FEATURES = 512
+"""Up to how many features F0 is made by the loop: a panel of so many rows still stays in a core's second-level cache,
+and a sum of so many terms, one after the other, is hardly less exact than a framework's."""
+
+_BLOCK = 2**17
+"""How many numbers of P a part makes at a time: half of a core's second-level cache in float32."""
 
 _WORTH_A_THREAD = 2**21
 """How many multiplications a thread has to have so that it pays to wake it."""

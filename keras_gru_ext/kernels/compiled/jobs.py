@@ -23,12 +23,12 @@ STEPS, BATCH, UNITS, BY_UNITS, BOARD, TEAM_PLACE, TEAM_SIZE, WORKSPACE, WORKSPAC
 AFTER, ACTIVATION, RECURRENT_ACTIVATION = range(9, 12)
 GATES, WEIGHTS, W_ROW, STATE, MASK, MASKS, MASKS_COUNT, STATES, PRODUCTS = range(12, 21)
 # of "forward",
-BIAS, SCRATCH = 21, 22
+BIAS, SCRATCH, BLOCK, BLOCKS, INPUTS, INPUTS_TIME, INPUTS_BATCH, FEATURES, KERNEL, INPUT_BIAS = range(21, 31)
 # of "backward",
 CARRY, D_STATES, D_STATES_STRIDES = 21, 22, 23
 # and of "in_order".
 SOURCE, ORDERED, TRANSPOSED = 9, 10, 11
-WORDS = 26
+WORDS = 31
 
 Table = ctypes.c_int64 * WORDS
 
@@ -95,35 +95,70 @@ def _workspace(table, place, parts, dtype):
 
 
 @_compiled
+def _later(address, distance):
+    """An address moved on, if it is one."""
+    return address + distance if address else 0
+
+
+@_compiled
 def forward(table, place, parts, dtype):
+    """Goes through the steps a block after the other, if F0 is to be made: so P stays in the processor's cache.
+
+    Where nobody wants the gates, each part has memory of its own for its rows of a block.
+    """
     steps, batch, units = table[STEPS], table[BATCH], table[UNITS]
-    gates = _cube(table[GATES], steps, batch, 3 * units, dtype)
-    first, last, first_panel, last_panel, together = _part(table, place, parts, gates)
+    like = _flat(table[STATE], batch * units, dtype)
+    size = like.itemsize
+    first, last, first_panel, last_panel, together = _part(table, place, parts, like)
     if first == last:
         return
-    loops._forward(
-        table[AFTER] != 0,
-        table[ACTIVATION],
-        table[RECURRENT_ACTIVATION],
-        gates,
-        _flat(table[WEIGHTS], 3 * units * loops._padded(units, gates), dtype),
-        table[W_ROW],
-        _flat(table[BIAS], 3 * units, dtype),
-        _matrix(table[STATE], batch, units, dtype),
-        _matrix(table[SCRATCH], batch, units, dtype),
-        _matrix(table[MASK], steps, batch, np.bool_),
-        _cube(table[MASKS], table[MASKS_COUNT], batch, units, dtype),
-        _cube(table[STATES], steps, batch, units, dtype),
-        _cube(table[PRODUCTS], steps, batch, units, dtype),
-        first,
-        last,
-        first_panel,
-        last_panel,
-        place,
-        together,
-        table[BOARD],
-        _workspace(table, place, parts, dtype),
-    )
+    row, met, length = 3 * units * size, 0, table[BLOCK]
+    mine = table[BLOCKS] + (place * batch if together > 1 else first) * length * row - first * row
+    for t in range(0, steps, length):
+        n, before = min(length, steps - t), t * batch
+        if table[GATES]:
+            gates = _cube(table[GATES] + before * row, n, batch, 3 * units, dtype)
+        else:
+            gates = _cube(mine, n, last - first, 3 * units, dtype)
+        if table[INPUTS]:
+            loops._project(
+                gates,
+                table[INPUTS] + t * table[INPUTS_TIME],
+                table[INPUTS_TIME],
+                table[INPUTS_BATCH],
+                table[FEATURES],
+                table[KERNEL],
+                table[INPUT_BIAS],
+                first,
+                last,
+                first_panel,
+                last_panel,
+                _workspace(table, place, parts, dtype),
+            )
+        met = loops._forward(
+            table[AFTER] != 0,
+            table[ACTIVATION],
+            table[RECURRENT_ACTIVATION],
+            gates,
+            _flat(table[WEIGHTS], 3 * units * loops._padded(units, like), dtype),
+            table[W_ROW],
+            _flat(table[BIAS], 3 * units, dtype),
+            _matrix(table[STATE], batch, units, dtype),
+            _matrix(table[SCRATCH], batch, units, dtype),
+            _matrix(_later(table[MASK], before), n, batch, np.bool_),
+            _cube(table[MASKS], table[MASKS_COUNT], batch, units, dtype),
+            _cube(_later(table[STATES], before * units * size), n, batch, units, dtype),
+            _cube(_later(table[PRODUCTS], before * units * size), n, batch, units, dtype),
+            first,
+            last,
+            first_panel,
+            last_panel,
+            place,
+            together,
+            table[BOARD],
+            met,
+            _workspace(table, place, parts, dtype),
+        )
 
 
 @_compiled

@@ -462,6 +462,54 @@ def _in_order(weights, transposed, ordered, first, last):
 
 
 @_compiled
+def projects(units, like):
+    """Whether `_project` can write P of F0: it writes whole vectors, so a gate has to have whole vectors."""
+    return units % (_BYTES // like.itemsize) == 0
+
+
+@_compiled
+def _project(gates, x, x_time, x_batch, features, weights, bias, first, last, first_panel, last_panel, workspace):
+    """F0 for rows `first` to `last` - 1, panels `first_panel` to `last_panel` - 1 of each gate, and all steps.
+
+    Args:
+        gates: (T, B, 3U), written, or just these rows of it, (T, `last` - `first`, 3U), from where row 0 would be.
+        x: Address of the inputs, (T, B, F).
+        x_time: Bytes from a step to the next there.
+        x_batch: Bytes from a row of the batch to the next; features stand side by side.
+        features: F.
+        weights: Address of the kernel, (F, 3U).
+        bias: Address of the bias, (3U,), or 0.
+        first: The first row.
+        last: One more than the last row.
+        first_panel: The first panel.
+        last_panel: One more than the last panel.
+        workspace: Flat, of any content, a gate's panels long at least.
+    """
+    steps, batch, wide = gates.shape
+    units, rows, size = wide // 3, last - first, gates.itemsize
+    lanes = _BYTES // size
+    start, end = first_panel * _PANEL * lanes, min(units, last_panel * _PANEL * lanes)
+    like, vectors, w_row = gates[0, 0, 0], (end - start) // lanes, wide * size
+    nothing = workspace[: max(0, end - start)]
+    _fill(nothing, 0)
+    for gate in range(3):
+        column = (gate * units + start) * size
+        w, out, x_first = weights + column, gates.ctypes.data + column + first * w_row, x + first * x_batch
+        sums = bias + column if bias else nothing.ctypes.data
+        # As many rows at a time as there are, since each time all weights pass.
+        if rows == batch and x_time == batch * x_batch:
+            _product(like, steps * batch, x_first, x_batch, w, w_row, features, sums, 0, out, w_row, vectors)
+        elif steps >= rows:
+            for i in range(rows):
+                x_i, out_i = x_first + i * x_batch, out + i * w_row
+                _product(like, steps, x_i, x_time, w, w_row, features, sums, 0, out_i, batch * w_row, vectors)
+        else:
+            for t in range(steps):
+                x_t, out_t = x_first + t * x_time, out + t * batch * w_row
+                _product(like, rows, x_t, x_batch, w, w_row, features, sums, 0, out_t, w_row, vectors)
+
+
+@_compiled
 def _forward(
     after,
     activation,
@@ -483,6 +531,7 @@ def _forward(
     place,
     parts,
     board,
+    met,
     workspace,
 ):
     """F1 to F4 for rows `first` to `last` - 1; what is of no size is absent, or not wanted.
@@ -491,7 +540,7 @@ def _forward(
         after: Whether the reset gate acts after the product.
         activation: Code of the candidate's activation.
         recurrent_activation: Code of the gates' activation.
-        gates: (T, B, 3U). P; then z | r | g.
+        gates: (T, B, 3U), or just these rows of it as in `_project`. P; then z | r | g.
         weights: Recurrent kernel, flat: (U, 3U) as it is, or `in_order`.
         w_row: Bytes of a row of `weights` as they are, 0 for `in_order`.
         bias: (3U,). c.
@@ -508,7 +557,12 @@ def _forward(
         place: Which of the calls that share the units of these rows this one is, from 0.
         parts: How many these are.
         board: Address of a cache line for each of them, of zeros, to meet at.
+        met: How often they have met there. Between calls that go on from each other the steps have to be even, as the
+            others may read either half of what holds the state then.
         workspace: Flat, of any content, for this call alone: see `workspace`.
+
+    Returns:
+        How often they have met now.
     """
     steps, _, wide = gates.shape
     units, rows = wide // 3, last - first
@@ -533,7 +587,6 @@ def _forward(
     out_row = 3 * padded * size
     # Where several calls share the units, the others may still read the state before when this one knows its own after.
     now, new = state, (scratch if after and parts > 1 else state)
-    met = 0
 
     for t in range(steps):
         for gate in range(3 if after else 2):
@@ -593,6 +646,7 @@ def _forward(
     if after and parts > 1 and steps % 2:
         for b in range(first, last):
             _copy(state[b, start:end], scratch[b, start:end])
+    return met
 
 
 @_compiled

@@ -1,7 +1,8 @@
 """The compiled loops as functions that XLA calls: its typed foreign-function interface.
 
 XLA hands over one structure per call, of 64-bit words (`xla/ffi/api/c_api.h`, which JAX ships). The first argument of
-every call is an array of settings: reset after, code of the candidate's activation, of the gates' activation, threads.
+every call is an array of settings: reset after, code of the candidate's activation, of the gates' activation, threads,
+whether they share units, steps, batch, units, and of how many steps P is made at a time.
 What is absent has no size. A call has threads of its own, from POSIX: XLA's pool cannot be waited for from inside.
 """
 
@@ -80,21 +81,25 @@ def _answers_version(frame):
 
 
 @_compiled
-def _table(frame, real):
-    """What both functions find in the same places of a frame."""
-    settings = words(_address(frame, _ARGUMENTS, 0), 5)
-    gates = _buffer(frame, _RESULTS, 0)
-    sizes = words(gates[_DIMENSIONS], 3)
-    table = np.zeros(jobs.WORDS + (settings[3] + 1) * loops.LINE // 8, np.int64)
-    table[jobs.STEPS], table[jobs.BATCH], table[jobs.UNITS] = sizes[0], sizes[1], sizes[2] // 3
+def _table(frame, real, blocks):
+    """What both functions find in the same places of a frame; where nobody keeps the gates, there are blocks of P."""
+    settings = words(_address(frame, _ARGUMENTS, 0), 9)
+    threads, by_units, steps, batch, units, block = settings[3:]
+    table = np.zeros(jobs.WORDS + (threads + 1) * loops.LINE // 8, np.int64)
+    table[jobs.STEPS], table[jobs.BATCH], table[jobs.UNITS] = steps, batch, units
     table[jobs.AFTER], table[jobs.ACTIVATION], table[jobs.RECURRENT_ACTIVATION] = settings[0], settings[1], settings[2]
-    table[jobs.BY_UNITS] = settings[4]
+    table[jobs.BY_UNITS] = by_units
     table[jobs.BOARD] = (table[jobs.WORDS :].ctypes.data + loops.LINE - 1) // loops.LINE * loops.LINE
-    table[jobs.GATES] = gates[_DATA]
-    padded = loops._padded(sizes[2] // 3, np.zeros(1, real))
-    workspace = np.empty(loops.workspace(sizes[1], padded, settings[3], settings[4]), real)
-    table[jobs.WORKSPACE], table[jobs.WORKSPACE_SIZE] = workspace.ctypes.data, len(workspace)
-    return table, workspace, settings[3]
+    table[jobs.GATES] = _address(frame, _RESULTS, 0)
+    size = loops.workspace(batch, loops._padded(units, np.zeros(1, real)), threads, by_units)
+    of_blocks = 0
+    if blocks and not table[jobs.GATES]:
+        of_blocks = 3 * block * batch * units * (threads if by_units else 1)
+    workspace = np.empty(size + of_blocks, real)
+    table[jobs.WORKSPACE], table[jobs.WORKSPACE_SIZE] = workspace.ctypes.data, size
+    if blocks:
+        table[jobs.BLOCK], table[jobs.BLOCKS] = block, workspace[size:].ctypes.data
+    return table, workspace, threads
 
 
 @_compiled
@@ -121,10 +126,13 @@ def _ordered(recurrent_kernel, table, transposed, real):
 
 def _make_forward(real, stamp):
     def handle(frame):
-        """Arguments: settings, P, U, c, h0, mask, m; results: z | r | g in the place of P, last state, states, q."""
+        """Arguments: settings, P, U, c, h0, mask, m, x, W, b; results: z | r | g, last state, states, q.
+
+        Either P is there, and z | r | g in its place; or x and W are, and z | r | g if they are wanted.
+        """
         if _answers_version(frame):
             return 0
-        table, workspace, threads = _table(frame, real)
+        table, workspace, threads = _table(frame, real, True)
         batch, units = table[jobs.BATCH], table[jobs.UNITS]
         weights = _ordered(_address(frame, _ARGUMENTS, 2), table, False, real)
         h0 = numba.carray(pointer(_address(frame, _ARGUMENTS, 4)), (batch * units,), real)
@@ -134,6 +142,12 @@ def _make_forward(real, stamp):
         table[jobs.BIAS], table[jobs.STATE] = _address(frame, _ARGUMENTS, 3), _address(frame, _RESULTS, 1)
         table[jobs.STATES], table[jobs.PRODUCTS] = _address(frame, _RESULTS, 2), _address(frame, _RESULTS, 3)
         table[jobs.SCRATCH] = scratch.ctypes.data
+        table[jobs.INPUTS] = _address(frame, _ARGUMENTS, 7)
+        if table[jobs.INPUTS]:
+            features = words(_buffer(frame, _ARGUMENTS, 7)[_DIMENSIONS], 3)[2]
+            table[jobs.INPUTS_BATCH], table[jobs.FEATURES] = features * scratch.itemsize, features
+            table[jobs.INPUTS_TIME] = batch * features * scratch.itemsize
+            table[jobs.KERNEL], table[jobs.INPUT_BIAS] = _address(frame, _ARGUMENTS, 8), _address(frame, _ARGUMENTS, 9)
         done = jobs.in_threads(_address_of_forward(real(0)), table.ctypes.data, threads)
         # Arrays that are known by their addresses only are in use until here.
         return 0 if stamp and done + len(weights) + len(scratch) + len(table) + len(workspace) >= 0 else 1
@@ -148,7 +162,7 @@ def _make_backward(real, stamp):
         """
         if _answers_version(frame):
             return 0
-        table, workspace, threads = _table(frame, real)
+        table, workspace, threads = _table(frame, real, False)
         batch, units = table[jobs.BATCH], table[jobs.UNITS]
         weights = _ordered(_address(frame, _ARGUMENTS, 2), table, True, real)
         d_last = numba.carray(pointer(_address(frame, _ARGUMENTS, 9)), (batch * units,), real)

@@ -5,7 +5,7 @@ the backward pass B1 to B9: one loop from the last step, then a few matrix produ
 `jax.grad`, `jax.vmap` and any nesting of them go through the same few lines.
 
 The loops are scans of JAX, `scan.py`. On one processor the compiled kernel takes the place of all but the tangents,
-`foreign.py`: for gradients always, for predictions from small batches.
+`foreign.py`.
 """
 
 from functools import partial
@@ -88,13 +88,7 @@ def _shown(spec, mask):
 @partial(jax.custom_jvp, nondiff_argnums=(0,))
 def _recurrence(spec, *arrays):
     """(states (T, B, U) or None without `spec.return_sequences`, final state (B, U))."""
-    few = isinstance(arrays[0].shape[1], int) and arrays[0].shape[1] <= _MOST_ROWS
-    forward = foreign.forward if few and _is_for_compiled(arrays[0]) else scan.forward
-    return forward(spec, *arrays)
-
-
-_MOST_ROWS = 16
-"""Up to this batch size the compiled kernel predicts faster: above, XLA's products have rows enough to be efficient."""
+    return (foreign if _is_for_compiled(arrays[0]) else scan).forward(spec, *arrays)
 
 
 def _is_for_compiled(x):

@@ -107,25 +107,33 @@ def _primitive(name, by_scan, by_call):
 
 
 def _called_forward(spec, x, W, b, U, c, h0, mask, m_x, m, keep):
-    (steps, batch, _), units = x.shape, h0.shape[1]
-    gates = scan.project(x, W, b, m_x)  # F0
+    (steps, batch, features), units = x.shape, h0.shape[1]
+    projects = m_x is None and compiled.projects(features, units, x.dtype)
+    nothing, wanted = (0, 0, 0), (steps, batch, units)
+    of_inputs = _absent(x.dtype, nothing, (0, 0), (0,))
+    if projects:
+        P, of_inputs = jnp.zeros(nothing, x.dtype), (x, W, jnp.zeros(0, x.dtype) if b is None else b)
+    else:
+        P = scan.project(x, W, b, m_x)  # F0
     result = partial(jax.ShapeDtypeStruct, dtype=x.dtype)
-    wanted = (steps, batch, units)
     shapes = [
-        gates.shape,
+        (steps, batch, 3 * units) if keep or not projects else nothing,
         h0.shape,
-        wanted if keep or spec.return_sequences else (0, 0, 0),
-        wanted if keep and spec.reset_after else (0, 0, 0),
+        wanted if keep or spec.return_sequences else nothing,
+        wanted if keep and spec.reset_after else nothing,
     ]
     gates, final, states, q = jax.ffi.ffi_call(
-        _target("forward", x.dtype), [result(shape) for shape in shapes], input_output_aliases={1: 0}
+        _target("forward", x.dtype),
+        [result(shape) for shape in shapes],
+        input_output_aliases={} if projects else {1: 0},
     )(
         _settings(spec, steps, batch, units, x.dtype),
-        gates,
+        P,
         U,
         jnp.zeros(0, x.dtype) if c is None else c,
         h0,
         *_masks(mask, m, x.dtype),
+        *of_inputs,
     )
     return states, final, gates, q
 
@@ -206,11 +214,17 @@ def _target(name, dtype):
     return target
 
 
+def _absent(dtype, *shapes):
+    return tuple(jnp.zeros(shape, dtype) for shape in shapes)
+
+
 def _settings(spec, steps, batch, units, dtype):
     codes = [ACTIVATIONS.index(name) for name in (spec.activation, spec.recurrent_activation)]
     threads = 1 if "xla_cpu_multi_thread_eigen=false" in os.environ.get("XLA_FLAGS", "") else None
     threads, by_units = compiled.useful_threads(steps, batch, units, dtype, threads or compiled.available_threads())
-    return np.array([spec.reset_after, *codes, threads, by_units], np.int64).view(np.int32)
+    block = compiled.block_length(steps, batch, units, threads, by_units)
+    words = spec.reset_after, *codes, threads, by_units, steps, batch, units, block
+    return np.array(words, np.int64).view(np.int32)
 
 
 def _masks(mask, m, dtype):

@@ -81,7 +81,8 @@ def _predict(spec, x, W, b, U, c, h0, mask, m_x, m):
         small = outputs.size <= _SMALL
         outputs = np.ascontiguousarray(outputs.swapaxes(0, 1)) if small else tf.transpose(outputs, (1, 0, 2))
         results.insert(0, outputs)
-    return tuple(map(tf.convert_to_tensor, results))
+    # `tf.constant` takes half the time of `tf.convert_to_tensor`.
+    return tuple(y if isinstance(y, tf.Tensor) else tf.constant(y) for y in results)
 
 
 def _memory(tensor):
@@ -107,7 +108,7 @@ def _multiply(x, y):
 
 def zeros(shape, dtype):
     """What `tf.zeros` returns, in a third of the time."""
-    return tf.convert_to_tensor(np.zeros(shape, dtype))
+    return tf.constant(np.zeros(shape, dtype))
 
 
 @cache

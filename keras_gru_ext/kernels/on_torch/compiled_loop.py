@@ -10,7 +10,7 @@ from keras_gru_ext.kernels import compiled
 
 
 class Loop:
-    """The same two functions as `framework_loop.Loop` has; all tensors contiguous but `mask` and `d_states`."""
+    """The same functions as `framework_loop.Loop` has; all tensors contiguous but `mask` and `d_states`."""
 
     def __init__(self, spec, recurrent_kernel, recurrent_bias, recurrent_masks, steps):
         self._spec, self._steps = spec, steps
@@ -18,20 +18,35 @@ class Loop:
         self._dtype = _DTYPES[recurrent_kernel.dtype]
         self._weights: compiled.Weights | None = None  # Put in order once for all blocks of steps.
 
-    def forward(self, gates, h, mask, states, products):
-        """F1 to F4."""
+    def projects(self, x, m_x):
+        """Whether `forward` makes F0 itself."""
+        return m_x is None and compiled.projects(x.shape[2], len(self._U), self._dtype)
+
+    def forward(self, gates, h, mask, states, products, inputs=None):
+        """F1 to F4; F0 as well from `inputs`, which are x (T, B, F), W and b: then `gates` may be `None`.
+
+        Returns:
+            (B, U): the state after the last step, which shares no memory.
+        """
         if self._weights is None:
             self._weights = compiled.in_order(self._U.detach().numpy(), self._steps)
-        h, mask, scratch = h.clone(memory_format=torch.contiguous_format), _contiguous(mask), torch.empty_like(h)
+        h, mask = h.clone(memory_format=torch.contiguous_format), _contiguous(mask)
+        of_inputs = None
+        if inputs is not None:
+            x, W, b = inputs
+            x, W, b = x if x.stride(2) == 1 else x.contiguous(), W.contiguous(), _contiguous(b)
+            time, batch = (x.stride(axis) * x.itemsize for axis in range(2))
+            of_inputs = compiled.Inputs(x.data_ptr(), time, batch, x.shape[2], W.data_ptr(), _address(b))
         self._run(
             "forward",
-            gates,
+            (len(x if gates is None else gates), *h.shape),
+            gates=_address(gates),
             state=h.data_ptr(),
             mask=_address(mask),
             states=_address(states),
             products=_address(products),
             bias=_address(self._c),
-            scratch=scratch.data_ptr(),
+            inputs=of_inputs,
         )
         return h
 
@@ -47,7 +62,8 @@ class Loop:
         strides = (0, 0, 0) if d_states is None else [stride * d_states.itemsize for stride in d_states.stride()]
         self._run(
             "backward",
-            das,
+            das.shape[:2] + h.shape[1:],
+            gates=das.data_ptr(),
             state=h.data_ptr(),
             mask=_address(mask),
             states=states.data_ptr(),
@@ -58,17 +74,15 @@ class Loop:
         )
         return carry
 
-    def _run(self, name, gates, **arrays):
-        steps, batch, wide = gates.shape
+    def _run(self, name, sizes, **arrays):
         compiled.run(
             name,
             self._spec,
             self._dtype,
-            (steps, batch, wide // 3),
+            sizes,
             torch.get_num_threads(),
             _openmp(),
             self._weights,
-            gates=gates.data_ptr(),
             masks=_address(self._m),
             masks_per_gate=self._m is not None and self._m.dim() == 3,
             **arrays,

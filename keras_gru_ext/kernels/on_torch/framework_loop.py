@@ -1,6 +1,6 @@
 """The loops over the steps of a block in PyTorch's operations: on GPUs, in half precision, and without Numba.
 
-`compiled_loop.py` has the same two functions.
+`compiled_loop.py` has the same functions.
 """
 
 import torch
@@ -23,6 +23,10 @@ class Loop:
         self._after = spec.reset_after
         self._names = spec.activation, spec.recurrent_activation
         self._U, self._c, self._m = recurrent_kernel, recurrent_bias, recurrent_masks
+
+    def projects(self, x, m_x):
+        """Whether `forward` makes F0 itself: never."""
+        return False
 
     def forward(self, gates, h, mask, states, products):
         """F1 to F4.

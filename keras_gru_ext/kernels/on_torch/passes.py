@@ -1,4 +1,4 @@
-"""The forward and the backward pass, a block of steps at a time.
+"""The forward and the backward pass, a block of steps at a time, unless the loop makes F0 itself.
 
 What a block needs for all its steps at once (projected inputs, dP, what the gradients of the weights are made of) stays
 in the processor's cache and is never held for the whole sequence, except gates that a backward pass will read. The loop
@@ -23,20 +23,23 @@ def forward(x, W, b, U, c, h0, mask, m_x, m, reset_after, activation, recurrent_
     """F0 to F4; arguments and results are those of the operator `gru_forward`."""
     (steps, batch, _), units = x.shape, h0.shape[1]
     loop = _loop(x, U, c, m, steps, reset_after, activation, recurrent_activation)
-    length = _block_length(steps, batch)
     states = x.new_empty((steps, batch, units) if keep_states else 0)
-    gates = x.new_empty((steps if keep_gates else length, batch, 3 * units))
+    gates = x.new_empty((steps, batch, 3 * units) if keep_gates else 0)
     products = x.new_empty((steps, batch, units) if keep_gates and reset_after else 0)
-    h = h0
     kept = gates if keep_gates else None, mask, states if keep_states else None, products if len(products) else None
+    if loop.projects(x, m_x):
+        return states, loop.forward(kept[0], h0, *kept[1:], inputs=(x, W, b)), gates, products
+    length = _block_length(steps, batch)
+    projected = gates if keep_gates else x.new_empty((length, batch, 3 * units))
+    h = h0
     for start in range(0, steps, length):
         size = min(length, steps - start)
         x_now, P, mask_now, states_now, q_now = (_block(array, start, size) for array in (x, *kept))
-        P = gates[:size] if P is None else P
+        P = projected[:size] if P is None else P
         _project(x_now, W, b, m_x, P)  # F0, where the gates will be
         h = loop.forward(P, h, mask_now, states_now, q_now)
     # An operator's results share no memory.
-    return states, h.clone() if keep_states else h, gates if keep_gates else x.new_empty(0), products
+    return states, h.clone() if keep_states else h, gates, products
 
 
 def _block(array, start, size):
