@@ -18,6 +18,7 @@ import keras
 from keras_gru_ext.errors import ConfigError, FileFormatError, KerasGruExtError, UnsafeContentError, WeightsError
 from keras_gru_ext.legacy.build.budget import at_most
 from keras_gru_ext.legacy.build.handover import handing_over
+from keras_gru_ext.legacy.build.sequences import built_at_once
 from keras_gru_ext.legacy.newer_order import in_order
 from keras_gru_ext.legacy.newer_parts import advice_on_code_of_keras_3, cut, parts_of_keras_3
 from keras_gru_ext.legacy.sources import keras_3
@@ -79,6 +80,7 @@ def _whole(
     with (
         keras_3.copied(*source, known, compile, safe_mode, in_order) as copy,
         at_most(copy.held, container.path, starts_at_zero=True),
+        built_at_once(),
         handing_over(),
     ):
         return _by_keras(
@@ -178,7 +180,7 @@ def _built(
     """Builds the model of a config, with no more weights than its file holds."""
     assert file is not None
     held, config = keras_3.checked(config, known, safe_mode, file, path), in_order(config)
-    with at_most(held, path, starts_at_zero=True):
+    with at_most(held, path, starts_at_zero=True), built_at_once():
         model = _by_keras(
             lambda: keras.saving.deserialize_keras_object(
                 in_order(config), custom_objects=dict(known), safe_mode=safe_mode

@@ -21,6 +21,7 @@ from keras_gru_ext.errors import VerificationError
 from keras_gru_ext.legacy.build.budget import at_most
 from keras_gru_ext.legacy.build.handover import array_of, handing_over
 from keras_gru_ext.legacy.build.live import size_of
+from keras_gru_ext.legacy.build.sequences import built_at_once
 
 # Saved and loaded on the same backend: the same program on the same numbers.
 _TOLERANCE = 1e-6
@@ -89,7 +90,7 @@ def read_again(was: Remains, path: str, target: str, safe_mode: bool) -> keras.M
         VerificationError: if Keras cannot read it, or if a weight or a prediction is another one.
     """
     try:
-        with at_most(was.size, target, starts_at_zero=True), handing_over():
+        with at_most(was.size, target, starts_at_zero=True), built_at_once(), handing_over():
             again = _loaded(was, path, safe_mode)
     except (TypeError, ValueError, KeyError, AttributeError, zipfile.BadZipFile) as error:
         raise VerificationError(

@@ -441,6 +441,43 @@ def test_sizes_that_only_their_product_makes_absurd(written, tmp_path):
     refused(path, ConfigError, r"calls for an array of the shape \(10000000, 15\), but the file holds \d+ numbers")
 
 
+def many(count, ends=0):
+    """An architecture of Keras 3 with many layers in a row, or with many that lie side by side between its ends."""
+    layers = [
+        {"module": "keras.layers", "class_name": "Activation", "config": {"name": f"a{n}", "activation": "relu"}}
+        for n in range(count)
+    ]
+    inputs = {"module": "keras.layers", "class_name": "InputLayer", "config": {"name": "x", "batch_shape": [None, 4]}}
+    if not ends:
+        return {"module": "keras", "class_name": "Sequential", "config": {"name": "s", "layers": [inputs, *layers]}}
+    config = {"name": "f", "layers": [], "input_layers": [["x", 0, 0]] * ends, "output_layers": [["x", 0, 0]]}
+    return {"module": "keras", "class_name": "Functional", "config": config}
+
+
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [(many(2000), "2001 layers; no model needs more than 2000"), (many(0, 1001), "1001 inputs; no model needs more")],
+)
+def test_models_of_absurdly_many_layers(config, message, written, tmp_path):
+    (tmp_path / "model.json").write_text(json.dumps(config))
+    refused(tmp_path / "model.json", ConfigError, message, weights=written[1] / "model.weights.h5")
+
+
+def test_long_sequential_models_are_built_once(tmp_path, monkeypatch):
+    """Keras calls all layers that are there anew for each that it adds."""
+    (tmp_path / "model.json").write_text(json.dumps(many(50)))
+    same = [keras.layers.Activation("relu", name=f"a{n}") for n in range(50)]
+    keras.Sequential([keras.Input((4,)), *same]).save_weights(tmp_path / "model.weights.h5")
+    calls, call = [], keras.layers.Activation.__call__
+    monkeypatch.setattr(
+        keras.layers.Activation, "__call__", lambda self, *x: (calls.append(self.name), call(self, *x))[1]
+    )
+    model = load_model(tmp_path / "model.json", weights=tmp_path / "model.weights.h5")
+    assert [layer.name for layer in model.layers] == [f"a{n}" for n in range(50)]
+    assert len(calls) <= 4 * 50
+    np.testing.assert_array_equal(model.predict(np.eye(4) - 0.5, verbose=0), np.maximum(np.eye(4) - 0.5, 0))
+
+
 def test_layers_made_elsewhere_are_not_counted(written):
     load_model(written[1] / "model.keras")
     layer = keras.layers.Dense(3000)

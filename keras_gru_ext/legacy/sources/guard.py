@@ -107,6 +107,8 @@ _LARGEST_SHAPE = 2**32
 _LARGEST_BATCH = 100_000
 _LARGEST_STATE = 10_000_000
 _MOST_CLASSES = 5_000
+# To make a model of, Keras takes a time that follows from the square of these.
+_MOST_IN_ONE = {"layers": 2_000, "input_layers": 1_000, "output_layers": 1_000}
 _MOST_UNROLLED_STEPS = 2_000
 _LARGEST_OPERAND = 1_000_000
 # How many numbers a layer needs at least, where it has such a setting.
@@ -275,6 +277,10 @@ def check_sizes(config: Any, custom: Collection[str], held: int, where: str) -> 
         if not isinstance(settings, Mapping) or _is_custom(item, custom):
             continue
         here = f"{where}: {place}"
+        for key, most in _MOST_IN_ONE.items():
+            if isinstance(settings.get(key), list) and len(settings[key]) > most:
+                what = key.replace("_layers", "s")
+                raise ConfigError(f"{here}: {len(settings[key])} {what}; no model needs more than {most} in one.")
         for key, value in settings.items():
             if key in _COUNTS and item.get("class_name") in _CLASSES:
                 _check_count(key, value, held if key in _WEIGHTED else _LARGEST_SIZE, here)
