@@ -234,7 +234,7 @@ class Upgrade:
         if described is None:
             return layers
         name = layers[0]["config"].get("name")
-        named = {"name": f"{name}_input", **described} if name else described
+        named = {"dtype": self.dialect.dtype, **({"name": f"{name}_input"} if name else {}), **described}
         return [{"class_name": "InputLayer", "config": upgrade_input(named, where)}, *layers]
 
 
