@@ -17,7 +17,7 @@ from keras_gru_ext.legacy.upgrade.topology import is_reference
 
 # What PyTorch, or TensorFlow, has of floating point only.
 _OF_FLOATING_POINT = (
-    *(keras.layers.LeakyReLU, keras.layers.ReLU, keras.layers.UnitNormalization),
+    *(keras.layers.LayerNormalization, keras.layers.LeakyReLU, keras.layers.ReLU, keras.layers.UnitNormalization),
     *(keras.layers.MaxPooling1D, keras.layers.MaxPooling2D, keras.layers.MaxPooling3D),
 )
 # Keras 3.9 drops a mask that is given as an array beside an initial state, and 3.15 does not; none between was tried.

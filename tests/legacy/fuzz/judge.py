@@ -16,7 +16,7 @@ from tests.legacy.fuzz.smaller import needed_inputs
 
 # Libraries sum in different orders.
 TOLERANCE = 1e-5
-# Stock layers of Keras 3 take products of float64 in float32 on PyTorch and JAX, and limits such as ReLU's on TensorFlow.
+# Stock layers of Keras 3 take products of float64 in float32 on PyTorch and JAX, and limits of ReLU on TensorFlow.
 TOLERANCE_IN_FLOAT64 = 1e-6
 # How many times the effect of rounding every weight once (`rounding` in a plan) a difference may be.
 ROUNDINGS = 20
