@@ -7,7 +7,7 @@ them, by layers and operations as in any model, and grafted into the graph.
 from __future__ import annotations
 
 import copy
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 import keras
@@ -24,6 +24,18 @@ def with_graph(entry: Mapping) -> dict[str, Any]:
     model = layer_of(entry)
     made = keras.saving.serialize_keras_object(keras.Model(model.inputs[0], model.outputs[0], name=model.name))
     return {**entry, **{key: made[key] for key in ("module", "class_name", "config", "registered_name")}}
+
+
+def with_graphs_inside(config: Mapping, is_meant: Callable[[Mapping], bool]) -> dict[str, Any]:
+    """Turns some of the Sequential models within the config of a Functional one into Functional ones.
+
+    The list of a model's outputs counts the calls of a Functional model from 1, and those of all others from 0.
+    """
+    chosen = [one["name"] for one in config["layers"] if one["class_name"] == "Sequential" and is_meant(one)]
+    layers = [with_graph(one) if one["name"] in chosen else one for one in config["layers"]]
+    calls = {one["name"]: len(one["inbound_nodes"]) for one in layers if one["name"] in chosen}
+    counted = {(name, call, 0): (name, call + 1, 0) for name, count in calls.items() for call in range(count)}
+    return {**config, "layers": layers, "output_layers": redirected(config["output_layers"], counted)}
 
 
 def around(entry: Mapping, shape: Sequence) -> dict[str, Any]:

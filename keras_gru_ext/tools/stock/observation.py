@@ -79,6 +79,7 @@ class _Probing:
         config = dict(entry["config"])
         where = (*around, held_as or str(entry.get("name") or config.get("name")))
         if entry["class_name"] == "Functional":
+            config = graphs.with_graphs_inside(config, lambda _: True)
             config["layers"] = [made for one in config["layers"] for made in self._layer(one, where)]
         elif entry["class_name"] == "TimeDistributed":
             config["layer"] = self.entry(config["layer"], where, "layer")

@@ -64,7 +64,7 @@ class Rewriting:
 
     def entry(self, entry: Mapping, around: _Names, held_as: str | None = None) -> dict[str, Any]:
         """Rewrites one serialized layer, which goes by its own name or by the attribute that holds it."""
-        if entry["class_name"] == "Sequential" and any(map(self._may_need_a_graph, entry["config"]["layers"])):
+        if entry["class_name"] == "Sequential" and self._needs_a_graph(entry):
             entry = graphs.with_graph(entry)
         name = held_as or str(entry.get("name") or entry["config"].get("name") or entry["class_name"])
         where = (*around, name)
@@ -81,12 +81,15 @@ class Rewriting:
                     del call["kwargs"]["sequences_mask"]
         config = scaling.without_the_function(new["class_name"], config)
         if entry["class_name"] == "Functional":
-            config = self._written_out(config, where)
+            config = self._written_out(graphs.with_graphs_inside(config, self._needs_a_graph), where)
         if entry["class_name"] == "TimeDistributed":
             config["layer"] = self._inner(entry, where)
         new["config"] = {key: self._value(value, where) for key, value in config.items()}
         _refuse_what_is_left(new, where)
         return new
+
+    def _needs_a_graph(self, sequential: Mapping) -> bool:
+        return any(map(self._may_need_a_graph, sequential["config"]["layers"]))
 
     def _may_need_a_graph(self, entry: Mapping) -> bool:
         own = (entry.get("registered_name") or "").startswith(f"{PACKAGE}>")

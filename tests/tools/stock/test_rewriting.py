@@ -12,7 +12,17 @@ from keras_gru_ext.tools.stock import to_stock
 from tests.helpers import skip_before
 from tests.legacy import test_fixtures
 from tests.legacy.test_fixtures import named
-from tests.tools.stock.helpers import BATCH, FEATURES, TIME, UNITS, check, random_weights, sequential
+from tests.tools.stock.helpers import (
+    BATCH,
+    FEATURES,
+    TIME,
+    UNITS,
+    check,
+    check_saved,
+    masked_input,
+    random_weights,
+    sequential,
+)
 
 pytestmark = pytest.mark.in_turn(always=True)
 
@@ -67,6 +77,13 @@ def test_own_recurrent_layers_become_stock_ones():
     stock = to_stock(model)
     assert type(stock.layers[-1]) is keras.layers.LSTM
     assert np.allclose(keras.ops.convert_to_numpy(stock(x)), keras.ops.convert_to_numpy(model(x)), atol=1e-6)
+
+
+@pytest.mark.filterwarnings("ignore:Layer 'inner'.*does not support masking")
+def test_a_sequential_model_with_and_without_a_mask(tmp_path):
+    x, masked = masked_input(TIME)
+    inner = keras.Sequential([keras.Input((TIME, FEATURES)), keras_gru_ext.GRU(3)], name="inner")
+    check_saved(random_weights(keras.Model(x, [inner(masked), inner(x)])), tmp_path)
 
 
 def called_with_masks_of(*axes):
