@@ -141,6 +141,11 @@ class MultiHeadAttention(keras.layers.MultiHeadAttention):
         copied = self._copied if self.uses_masks else ops.copy
         tensors = [None if one is None else copied(one) for one in (query, value, key)]
         masks = {"query_mask": query_mask, "value_mask": value_mask, "key_mask": key_mask} if self.uses_masks else {}
+        if use_causal_mask and len(query.shape) == _SEQUENCES:
+            # Keras makes this mask for sizes that it knows alone.
+            causal = _causal(query, value)
+            attention_mask = causal if attention_mask is None else ops.logical_and(attention_mask, causal)
+            use_causal_mask = False
         outputs, scores = super().call(
             *tensors,
             **masks,
@@ -169,6 +174,12 @@ class MultiHeadAttention(keras.layers.MultiHeadAttention):
     def get_config(self):
         """Returns the stock config and `uses_masks`."""
         return {**super().get_config(), "uses_masks": self.uses_masks}
+
+
+def _causal(query, value):
+    """Which entries each query may look at: (1, T, S)."""
+    query, value = (ops.cumsum(ops.ones_like(x[:1, :, 0], dtype="int32"), axis=1) for x in (query, value))
+    return ops.greater_equal(query[:, :, None], value[:, None, :])
 
 
 @keras.saving.register_keras_serializable(package="keras_gru_ext")

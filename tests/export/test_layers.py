@@ -7,6 +7,7 @@ import pytest
 import keras_gru_ext
 from keras_gru_ext import GRU
 from keras_gru_ext.errors import ConfigError
+from keras_gru_ext.layers import masking
 from tests.export.helpers import check_model, sequences
 from tests.helpers import BACKEND, FEATURES, TIME, UNITS, only_on, randomize, skip_before
 
@@ -136,6 +137,7 @@ def test_attention_of_several_heads(rng, path):
         layers.MultiHeadAttention(2, 3)(x, third, key=y),
         layers.MultiHeadAttention(2, 3)(x, x, use_causal_mask=True),
         *layers.MultiHeadAttention(2, 3, dropout=0.1)(x, fourth, return_attention_scores=True),
+        masking.MultiHeadAttention(2, 3)(y, x, use_causal_mask=True),  # of any number of steps
     ]
     values = sequences(rng), sequences(rng, time=4)
     values[0][0, :2] = values[1][1, -1] = values[1][2, 0] = 0

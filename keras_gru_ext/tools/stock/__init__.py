@@ -4,6 +4,7 @@ rewriting.py    goes through a serialized model, and decides what stands in the 
 scaling.py      the legacy hard sigmoid, by scaled weights
 graphs.py       opens the calls of a layer, and grafts what takes its place into the graph
 masks.py        which masks tensors have, masks as tensors, tensors with masks
+inlining.py     the layers of a nested model in the graph around it, where its calls differ in their masks
 recurrent.py, merges.py, distributed.py, maskless.py, local.py
 what is written in the place of these kinds of layers
 """
@@ -18,7 +19,7 @@ import keras
 from keras_gru_ext.legacy.build.budget import drawing_nothing
 from keras_gru_ext.legacy.build.handover import handing_over, make_room
 from keras_gru_ext.legacy.build.live import places, size_of
-from keras_gru_ext.tools.stock import observation, scaling
+from keras_gru_ext.tools.stock import inlining, observation, scaling
 from keras_gru_ext.tools.stock.rewriting import PACKAGE, Rewriting
 
 __all__ = ["to_stock"]
@@ -41,14 +42,22 @@ def to_stock(model: keras.Model) -> keras.Model:
     """
     config = keras.saving.serialize_keras_object(model)
     masked = any(_makes_masks(place.layer) for place in places(model)) or _names_a_mask(config)
-    rewriting = Rewriting(observation.seen_in(model, config, PACKAGE) if masked else None)
+    seen = observation.seen_in(model, config, PACKAGE) if masked else None
+    moves = []
+    while seen and (name := inlining.model_with_masks_of_both_kinds(config, seen)):
+        config, names = inlining.inlined(config, name)
+        moves.append({(name, member): (new,) for member, new in names.items()})
+        seen = observation.seen_in(model, config, PACKAGE)
+    rewriting = Rewriting(seen)
     make_room(size_of(model))
     with drawing_nothing(), handing_over():
         stock = keras.saving.deserialize_keras_object(rewriting.entry(config, ()))
         new = {place.names: place for place in places(stock)}
         for place in places(model):
             if place.layer.weights:
-                names = _new_names(place.names, rewriting.moved)
+                names = place.names
+                for moved in (*moves, rewriting.moved):
+                    names = _new_names(names, moved)
                 if names != place.names and names not in new:
                     continue  # one of several layers in its place, of which no output needs anything
                 layer = new[names].layer

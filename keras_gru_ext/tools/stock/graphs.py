@@ -21,6 +21,8 @@ Part = tuple[list[dict[str, Any]], dict[Reference, Reference]]
 
 def with_graph(entry: Mapping) -> dict[str, Any]:
     """Turns a serialized Sequential model into a Functional one of the same name, which has calls to write to."""
+    if entry["class_name"] != "Sequential":
+        return dict(entry)
     model = layer_of(entry)
     made = keras.saving.serialize_keras_object(keras.Model(model.inputs[0], model.outputs[0], name=model.name))
     return {**entry, **{key: made[key] for key in ("module", "class_name", "config", "registered_name")}}

@@ -216,8 +216,8 @@ class Rewriting:
         if len(numbers) > 1:
             raise ConfigError(
                 f"{_line(where)}: its model is called with masks of {' and of '.join(map(str, sorted(numbers)))} axes. "
-                "What stock layers and operations do with masks is written for one of them, and they are the same ones "
-                "in every call of the model. Convert without --stock."
+                "What stock layers and operations do with masks is written for one of them, and within a wrapper they "
+                "are the same ones in every call of the model. Convert without --stock."
             )
         # Of what is no sequence, no layer has a mask of its own.
         return max(numbers, default=0) if rank > 2 else 0

@@ -8,6 +8,7 @@ import keras_gru_ext
 from keras_gru_ext.activations import legacy_hard_sigmoid as HS
 from keras_gru_ext.errors import ConfigError
 from keras_gru_ext.layers import merging, recurrent
+from keras_gru_ext.layers.masking import TimeDistributed
 from keras_gru_ext.tools.stock import to_stock
 from tests.helpers import skip_before
 from tests.legacy import test_fixtures
@@ -86,24 +87,44 @@ def test_a_sequential_model_with_and_without_a_mask(tmp_path):
     check_saved(random_weights(keras.Model(x, [inner(masked), inner(x)])), tmp_path)
 
 
-def called_with_masks_of(*axes):
-    """One model, called on tensors of four axes with masks of two or of three."""
-    x = keras.Input((TIME, 2, FEATURES))
-    steps = keras.layers.TimeDistributed(keras.layers.RepeatVector(2))
-    masked = {
-        2: steps(keras.layers.Masking()(keras.layers.TimeDistributed(keras.layers.GlobalMaxPooling1D())(x))),
-        3: keras.layers.Masking()(x),
-    }
-    inner = keras.Model(
-        given := keras.Input((TIME, 2, FEATURES)), merging.Add(name="sum")([given, given]), name="inner"
-    )
-    return keras.Model(x, [inner(masked[count]) for count in axes])
+WORDS = 4
 
 
-def test_a_model_called_with_masks_of_other_numbers_of_axes_is_refused(recwarn):
-    to_stock(called_with_masks_of(3, 3))
-    with pytest.raises(ConfigError, match="> inner > sum: its model is called with masks of 2 and of 3 axes"):
-        to_stock(called_with_masks_of(2, 3))
+def called_with_masks_of_both_kinds(inner):
+    """One model, called on tensors of four axes with masks of two and of three."""
+    x = keras.Input((TIME, WORDS, FEATURES))
+    steps = keras.layers.TimeDistributed(keras.layers.RepeatVector(WORDS))
+    of_steps = steps(keras.layers.Masking()(keras.layers.TimeDistributed(keras.layers.GlobalMaxPooling1D())(x)))
+    return keras.Model(x, keras.tree.flatten([inner(of_steps), inner(keras.layers.Masking()(x))]))
+
+
+def sums(name="inner"):
+    x = keras.Input((TIME, WORDS, FEATURES))
+    dense = keras.layers.Dense(FEATURES, name="dense")
+    y = merging.Add(name="sum")([dense(x), dense(dense(x))])
+    return keras.Model(x, [TimeDistributed(keras_gru_ext.GRU(3))(y), y], name=name)
+
+
+def sums_in_a_model():
+    x = keras.Input((TIME, WORDS, FEATURES))
+    inner = sums()
+    _, y = inner(x)
+    return keras.Model(x, [*inner(y), y], name="outer")
+
+
+def sums_in_a_sequential_model():
+    x = keras.Input((TIME, WORDS, FEATURES))
+    first = keras.Model(x, merging.Add()([x, x]))
+    return keras.Sequential([keras.Input((TIME, WORDS, FEATURES)), first, TimeDistributed(keras_gru_ext.GRU(3))])
+
+
+NESTED = {"model": sums, "twice": sums_in_a_model, "Sequential": sums_in_a_sequential_model}
+
+
+@pytest.mark.parametrize("make", NESTED.values(), ids=NESTED)
+@pytest.mark.filterwarnings("ignore:.*does not support masking")
+def test_a_model_called_with_masks_of_other_numbers_of_axes(make, tmp_path):
+    check_saved(random_weights(called_with_masks_of_both_kinds(make())), tmp_path)
 
 
 class Context(keras.layers.SimpleRNNCell):
