@@ -114,9 +114,13 @@ def bidirectional(
         # Keras reverses the second layer's sequence, whichever way it ran.
         back = replace(back, name=graph.flip(back.name, 0 if getattr(pair[0], "time_major", False) else 1))
     merged = _merged(graph, layer.merge_mode, [ahead.name, back.name])
-    width = ahead.shape[-1] + back.shape[-1] if layer.merge_mode == "concat" else ahead.shape[-1]
-    widths = [width] if len(merged) == 1 else [ahead.shape[-1], back.shape[-1]]
-    returned = [Value(name, (*ahead.shape[:-1], size)) for name, size in zip(merged, widths, strict=True)]
+    widths = [ahead.shape[-1], back.shape[-1]]
+    if layer.merge_mode == "concat":
+        known = [width for width in widths if width is not None]
+        widths = [sum(known) if len(known) == 2 else None]
+    returned = [
+        Value(name, (*ahead.shape[:-1], size)) for name, size in zip(merged, widths[: len(merged)], strict=True)
+    ]
     return returned + ([*states, *others] if layer.return_state else [])
 
 

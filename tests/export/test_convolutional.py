@@ -8,7 +8,7 @@ from keras_gru_ext.activations import legacy_hard_sigmoid
 from keras_gru_ext.layers import recurrent
 from keras_gru_ext.layers.bidirectional import Bidirectional
 from tests.export.helpers import check_model, predicted, run, written
-from tests.helpers import assert_close, randomize
+from tests.helpers import assert_close, randomize, skip_before
 
 pytestmark = pytest.mark.in_turn(always=True)
 
@@ -68,6 +68,7 @@ def test_any_number_of_steps(rng, path):
 def masked_input():
     """An input whose steps of zeros do not count."""
     x = keras.Input((5, 6, 2))
+    skip_before((3, 10), "TimeDistributed of older versions gives its output no mask that was handed to it")
     counts = keras.ops.any(keras.ops.not_equal(x, 0), axis=(2, 3))
     return x, layers.TimeDistributed(layers.Identity())(x, mask=counts)
 

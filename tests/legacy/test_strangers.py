@@ -470,7 +470,7 @@ def test_long_sequential_models_are_built_once(tmp_path, monkeypatch):
     keras.Sequential([keras.Input((4,)), *same]).save_weights(tmp_path / "model.weights.h5")
     calls, call = [], keras.layers.Activation.__call__
     monkeypatch.setattr(
-        keras.layers.Activation, "__call__", lambda self, *x: (calls.append(self.name), call(self, *x))[1]
+        keras.layers.Activation, "__call__", lambda self, *x, **y: (calls.append(self.name), call(self, *x, **y))[1]
     )
     model = load_model(tmp_path / "model.json", weights=tmp_path / "model.weights.h5")
     assert [layer.name for layer in model.layers] == [f"a{n}" for n in range(50)]

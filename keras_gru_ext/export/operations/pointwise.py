@@ -225,16 +225,21 @@ def _unchanged(graph: Graph, operation: Any, x: Any) -> str:
     return name_of(graph, x, "float32" if dtype and "float" in dtype else dtype)
 
 
+def _dtype_of(operation: Any, x: Value, given: str | None) -> str:
+    """What a result is of: older versions of Keras give it to the call, newer ones to the operation."""
+    return given or getattr(operation, "dtype", None) or x.dtype
+
+
 @operation("OnesLike", "ZerosLike")
-def _filled(graph: Graph, operation: Any, x: Value) -> str:
-    dtype = operation.dtype or x.dtype
+def _filled(graph: Graph, operation: Any, x: Value, dtype: str | None = None) -> str:
+    dtype = _dtype_of(operation, x, dtype)
     number = graph.constant(int(type(operation).__name__ == "OnesLike"), "float32" if "float" in dtype else dtype)
     return graph.add("Expand", number, graph.add("Shape", x.name))
 
 
 @operation("FullLike")
-def _full_like(graph: Graph, operation: Any, x: Value, fill_value: Any) -> str:
-    dtype = operation.dtype or x.dtype
+def _full_like(graph: Graph, operation: Any, x: Value, fill_value: Any, dtype: str | None = None) -> str:
+    dtype = _dtype_of(operation, x, dtype)
     number = name_of(graph, fill_value, "float32" if "float" in dtype else dtype)
     return graph.add("Expand", number, graph.add("Shape", x.name))
 

@@ -43,10 +43,10 @@ def to_stock(model: keras.Model) -> keras.Model:
     config = keras.saving.serialize_keras_object(model)
     masked = any(_makes_masks(place.layer) for place in places(model)) or _names_a_mask(config)
     seen = observation.seen_in(model, config, PACKAGE) if masked else None
-    moves = []
+    moves: list[Mapping[tuple[str, ...], tuple[str, ...]]] = []
     while seen and (name := inlining.model_with_masks_of_both_kinds(config, seen)):
-        config, names = inlining.inlined(config, name)
-        moves.append({(name, member): (new,) for member, new in names.items()})
+        config, moved_here = inlining.inlined(config, name)
+        moves.append({(name, member): (now,) for member, now in moved_here.items()})
         seen = observation.seen_in(model, config, PACKAGE)
     rewriting = Rewriting(seen)
     make_room(size_of(model))

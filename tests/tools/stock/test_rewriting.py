@@ -124,6 +124,7 @@ NESTED = {"model": sums, "twice": sums_in_a_model, "Sequential": sums_in_a_seque
 @pytest.mark.parametrize("make", NESTED.values(), ids=NESTED)
 @pytest.mark.filterwarnings("ignore:.*does not support masking")
 def test_a_model_called_with_masks_of_other_numbers_of_axes(make, tmp_path):
+    skip_before((3, 10), "TimeDistributed of older versions gives its output no mask that was handed to it")
     check_saved(random_weights(called_with_masks_of_both_kinds(make())), tmp_path)
 
 
