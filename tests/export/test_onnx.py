@@ -446,6 +446,7 @@ class Random(layers.Layer):
         return shape
 
 
+@keras.saving.register_keras_serializable("tests_of_onnx")
 class OtherGRU(GRU):
     pass
 
