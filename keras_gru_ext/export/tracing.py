@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
+import numpy as np
 
 from keras_gru_ext.errors import ConfigError
 from keras_gru_ext.export import activations, operations
@@ -108,7 +109,9 @@ def _convert(
         return symbols[id(one)] if isinstance(one, Value) else one
 
     try:
-        returned, masks = call(*keras.tree.map_structure(symbolic, args))
+        # On NumPy, Keras runs a call on arrays of any content to learn its shapes.
+        with np.errstate(all="ignore"):
+            returned, masks = call(*keras.tree.map_structure(symbolic, args))
         function = keras.Function(list(symbols.values()), [*returned, *(one for one in masks if one is not None)])
     except Exception as error:  # whatever may be raised where symbols come for tensors
         raise ConfigError(

@@ -235,6 +235,8 @@ CONVOLUTIONAL = {
 @pytest.mark.skipif(BACKEND == "jax", reason="Keras' own ConvLSTM fails with a mask on JAX")
 @pytest.mark.parametrize("make", CONVOLUTIONAL.values(), ids=CONVOLUTIONAL)
 def test_convolutional_layers(make, tmp_path):
+    if BACKEND == "numpy" and make is CONVOLUTIONAL["both"]:
+        pytest.skip("on NumPy, Keras' own ConvLSTM that runs backwards treats masks otherwise than on other backends")
     check_twice(random_weights(make()), tmp_path)
 
 
