@@ -478,6 +478,18 @@ def test_long_sequential_models_are_built_once(tmp_path, monkeypatch):
     np.testing.assert_array_equal(model.predict(np.eye(4) - 0.5, verbose=0), np.maximum(np.eye(4) - 0.5, 0))
 
 
+def test_subclasses_of_sequential_models_stay_what_they_are(written):
+    """Loading wraps `Sequential.from_config` for a time, and puts it back as it was."""
+    before = vars(keras.Sequential)["from_config"]
+    load_model(written[1] / "model.keras")
+    assert vars(keras.Sequential)["from_config"] is before
+
+    class Own(keras.Sequential):
+        pass
+
+    assert type(Own.from_config(Own([keras.Input((2,))]).get_config())) is Own
+
+
 def test_layers_made_elsewhere_are_not_counted(written):
     load_model(written[1] / "model.keras")
     layer = keras.layers.Dense(3000)

@@ -5,15 +5,15 @@ from __future__ import annotations
 import contextvars
 import functools
 import math
-import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 import keras
 
 from keras_gru_ext.errors import ConfigError
 from keras_gru_ext.legacy.build.handover import zeros
+from keras_gru_ext.legacy.build.wrapping import wrapped
 
 # Weights that are not in the file: numbers of a few seeds and counters.
 _SPARE = 2**20
@@ -27,7 +27,6 @@ _RANDOM = (
 )
 
 _left: contextvars.ContextVar[list[float] | None] = contextvars.ContextVar("left", default=None)
-_one_at_a_time = threading.RLock()
 
 
 @contextmanager
@@ -71,17 +70,9 @@ def _loads_like_keras(layer: keras.Layer, initializer: Any) -> bool:
     return type(layer).load_own_variables.__module__.startswith("keras.")
 
 
-@contextmanager
-def _wrapped(numbers: float, where: str, is_zero: Callable[[keras.Layer, Any], bool]) -> Iterator[None]:
-    with _one_at_a_time:
-        original = keras.Layer.add_weight
-        keras.Layer.add_weight = _counting(original, numbers, where, is_zero)
-        token = _left.set([2 * numbers + _SPARE])
-        try:
-            yield
-        finally:
-            _left.reset(token)
-            keras.Layer.add_weight = original
+def _wrapped(numbers: float, where: str, is_zero: Callable[[keras.Layer, Any], bool]) -> AbstractContextManager[None]:
+    wrapping = functools.partial(_counting, numbers=numbers, where=where, is_zero=is_zero)
+    return wrapped(keras.Layer, "add_weight", wrapping, _left, [2 * numbers + _SPARE])
 
 
 def _counting(

@@ -10,13 +10,14 @@ import contextvars
 import functools
 import gc
 import math
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import keras
 import numpy as np
+
+from keras_gru_ext.legacy.build.wrapping import wrapped
 
 _COPYING = ("tensorflow", "torch")
 # Others, such as bfloat16, need what Keras does with them.
@@ -29,7 +30,6 @@ _MANY = _LARGE // 4
 _ALIGNMENT = 64
 
 _hands_over: contextvars.ContextVar[bool] = contextvars.ContextVar("hands_over", default=False)
-_one_at_a_time = threading.RLock()
 
 
 def tensor_of(array: Any) -> Any:
@@ -88,21 +88,17 @@ def handing_over() -> Iterator[None]:
     if keras.backend.backend() not in _COPYING:
         yield
         return
-    with _one_at_a_time:
-        original = keras.Variable.assign
+    with wrapped(keras.Variable, "assign", _assigning, _hands_over, True):
+        yield
 
-        @functools.wraps(original)
-        def assign(variable: Any, value: Any) -> Any:
-            is_array = _hands_over.get() and (isinstance(value, np.ndarray) or hasattr(value, "read_direct"))
-            return original(variable, tensor_of(value) if is_array else value)
 
-        keras.Variable.assign = assign
-        token = _hands_over.set(True)
-        try:
-            yield
-        finally:
-            _hands_over.reset(token)
-            keras.Variable.assign = original
+def _assigning(original: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(original)
+    def assign(variable: Any, value: Any) -> Any:
+        is_array = _hands_over.get() and (isinstance(value, np.ndarray) or hasattr(value, "read_direct"))
+        return original(variable, tensor_of(value) if is_array else value)
+
+    return assign
 
 
 def let_go(model: keras.Model) -> None:

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import contextvars
 import functools
-import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
 import keras
 
+from keras_gru_ext.legacy.build.wrapping import wrapped
+
 _at_once: contextvars.ContextVar[bool] = contextvars.ContextVar("at_once", default=False)
-_one_at_a_time = threading.RLock()
 
 
 @contextmanager
@@ -22,18 +22,13 @@ def built_at_once() -> Iterator[None]:
     Keras adds the layers one by one, and calls all that are there anew for each: 500 layers take half a minute. There
     is no hook for this, so `keras.Sequential.from_config` is wrapped for that time; other threads call what it wraps.
     """
-    with _one_at_a_time:
-        original = keras.Sequential.from_config
-        keras.Sequential.from_config = classmethod(_wrapping(original.__func__))
-        token = _at_once.set(True)
-        try:
-            yield
-        finally:
-            _at_once.reset(token)
-            keras.Sequential.from_config = original
+    with wrapped(keras.Sequential, "from_config", _wrapping, _at_once, True):
+        yield
 
 
-def _wrapping(original: Any) -> Any:
+def _wrapping(method: Any) -> Any:
+    original = method.__func__
+
     @functools.wraps(original)
     def from_config(cls: type[keras.Sequential], config: Any, custom_objects: Any = None) -> keras.Sequential:
         if not _at_once.get() or not _is_plain(config):
@@ -45,7 +40,7 @@ def _wrapping(original: Any) -> Any:
             model.build(shape)
         return model
 
-    return from_config
+    return classmethod(from_config)
 
 
 def _is_plain(config: Any) -> bool:
