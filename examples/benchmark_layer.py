@@ -21,7 +21,7 @@ SHAPES = (
     (32, 100, 64, 128),
     (64, 100, 64, 256),
 )
-BIDIRECTIONAL = ((1, 200, 64, 256), (16, 100, 64, 256), (32, 100, 64, 128))
+BIDIRECTIONAL = ((1, 200, 64, 256), (4, 100, 64, 128), (16, 100, 64, 256), (32, 100, 64, 128))
 ONE_STEP = (1, 1, 64, 128)
 GROUPS = {"B = 1": (1, 1), "B = 2 to 16": (2, 16), "B = 32 and 64": (17, 64)}
 OURS, KERAS, TORCH, ONNX = "keras_gru_ext", "Keras", "torch.nn.GRU", "ONNX Runtime"

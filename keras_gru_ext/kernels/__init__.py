@@ -77,6 +77,12 @@ def batch_major_for(spec, backend):
     return getattr(_module(backend), "gru_batch_major", None) or partial(_turning, kernel)
 
 
+def both_for(backend, inputs, *layers):
+    """Returns the function that predicts for two layers at the same time, or `None`; `on_torch.gru_both` says how."""
+    module = _module(backend) if backend in _MODULES else None
+    return module.gru_both if hasattr(module, "gru_both") and module.may_run_both(inputs, *layers) else None
+
+
 def zeros(backend, shape, dtype):
     """Returns zeros by a function of the kernel's that takes less time than Keras', or `None`."""
     own = getattr(_module(backend), "zeros", None) if backend in _MODULES else None

@@ -7,7 +7,7 @@ import keras
 from keras import ops
 
 from keras_gru_ext.errors import ArgumentError
-from keras_gru_ext.layers import torch_weights
+from keras_gru_ext.layers import paths, torch_weights
 from keras_gru_ext.layers.gru import GRU
 
 
@@ -52,11 +52,13 @@ class Bidirectional(keras.layers.Bidirectional):
         # Keras passes the inputs' own mask as `mask`, or as `sequences_mask` when there is an initial state as well.
         mask = sequences_mask if mask is None else mask
         mask = keras.tree.flatten(mask)[0] if isinstance(mask, (list, tuple)) else mask
+        layers = self.forward_layer, self.backward_layer
         half = len(initial_state) // 2 if initial_state is not None else 0
         states = [list(initial_state[:half]), list(initial_state[half:])] if half else [None, None]
-        forward, backward = (
+        alone = mask is None and not half and not training and all(type(layer) is GRU for layer in layers)
+        forward, backward = (alone and paths.run_both(layers, sequences)) or (
             layer(sequences, initial_state=state, mask=mask, training=training)
-            for layer, state in zip((self.forward_layer, self.backward_layer), states, strict=True)
+            for layer, state in zip(layers, states, strict=True)
         )
         last_states = ()
         if self.return_state:

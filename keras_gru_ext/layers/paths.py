@@ -3,6 +3,7 @@
 All take batch-major sequences (B, T, F) whose masked steps hold zeros, and return what `GRU.inner_loop` returns.
 """
 
+import dataclasses
 import threading
 import types
 
@@ -33,6 +34,47 @@ def run_kernel(spec, layer, sequences, state, mask, input_mask, recurrent_mask):
         *(ops.stack(m) if isinstance(m, (list, tuple)) else m for m in (input_mask, recurrent_mask)),
     )
     return last_output, outputs, [state]
+
+
+def run_both(layers, sequences):
+    """Predicts by two `GRU` layers at the same time, without a call of either, from inputs without a mask.
+
+    Args:
+        layers: Both of them, built.
+        sequences: Tensor of shape (B, T, F).
+
+    Returns:
+        List of what the call of each returns; `None` if nothing does that here, or what a call does beside it matters.
+    """
+    plain = (
+        all(
+            not (layer.stateful or layer.time_major or layer.activity_regularizer or layer.use_cudnn is True)
+            and layer.built
+            and layer.compute_dtype == layer.variable_dtype == keras.backend.standardize_dtype(sequences.dtype)
+            for layer in layers
+        )
+        and not CALLS
+        and [layer.units for layer in layers] == [layers[0].units] * 2
+        and sequences.shape[2:] == layers[0].cell.kernel.shape[:1]
+        and sequences.shape[1]
+    )
+    run = kernels.both_for(keras.backend.backend(), sequences, *layers) if plain else None
+    if run is None:
+        return None
+    spec, other = (spec_of(layer, False, False) for layer in layers)
+    same = dataclasses.replace(other, go_backwards=spec.go_backwards) == spec
+    if not same or any(why_not_kernel(layer, spec) for layer in layers):
+        return None
+    shape = sequences.shape[0], layers[0].units
+    described = [
+        (layer.go_backwards, sequences, *layer.cell.all_weights(), ops.zeros(shape, layer.compute_dtype))
+        for layer in layers
+    ]
+    results = []
+    for layer, (outputs, last, state) in zip(layers, run(spec, *described), strict=True):
+        result = outputs if layer.return_sequences else last
+        results.append((result, state) if layer.return_state else result)
+    return results
 
 
 def run_cell(layer, sequences, state, mask, input_mask, recurrent_mask):

@@ -313,7 +313,7 @@ def test_torch_jacobians(rng, variant):
 
 @only_on("torch")
 @pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")  # 2026-11: by torch 2.13's forward mode itself.
-@pytest.mark.parametrize("transformation", ["jvp", "jacfwd", "hessian", "dual_level"])
+@pytest.mark.parametrize("transformation", ["jvp", "jvp without gradients", "jacfwd", "hessian", "dual_level"])
 def test_torch_forward_mode_raises_or_is_right(rng, transformation):
     mine, plain, weights, x = pure("reset_after", rng)
     x, direction = x[:2, :3], torch.cos(x[:2, :3])
@@ -322,8 +322,9 @@ def test_torch_forward_mode_raises_or_is_right(rng, transformation):
         def of_x(x):
             return loss(weights, x)
 
-        if transformation == "jvp":
-            return torch.func.jvp(of_x, (x,), (direction,))[1]
+        if "jvp" in transformation:
+            with torch.set_grad_enabled("without" not in transformation):
+                return torch.func.jvp(of_x, (x,), (direction,))[1]
         if transformation == "dual_level":
             with torch.autograd.forward_ad.dual_level() as level:
                 dual = torch.autograd.forward_ad.make_dual(x, direction)

@@ -16,6 +16,7 @@ import numpy as np
 from keras_gru_ext.kernels.spec import ACTIVATIONS
 
 __all__ = [
+    "Calls",
     "Inputs",
     "Weights",
     "available_threads",
@@ -64,6 +65,43 @@ class Weights(NamedTuple):
     owner: np.ndarray
     address: int
     row: int
+
+
+class Calls:
+    """Calls of "forward" that wait, so that those for which one thread is enough run at the same time.
+
+    Args:
+        dtype: NumPy dtype of their arrays.
+        threads: How many may work.
+        openmp: Whose they are.
+
+    Attributes:
+        alive: List of whatever must live until then, such as the arrays whose addresses the calls have.
+    """
+
+    def __init__(self, dtype, threads, openmp):
+        self.alive = []
+        self._dtype, self._threads, self._openmp = dtype, threads, openmp
+        self._tables, self._work = [], 0
+
+    def add(self, table, work):
+        """Has a call wait that one thread makes, of a table as `jobs` describes it and so many multiplications."""
+        self._tables.append(table)
+        self._work += work
+
+    def run(self):
+        """Runs what waits, in as many threads as there is work for."""
+        if not self._tables:
+            return
+        jobs, _, teams = _modules()
+        count = len(self._tables)
+        table = jobs.Table()
+        table[jobs.COUNT], table[jobs.EACH] = count, jobs.address("forward", self._dtype)
+        table[jobs.TABLES : jobs.TABLES + count] = [ctypes.addressof(one) for one in self._tables]
+        parts = max(1, min(self._threads, count, self._work // _WORTH_A_THREAD))
+        teams.run("each", self._dtype, table, parts, self._openmp)
+        self._tables, self._work = [], 0
+        self.alive.clear()
 
 
 def why_not(dtype):
@@ -321,6 +359,7 @@ def run(
     carry=0,
     d_states=0,
     d_states_strides=(0, 0, 0),
+    later=None,
 ):
     """Runs "forward" or "backward" on arrays that are given by their addresses, 0 for what is absent.
 
@@ -346,6 +385,8 @@ def run(
         carry: (B, U). The gradient of the last state, then that of the state before. Backward only.
         d_states: (T, B, U), any strides. Backward only.
         d_states_strides: Its strides in bytes.
+        later: `Calls`, in which a call waits for which one thread is enough, or `None`. Forward only; then all arrays
+            are the caller's until they run.
     """
     steps, batch, units = sizes
     if not batch:
@@ -374,7 +415,11 @@ def run(
         *(gates, weights.address, weights.row, state, mask, masks, masks_count, states, products),
         *own,
     )
-    teams.run(name, dtype, table, parts, openmp)
+    if later is None or parts > 1:
+        teams.run(name, dtype, table, parts, openmp)
+    else:
+        later.alive += [workspace, weights]
+        later.add(table, 3 * steps * batch * units * units)
 
 
 @lru_cache(maxsize=1024)

@@ -26,8 +26,10 @@ GATES, WEIGHTS, W_ROW, STATE, MASK, MASKS, MASKS_COUNT, STATES, PRODUCTS = range
 BIAS, SCRATCH, BLOCK, BLOCKS, INPUTS, INPUTS_TIME, INPUTS_BATCH, FEATURES, KERNEL, INPUT_BIAS = range(21, 31)
 # of "backward",
 CARRY, D_STATES, D_STATES_STRIDES = 21, 22, 23
-# and of "in_order".
+# of "in_order",
 SOURCE, ORDERED, TRANSPOSED = 9, 10, 11
+# and of "each": how many calls, the function, and the addresses of their tables.
+COUNT, EACH, TABLES = 0, 1, 9
 WORDS = 31
 
 Table = ctypes.c_int64 * WORDS
@@ -292,6 +294,18 @@ def _make_in_order(real, stamp):
     return work
 
 
+def _make_each(real, stamp):
+    def work(job):
+        table, place, parts = _unpacked(job)
+        mine = np.empty(3, np.int64)
+        for i in range(place, table[COUNT], parts):
+            mine[0], mine[1], mine[2] = table[TABLES + i], 0, 1
+            call(table[EACH], mine.ctypes.data)
+        return 0 if stamp and len(mine) else 1
+
+    return work
+
+
 def _make_of_team(stamp):
     def work(job):
         given = words(job, 2)
@@ -312,7 +326,7 @@ def _make_in_threads(stamp):
     return work
 
 
-_MAKERS = {"forward": _make_forward, "backward": _make_backward, "in_order": _make_in_order}
+_MAKERS = {"forward": _make_forward, "backward": _make_backward, "in_order": _make_in_order, "each": _make_each}
 
 
 @cache
@@ -323,7 +337,7 @@ def address(name, dtype):
     until that is known.
 
     Args:
-        name: "forward", "backward" or "in_order".
+        name: "forward", "backward", "in_order", or "each", whose calls are shared out among the parts.
         dtype: NumPy dtype of the arrays.
     """
     return cached(_MAKERS[name](dtype.type, stamp()))

@@ -6,6 +6,7 @@ everywhere else. `second_order` is the backward pass once more, for autograd to 
 """
 
 import torch
+from torch.autograd import forward_ad
 
 from keras_gru_ext.kernels import compiled
 from keras_gru_ext.kernels.on_torch import operators
@@ -44,9 +45,12 @@ def gru(
         mask = None if mask is None else mask.flip(0)
     arrays = (inputs, kernel, bias, recurrent_kernel, recurrent_bias, initial_state)
     differentiated = torch.is_grad_enabled() and any(a is not None and a.requires_grad for a in arrays)
-    run = operators.GRU.apply if torch.is_grad_enabled() else gru_forward
     if torch.compiler.is_compiling():
         run = torch.ops.keras_gru_ext.gru
+    elif torch.is_grad_enabled() or _has_tangent(arrays):  # Forward mode goes on where gradients are switched off.
+        run = operators.GRU.apply
+    else:
+        run = gru_forward
     states, final_state, _, _ = run(
         *arrays,
         mask,
@@ -68,6 +72,40 @@ def gru(
     return outputs, last_output, final_state
 
 
+def may_run_both(inputs, *layers):
+    """Whether `gru_both` can stand for calls of two layers on inputs: nothing follows them, or waits for such a call."""
+    return (
+        not (torch.is_grad_enabled() or torch.compiler.is_compiling())
+        and inputs.device.type == "cpu"
+        and not _has_tangent([inputs, *(weight.value for layer in layers for weight in layer.weights)])
+        # PyTorch has no other way to ask for the functions that a module calls.
+        and not any(layer._forward_hooks or layer._forward_pre_hooks for layer in layers)
+    )
+
+
+def gru_both(spec, first, second):
+    """Predictions of two recurrences at the same time, where that takes less time.
+
+    Args:
+        spec: The `GRUSpec` of both but for `go_backwards`; neither masked nor with dropout.
+        first: `(go_backwards, inputs, kernel, bias, recurrent_kernel, recurrent_bias, initial_state)`, batch-major.
+        second: The same of the other.
+
+    Returns:
+        `(outputs, last_output, final_state)` of each, batch-major, as `gru` has it.
+    """
+    arrays = []
+    for go_backwards, inputs, *others in (first, second):
+        inputs = inputs.swapaxes(0, 1)
+        arrays += [inputs.flip(0) if go_backwards else inputs, *others]
+    settings = spec.reset_after, spec.activation, spec.recurrent_activation, spec.return_sequences
+    results = operators.gru_forward_both(*arrays, *settings)
+    return [
+        (states.swapaxes(0, 1) if spec.return_sequences else None, state, state)
+        for states, state in (results[:2], results[2:])
+    ]
+
+
 def why_not_compiled(dtype):
     """Returns why the compiled loop cannot run for arrays of the dtype of that name, or `None`."""
     return compiled.why_not(dtype)
@@ -81,6 +119,11 @@ def why_not_now():
             "PyTorch operators where it runs"
         )
     return None
+
+
+def _has_tangent(arrays):
+    """Whether forward-mode differentiation follows one of the arrays, which may be `None`."""
+    return any(a is not None and forward_ad.unpack_dual(a).tangent is not None for a in arrays)
 
 
 def _shown(spec, mask):

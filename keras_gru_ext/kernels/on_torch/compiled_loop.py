@@ -22,11 +22,12 @@ class Loop:
         """Whether `forward` makes F0 itself."""
         return m_x is None and compiled.projects(x.shape[2], len(self._U), self._dtype)
 
-    def forward(self, gates, h, mask, states, products, inputs=None):
+    def forward(self, gates, h, mask, states, products, inputs=None, later=None):
         """F1 to F4; F0 as well from `inputs`, which are x (T, B, F), W and b: then `gates` may be `None`.
 
         Returns:
-            (B, U): the state after the last step, which shares no memory.
+            (B, U): the state after the last step, which shares no memory. With `later`, a `compiled.Calls` that takes
+            calls with `inputs`, the results may be there only when those have run.
         """
         if self._weights is None:
             self._weights = compiled.in_order(self._U.detach().numpy(), self._steps)
@@ -36,6 +37,8 @@ class Loop:
             x, W, b = inputs
             x, W, b = x if x.stride(2) == 1 else x.contiguous(), W.contiguous(), _contiguous(b)
             time, batch = (x.stride(axis) * x.itemsize for axis in range(2))
+            if later is not None:
+                later.alive += [self, x, W, b, mask]
             of_inputs = compiled.Inputs(x.data_ptr(), time, batch, x.shape[2], W.data_ptr(), _address(b))
         self._run(
             "forward",
@@ -47,6 +50,7 @@ class Loop:
             products=_address(products),
             bias=_address(self._c),
             inputs=of_inputs,
+            later=later,
         )
         return h
 
@@ -87,6 +91,11 @@ class Loop:
             masks_per_gate=self._m is not None and self._m.dim() == 3,
             **arrays,
         )
+
+
+def calls(dtype):
+    """Returns `compiled.Calls` for tensors of a `torch.dtype` that the compiled loop has."""
+    return compiled.Calls(_DTYPES[dtype], torch.get_num_threads(), _openmp())
 
 
 _DTYPES = {torch.float32: np.dtype("float32"), torch.float64: np.dtype("float64")}

@@ -9,7 +9,7 @@ import contextlib
 
 import torch
 
-from keras_gru_ext.kernels.on_torch.passes import backward, forward
+from keras_gru_ext.kernels.on_torch.passes import backward, forward, forward_both
 from keras_gru_ext.kernels.on_torch.second_order import differentiable_backward
 
 _FORWARD = (
@@ -25,7 +25,18 @@ _BACKWARD = (
     "-> (Tensor d_inputs, Tensor d_kernel, Tensor d_bias, Tensor d_recurrent_kernel, Tensor d_recurrent_bias, "
     "Tensor d_initial_state)"
 )
-for _name, _schema in (("gru_forward", _FORWARD), ("gru_backward", _BACKWARD), ("gru", _FORWARD)):
+_FORWARD_BOTH = (
+    "(Tensor inputs, Tensor kernel, Tensor? bias, Tensor recurrent_kernel, Tensor? recurrent_bias, "
+    "Tensor initial_state, Tensor inputs_2, Tensor kernel_2, Tensor? bias_2, Tensor recurrent_kernel_2, "
+    "Tensor? recurrent_bias_2, Tensor initial_state_2, bool reset_after, str activation, str recurrent_activation, "
+    "bool keep_states) -> (Tensor states, Tensor final_state, Tensor states_2, Tensor final_state_2)"
+)
+for _name, _schema in (
+    ("gru_forward", _FORWARD),
+    ("gru_backward", _BACKWARD),
+    ("gru", _FORWARD),
+    ("gru_forward_both", _FORWARD_BOTH),
+):
     torch.library.define(f"keras_gru_ext::{_name}", _schema, tags=torch.Tag.pt2_compliant_tag)
 
 gru_forward = torch.ops.keras_gru_ext.gru_forward.default
@@ -37,6 +48,9 @@ gru_backward = torch.ops.keras_gru_ext.gru_backward.default
 """Gradients dx (T, B, F), dW (F, 3U), db (3U,), dU (U, 3U), dc (3U,), dh0 (B, U).
 
 dx comes back empty, shape (0,), unless `want_inputs`."""
+
+gru_forward_both = torch.ops.keras_gru_ext.gru_forward_both.default
+"""States and final state of `gru_forward` without masks, of two recurrences that may run at the same time."""
 
 
 def _without_autocast(tensor):
@@ -61,6 +75,21 @@ def _(x, W, b, U, c, h0, mask, m_x, m, reset_after, activation, recurrent_activa
         x.new_empty((steps, batch, 3 * units) if keep_gates else 0),
         x.new_empty((steps, batch, units) if keep_gates and reset_after else 0),
     )
+
+
+@torch.library.impl("keras_gru_ext::gru_forward_both", "default")
+def _(*arguments):
+    with _without_autocast(arguments[0]):
+        return forward_both(arguments[:6], arguments[6:12], *arguments[12:])
+
+
+@torch.library.register_fake("keras_gru_ext::gru_forward_both")
+def _(*arguments):
+    states, finals = [], []
+    for x, _, _, _, _, h0 in (arguments[:6], arguments[6:12]):
+        states.append(x.new_empty((len(x), *h0.shape) if arguments[-1] else 0))
+        finals.append(x.new_empty(h0.shape))
+    return states[0], finals[0], states[1], finals[1]
 
 
 @torch.library.impl("keras_gru_ext::gru_backward", "default")
@@ -172,6 +201,7 @@ def _one_after_another(operator):
 
 
 torch.library.register_vmap("keras_gru_ext::gru_forward", _one_after_another(gru_forward))
+torch.library.register_vmap("keras_gru_ext::gru_forward_both", _one_after_another(gru_forward_both))
 torch.library.register_vmap("keras_gru_ext::gru_backward", _one_after_another(gru_backward))
 # What a compiled or exported graph holds: one node, which takes itself apart into `GRU` when autograd,
 # `torch.func` or a compiler's backward pass looks at it.

@@ -9,6 +9,7 @@ import functools
 
 import torch
 
+from keras_gru_ext.kernels.on_torch.compiled_loop import calls
 from keras_gru_ext.kernels.on_torch.framework_loop import per_gate
 from keras_gru_ext.kernels.on_torch.plan import LOOPS, plan
 from keras_gru_ext.kernels.spec import GRUSpec
@@ -19,8 +20,27 @@ ROWS = 512
 _maths = functools.lru_cache(maxsize=256)(GRUSpec)
 
 
-def forward(x, W, b, U, c, h0, mask, m_x, m, reset_after, activation, recurrent_activation, keep_states, keep_gates):
-    """F0 to F4; arguments and results are those of the operator `gru_forward`."""
+def forward(
+    x,
+    W,
+    b,
+    U,
+    c,
+    h0,
+    mask,
+    m_x,
+    m,
+    reset_after,
+    activation,
+    recurrent_activation,
+    keep_states,
+    keep_gates,
+    later=None,
+):
+    """F0 to F4; arguments and results are those of the operator `gru_forward`.
+
+    With `later`, a `compiled.Calls`, the results may be there only when those have run.
+    """
     (steps, batch, _), units = x.shape, h0.shape[1]
     loop = _loop(x, U, c, m, steps, reset_after, activation, recurrent_activation)
     states = x.new_empty((steps, batch, units) if keep_states else 0)
@@ -28,7 +48,7 @@ def forward(x, W, b, U, c, h0, mask, m_x, m, reset_after, activation, recurrent_
     products = x.new_empty((steps, batch, units) if keep_gates and reset_after else 0)
     kept = gates if keep_gates else None, mask, states if keep_states else None, products if len(products) else None
     if loop.projects(x, m_x):
-        return states, loop.forward(kept[0], h0, *kept[1:], inputs=(x, W, b)), gates, products
+        return states, loop.forward(kept[0], h0, *kept[1:], inputs=(x, W, b), later=later), gates, products
     length = _block_length(steps, batch)
     projected = gates if keep_gates else x.new_empty((length, batch, 3 * units))
     h = h0
@@ -40,6 +60,16 @@ def forward(x, W, b, U, c, h0, mask, m_x, m, reset_after, activation, recurrent_
         h = loop.forward(P, h, mask_now, states_now, q_now)
     # An operator's results share no memory.
     return states, h.clone() if keep_states else h, gates, products
+
+
+def forward_both(first, second, *settings):
+    """States and final state of two directions, at the same time; arguments as those of `gru_forward_both`."""
+    dtype, device = first[0].dtype, first[0].device.type
+    later = calls(dtype) if plan(dtype, device).way == "compiled" else None
+    results = [forward(*arrays, None, None, None, *settings, False, later=later) for arrays in (first, second)]
+    if later is not None:
+        later.run()
+    return *results[0][:2], *results[1][:2]
 
 
 def _block(array, start, size):
