@@ -6,6 +6,7 @@
 
 from functools import partial
 from importlib import import_module
+from typing import Any
 
 from keras_gru_ext.errors import ArgumentError
 from keras_gru_ext.kernels.plan import Plan, of_kernel
@@ -79,7 +80,7 @@ def batch_major_for(spec, backend):
 
 def both_for(backend, inputs, *layers):
     """Returns the function that predicts for two layers at the same time, or `None`; `on_torch.gru_both` says how."""
-    module = _module(backend) if backend in _MODULES else None
+    module: Any = _module(backend) if backend in _MODULES else None
     return module.gru_both if hasattr(module, "gru_both") and module.may_run_both(inputs, *layers) else None
 
 

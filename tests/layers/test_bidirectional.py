@@ -1,4 +1,4 @@
-"""Predictions of both directions at the same time: the numbers of one after the other, and only where nothing is lost."""
+"""Predictions of both directions at the same time: the numbers of one after the other, where nothing is lost."""
 
 import keras
 import numpy as np

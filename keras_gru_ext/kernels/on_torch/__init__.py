@@ -5,6 +5,8 @@ with one of two loops over the steps of a block, which `plan` chooses: `compiled
 everywhere else. `second_order` is the backward pass once more, for autograd to follow.
 """
 
+from typing import Any
+
 import torch
 from torch.autograd import forward_ad
 
@@ -45,6 +47,7 @@ def gru(
         mask = None if mask is None else mask.flip(0)
     arrays = (inputs, kernel, bias, recurrent_kernel, recurrent_bias, initial_state)
     differentiated = torch.is_grad_enabled() and any(a is not None and a.requires_grad for a in arrays)
+    run: Any
     if torch.compiler.is_compiling():
         run = torch.ops.keras_gru_ext.gru
     elif torch.is_grad_enabled() or _has_tangent(arrays):  # Forward mode goes on where gradients are switched off.
@@ -73,7 +76,7 @@ def gru(
 
 
 def may_run_both(inputs, *layers):
-    """Whether `gru_both` can stand for calls of two layers on inputs: nothing follows them, or waits for such a call."""
+    """Whether `gru_both` can stand for calls of two layers on inputs: nothing follows them, or waits for a call."""
     return (
         not (torch.is_grad_enabled() or torch.compiler.is_compiling())
         and inputs.device.type == "cpu"

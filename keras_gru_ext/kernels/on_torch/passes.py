@@ -62,11 +62,13 @@ def forward(
     return states, h.clone() if keep_states else h, gates, products
 
 
-def forward_both(first, second, *settings):
+def forward_both(first, second, *settings_and_keep_states):
     """States and final state of two directions, at the same time; arguments as those of `gru_forward_both`."""
+    *maths, keep_states = settings_and_keep_states
     dtype, device = first[0].dtype, first[0].device.type
     later = calls(dtype) if plan(dtype, device).way == "compiled" else None
-    results = [forward(*arrays, None, None, None, *settings, False, later=later) for arrays in (first, second)]
+    common = (None, None, None, *maths, keep_states, False, later)
+    results = [forward(*(*arrays, *common)) for arrays in (first, second)]
     if later is not None:
         later.run()
     return *results[0][:2], *results[1][:2]
