@@ -8,6 +8,7 @@
     operations/     single operations of `keras.ops`
     tracing.py      layers without an entry of their own, by the operations that they are made of
     graph.py        an ONNX graph in the making
+    serialization.py    puts the file together, large arrays without a copy
     runtime.py      runs a file in ONNX Runtime
 
 May use the layers and the comparison of models, not what reads legacy files.

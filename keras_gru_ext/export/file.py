@@ -16,7 +16,8 @@ from keras_gru_ext.files import check_target, path_of, replacing
 
 _OLDEST_OPSET = 18
 _LARGEST_FILE = 2**31 - 1
-_LARGE = 2**20
+# In bytes; a graph's arithmetic of shapes has none of these.
+_LARGE = 2**12
 # Two float32 programs that add in another order; relative to the largest number of an output.
 _TOLERANCE = 1e-4
 
@@ -96,8 +97,9 @@ def _write(model: keras.Model, opset: int, path: str) -> tuple[keras.Model, list
     """Writes the file; returns a plain model over the same graph, and the variables with the state of its layers."""
     import onnx
 
-    from keras_gru_ext.export.graph import Graph, Value
+    from keras_gru_ext.export.graph import Graph, Value, constant_as_input
     from keras_gru_ext.export.models import as_functional, convert_model
+    from keras_gru_ext.export.serialization import pieces_of
 
     plain = as_functional(model)
     graph = Graph()
@@ -117,16 +119,19 @@ def _write(model: keras.Model, opset: int, path: str) -> tuple[keras.Model, list
         "ir_version": onnx.helper.find_min_ir_version_for(opsets),
         "producer_name": "keras_gru_ext",
     }
-    # ONNX's checker makes several copies of a model, and looks at no large arrays.
-    checked = onnx.helper.make_model(onnx.GraphProto(), **described)
-    graph.write(checked.graph, model.name, largest=_LARGE)
+    model_proto, graph_proto = onnx.helper.make_model(onnx.GraphProto(), **described), onnx.GraphProto()
+    constants = graph.write(graph_proto, model.name, _LARGE)
+    # The checker makes several copies of a model; where numbers do not matter to it, it takes an input as well.
+    checked = onnx.helper.make_model(graph_proto, **described)
+    checked.graph.input.extend(constant_as_input(name, array) for name, array in constants.items())
     onnx.checker.check_model(checked, full_check=True)
-    proto = onnx.helper.make_model(onnx.GraphProto(), **described)
-    graph.write(proto.graph, model.name)
-    if proto.ByteSize() > _LARGEST_FILE:
+    del checked
+    model_proto.ClearField("graph")
+    pieces = pieces_of(model_proto, graph_proto, constants)
+    if sum(map(len, pieces)) > _LARGEST_FILE:
         raise ConfigError(f"Model {model.name!r} is larger than the 2 GiB that one ONNX file can hold.")
     with open(path, "wb") as file:
-        file.write(proto.SerializeToString())
+        file.writelines(pieces)
     return plain, kept
 
 

@@ -179,13 +179,16 @@ class Graph:
         self.write(made, name)
         return made
 
-    def write(self, target: GraphProto, name: str, largest: float = math.inf) -> None:
+    def write(self, target: GraphProto, name: str, largest: float = math.inf) -> dict[str, np.ndarray]:
         """Writes the graph into an empty one, without what no output needs.
 
         Args:
             target: The empty graph. What is put into another message later would be copied, with all its constants.
             name: Its name.
-            largest: Constants of more bytes are declared as inputs, and their numbers left out.
+            largest: Constants of more bytes are left out.
+
+        Returns:
+            The constants that were left out, by name.
         """
         needed = {output.name for output in self.outputs}
         kept = []
@@ -197,14 +200,21 @@ class Graph:
         target.node.extend(kept[::-1])
         target.input.extend(self.inputs)
         target.output.extend(self.outputs)
+        left_out = {}
         for constant, array in self._constants.values():
-            dtype = helper.np_dtype_to_tensor_dtype(array.dtype)
             if constant in needed and array.nbytes > largest:
-                target.input.append(helper.make_tensor_value_info(constant, dtype, array.shape))
+                left_out[constant] = array
             elif constant in needed:
                 little = array.astype(array.dtype.newbyteorder("<"), copy=False)
+                dtype = helper.np_dtype_to_tensor_dtype(array.dtype)
                 stored = target.initializer.add(name=constant, data_type=dtype, raw_data=little.tobytes())
                 stored.dims.extend(array.shape)
+        return left_out
+
+
+def constant_as_input(name: str, array: np.ndarray) -> ValueInfoProto:
+    """Declares a constant that was left out of a graph as an input of it."""
+    return helper.make_tensor_value_info(name, helper.np_dtype_to_tensor_dtype(array.dtype), array.shape)
 
 
 def _told(attribute: Any) -> Any:

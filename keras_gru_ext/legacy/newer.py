@@ -114,7 +114,11 @@ def load_with_keras_alone(container: Container, held: int) -> keras.Model:
     if container.hdf5 is None and container.archive is None:
         raise ConfigError(f"{container.path}: Keras 3 loads no folders.")
     source = (container.path, container.archive, container.hdf5)
-    with keras_3.copied(*source, known, False, True, dict) as copy, at_most(copy.held, container.path):
+    with (
+        keras_3.copied(*source, known, False, True, dict) as copy,
+        at_most(copy.held, container.path, starts_at_zero=True),
+        handing_over(),
+    ):
         return keras.saving.load_model(copy.path, compile=False)
 
 

@@ -126,6 +126,7 @@ def convert(
     with replacing(target) as temporary, keras.saving.custom_object_scope(dict(custom_objects or {})):
         if suffix == ".onnx":
             model = load_model(source, custom_objects=custom_objects, **loading)
+            make_room(size_of(model))
             to_onnx(model, temporary)
             return _compared_onnx(model, temporary, target, against, tolerance, backends, source, loading)
         was = _written(source, custom_objects, keeps_training, loading, temporary, target, suffix, stock)

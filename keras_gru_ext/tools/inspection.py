@@ -7,6 +7,7 @@ import os
 import re
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import keras
@@ -16,6 +17,7 @@ from keras_gru_ext.comparison import predict, random_inputs
 from keras_gru_ext.errors import KerasGruExtError
 from keras_gru_ext.files import path_of
 from keras_gru_ext.legacy.build.builder import knows
+from keras_gru_ext.legacy.build.handover import let_go, make_room
 from keras_gru_ext.legacy.build.live import Place, places
 from keras_gru_ext.legacy.build.sizes import numbers_in
 from keras_gru_ext.legacy.loader import assemble
@@ -70,39 +72,75 @@ def inspect(
 
 def _inspected(container: Container, record: LegacyModel, safe_mode: bool) -> dict[str, Any]:
     config = upgrade_model(record.config, record.dialect, _DESCRIBED_AS_THEY_ARE)
+    code = _code_in(record)
     with warnings.catch_warnings():
         # What loading warns of is for those who load.
         warnings.simplefilter("ignore")
-        model, problem, training = _assembled(record, safe_mode)
-        code = _code_in(record)
-        upgraded, live = dict(_grus(config)), _live(model)
-        grus = [_described(names, entry, upgraded[names], live, code) for names, entry in _grus(record.config)]
-        stock = _stock_outcome(container, record, model) if code is None else _outcome("unknown", code)
-    shapes = {} if model is None else dict(_shapes(model, ()))
-    sizes = _sizes(record, model)
+        here = _here(record, safe_mode, config, code)
+        make_room(numbers_in(record))
+        stock = _stock_outcome(container, record, here.predictions) if code is None else _outcome("unknown", code)
     return {
         "file": container.path,
         "producer": record.dialect.library,
         "version": record.dialect.text,
         "backend": record.dialect.backend,
         "class": config["class_name"],
-        "parameters": sum(sizes.values()),
+        "parameters": sum(here.sizes.values()),
         "layers": [
             {
                 "path": list(row.path),
                 "class": row.class_name,
-                "shape": shapes.get(row.path) or (row.shape and [row.shape]),
-                "parameters": None if row.path[1:] else sizes.get(row.path[0], 0),
+                "shape": here.shapes.get(row.path) or (row.shape and [row.shape]),
+                "parameters": None if row.path[1:] else here.sizes.get(row.path[0], 0),
                 "notes": row.notes,
             }
             for row in summarize(config)
         ],
-        "grus": grus,
+        "grus": here.grus,
         "stock": stock,
-        "training": training,
-        "problem": problem,
-        "parts": [] if problem is None else _parts(record, safe_mode),
+        "training": here.training,
+        "problem": here.problem,
+        "parts": [] if here.problem is None else _parts(record, safe_mode),
     }
+
+
+@dataclass(frozen=True)
+class _Here:
+    """What there is to say of the model that this package makes of a file."""
+
+    grus: list[dict[str, Any]]
+    shapes: Mapping[tuple[str, ...], list]
+    sizes: Mapping[str, int]
+    problem: str | None
+    training: dict[str, Any] | None
+    # Random input and what came of it, or what went wrong; `None` if there is no model.
+    predictions: tuple[list[np.ndarray], list[np.ndarray]] | Exception | None
+
+
+def _here(record: LegacyModel, safe_mode: bool, config: Mapping[str, Any], code: str | None) -> _Here:
+    """Makes the model and describes it. When this returns, nothing refers to the model: Keras makes another one."""
+    model, problem, training = _assembled(record, safe_mode)
+    upgraded, live = dict(_grus(config)), _live(model)
+    here = _Here(
+        [_described(names, entry, upgraded[names], live, code) for names, entry in _grus(record.config)],
+        {} if model is None else dict(_shapes(model, ())),
+        _sizes(record, model),
+        problem,
+        training,
+        None if model is None or code is not None else _predictions(model),
+    )
+    if model is not None:
+        let_go(model)
+    return here
+
+
+def _predictions(model: keras.Model) -> tuple[list[np.ndarray], list[np.ndarray]] | Exception:
+    try:
+        inputs = random_inputs(model)
+        return inputs, predict(model, inputs)
+    except Exception as error:
+        # Not every model takes random input; what is said of it then is that.
+        return error.with_traceback(None)
 
 
 def _parts(record: LegacyModel, safe_mode: bool) -> list[dict[str, Any]]:
@@ -268,13 +306,21 @@ def _run(layer: keras.Layer, arrays: list[np.ndarray], x: np.ndarray) -> np.ndar
     return keras.ops.convert_to_numpy(keras.tree.flatten(layer(x))[0])
 
 
-def _stock_outcome(container: Container, record: LegacyModel, model: keras.Model | None) -> dict:
+def _stock_outcome(
+    container: Container,
+    record: LegacyModel,
+    predictions: tuple[list[np.ndarray], list[np.ndarray]] | Exception | None,
+) -> dict:
     try:
         stock = load_with_keras_alone(container, numbers_in(record))
-        if model is None:
+        if predictions is None:
             return _outcome("unknown", "it loads the file, and there is nothing to compare with")
-        inputs = random_inputs(model)
-        return _compared(predict(stock, inputs), predict(model, inputs))
+        if isinstance(predictions, Exception):
+            return _outcome(
+                "unknown", f"it loads the file, and random input does not suit the model: {predictions!s:.300}"
+            )
+        inputs, wanted = predictions
+        return _compared(predict(stock, inputs), wanted)
     except Exception as error:
         # Whatever Keras raises here is the answer.
         return _outcome("fails", error)

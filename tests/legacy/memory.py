@@ -22,7 +22,8 @@ load(sys.argv[2])
 before = peak()
 for path in sys.argv[3:]:
     try:
-        print(load(path).count_params())
+        made = load(path)
+        print(made if isinstance(made, int) else made.count_params())
     except keras_gru_ext.errors.KerasGruExtError as error:
         print(type(error).__name__)
 print(peak() - before)
@@ -31,6 +32,11 @@ print(peak() - before)
 
 LOADING = "keras_gru_ext.load_model(path)"
 COMPILING = "keras_gru_ext.load_model(path, compile=True)"
+INSPECTING = "keras_gru_ext.inspect(path)['parameters']"
+_WITH_MODEL = "[model := keras_gru_ext.load_model(path), {}][0]"
+LOADING_WEIGHTS = _WITH_MODEL.format("keras_gru_ext.load_weights(model, path)")
+VERIFYING = _WITH_MODEL.format("keras_gru_ext.verify(model, path + '.npz', 2.0)")
+WRITING_ONNX = _WITH_MODEL.format("keras_gru_ext.to_onnx(model, path + '.onnx')")
 
 
 def converting(suffix, **options):
@@ -44,7 +50,7 @@ def memory_of(good, *others, call=LOADING):
     Args:
         good: A file to load first, so that nothing is imported later.
         *others: The files.
-        call: What makes a model of `path`.
+        call: What makes a model of `path`, or says how many parameters that has.
 
     Returns:
         By how many kB the peak of its memory and of that of the process that reads HDF5 grew, and a list of what came

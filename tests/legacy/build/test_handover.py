@@ -11,7 +11,16 @@ import pytest
 import keras_gru_ext
 from keras_gru_ext.legacy.build.budget import at_most, drawing_nothing
 from keras_gru_ext.legacy.build.handover import handing_over, tensor_of
-from tests.legacy.memory import COMPILING, LOADING, converting, memory_of
+from tests.legacy.memory import (
+    COMPILING,
+    INSPECTING,
+    LOADING,
+    LOADING_WEIGHTS,
+    VERIFYING,
+    WRITING_ONNX,
+    converting,
+    memory_of,
+)
 from tests.legacy.test_fixtures import named
 
 LARGE = (1500, 1500)
@@ -154,4 +163,27 @@ def test_the_memory_that_it_takes_to_convert_such_a_model(suffix, stock, tmp_pat
     wide(small, 10, 1000, None)
     wide(large, 75_000, 1000, None)
     kilobytes, [count] = memory_of(small, large, call=converting(suffix, stock=stock))
+    assert within_bounds(kilobytes, count)
+
+
+CALLS = {
+    "inspect": INSPECTING,
+    "verify": VERIFYING,
+    "load_weights": LOADING_WEIGHTS,
+    "convert to ONNX": converting(".onnx"),
+    "to_onnx": WRITING_ONNX,
+}
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("call", CALLS.values(), ids=CALLS)
+def test_the_memory_that_all_else_takes_with_such_a_model(call, tmp_path):
+    if "onnx" in call:
+        pytest.importorskip("onnxruntime")
+    small, large = tmp_path / "small.h5", tmp_path / "large.h5"
+    for path, rows in ((small, 10), (large, 75_000)):
+        wide(path, rows, 1000, None)
+        # Whatever the model predicts, it is within the tolerance of that.
+        np.savez(f"{path}.npz", x0=np.zeros((2, 3)), y0=np.zeros((2, 5)))
+    kilobytes, [count] = memory_of(small, large, call=call)
     assert within_bounds(kilobytes, count)
