@@ -56,7 +56,8 @@ class Bidirectional(keras.layers.Bidirectional):
         half = len(initial_state) // 2 if initial_state is not None else 0
         states = [list(initial_state[:half]), list(initial_state[half:])] if half else [None, None]
         alone = mask is None and not half and not training and all(type(layer) is GRU for layer in layers)
-        forward, backward = (alone and paths.run_both(layers, sequences)) or (
+        together = paths.run_both(layers, sequences) if alone else None
+        forward, backward = together or (
             layer(sequences, initial_state=state, mask=mask, training=training)
             for layer, state in zip(layers, states, strict=True)
         )
