@@ -76,14 +76,18 @@ def apply(activation, x):
     """Returns `activation(x)` in the dtype of `x`.
 
     Keras 3's tanh takes float64 to float32 on JAX, so there the identity `tanh(x) = 2 sigmoid(2x) - 1` serves.
-    PyTorch's own hard sigmoid has 1/6 in float32 as its derivative, so in float64 its formula is written out.
+    PyTorch's own hard sigmoid has 1/6 in float32 as its derivative, so in float64 its formula is written out; its
+    softplus of more than 20 is x, which is 2e-9 too little.
 
     Args:
         activation: A callable that `get` returned.
         x: Tensor of floating dtype.
     """
-    if activation is keras.activations.hard_sigmoid and keras.backend.standardize_dtype(x.dtype) == "float64":
-        return ops.clip(x / 6.0 + 0.5, 0.0, 1.0)
+    if keras.backend.standardize_dtype(x.dtype) == "float64":
+        if activation is keras.activations.hard_sigmoid:
+            return ops.clip(x / 6.0 + 0.5, 0.0, 1.0)
+        if activation is keras.activations.softplus:
+            return -ops.log_sigmoid(-x)
     y = activation(x)
     if y.dtype == x.dtype:
         return y

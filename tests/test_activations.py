@@ -66,11 +66,19 @@ def test_unknown(unknown):
 
 
 @pytest.mark.float64
-def test_tanh_in_float64(float64):
-    x = keras.ops.convert_to_tensor(np.linspace(-20, 20, 1001), "float64")
-    got = to_numpy(activations.apply(keras.activations.tanh, x))
+@pytest.mark.parametrize(
+    ("name", "exact"),
+    [
+        ("tanh", np.tanh),
+        ("softplus", lambda x: np.logaddexp(x, 0)),
+        ("hard_sigmoid", lambda x: np.clip(x / 6 + 0.5, 0, 1)),
+    ],
+)
+def test_in_float64(name, exact, float64):
+    x = np.linspace(-40, 40, 2001)
+    got = to_numpy(activations.apply(getattr(keras.activations, name), keras.ops.convert_to_tensor(x, "float64")))
     assert got.dtype == "float64"
-    np.testing.assert_allclose(got, np.tanh(np.linspace(-20, 20, 1001)), atol=1e-15)
+    np.testing.assert_allclose(got, exact(x), rtol=1e-15, atol=1e-15)
 
 
 def test_apply_keeps_the_dtype_of_its_argument():
