@@ -463,6 +463,33 @@ def test_models_of_absurdly_many_layers(config, message, written, tmp_path):
     refused(tmp_path / "model.json", ConfigError, message, weights=written[1] / "model.weights.h5")
 
 
+def many_in_models(count, each):
+    """The same with models of layers in a row."""
+    config = many(count)
+    for number, entry in enumerate(config["config"]["layers"][1:]):
+        entry.update(many(each), class_name="Sequential", module="keras")
+        entry["config"]["name"] = f"m{number}"
+    return config
+
+
+def many_cells(count):
+    layers = [{"class_name": "GRUCell", "config": {"units": 1}} for _ in range(count)]
+    cell = {"module": "keras.layers", "class_name": "StackedRNNCells", "config": {"name": "c", "cells": layers}}
+    config = many(1)
+    config["config"]["layers"][1] = {"module": "keras.layers", "class_name": "RNN", "config": {"cell": cell}}
+    return config
+
+
+@pytest.mark.parametrize("version", ["2.2.4", "3.9.0"])
+@pytest.mark.parametrize("config", [many_in_models(6, 1900), many_cells(10_001)], ids=["models", "cells"])
+def test_models_of_absurdly_many_layers_in_all(config, version, written, tmp_path):
+    (tmp_path / "model.json").write_text(json.dumps({**config, "keras_version": version}))
+    weights = written[1] / "model.weights.h5"
+    if version[0] == "2":
+        weights = named("keras-2.2.4-tensorflow", "single").model
+    refused(tmp_path / "model.json", ConfigError, "has more than 10000 layers in all; no model needs", weights=weights)
+
+
 def test_long_sequential_models_are_built_once(tmp_path, monkeypatch):
     """Keras calls all layers that are there anew for each that it adds."""
     (tmp_path / "model.json").write_text(json.dumps(many(50)))

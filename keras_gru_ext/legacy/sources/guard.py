@@ -109,6 +109,9 @@ _LARGEST_STATE = 10_000_000
 _MOST_CLASSES = 5_000
 # To make a model of, Keras takes a time that follows from the square of these.
 _MOST_IN_ONE = {"layers": 2_000, "input_layers": 1_000, "output_layers": 1_000}
+# Of these together, in all models and stacks of cells: each takes Keras some milliseconds.
+_LISTS = _words("layers cells")
+_MOST_IN_ALL = 10_000
 _MOST_UNROLLED_STEPS = 2_000
 _LARGEST_OPERAND = 1_000_000
 # How many numbers a layer needs at least, where it has such a setting.
@@ -270,7 +273,7 @@ def check_sizes(config: Any, custom: Collection[str], held: int, where: str) -> 
     Raises:
         ConfigError: if it does; the message names the place.
     """
-    longest = largest_batch = widest = 0
+    longest = largest_batch = widest = made = 0
     flags = set()
     for place, item in _dicts(config):
         settings = item.get("config")
@@ -281,6 +284,9 @@ def check_sizes(config: Any, custom: Collection[str], held: int, where: str) -> 
             if isinstance(settings.get(key), list) and len(settings[key]) > most:
                 what = key.replace("_layers", "s")
                 raise ConfigError(f"{here}: {len(settings[key])} {what}; no model needs more than {most} in one.")
+        made += sum(len(settings[key]) for key in _LISTS if isinstance(settings.get(key), list))
+        if made > _MOST_IN_ALL:
+            raise ConfigError(f"{here}: the model has more than {_MOST_IN_ALL} layers in all; no model needs that.")
         for key, value in settings.items():
             if key in _COUNTS and item.get("class_name") in _CLASSES:
                 _check_count(key, value, held if key in _WEIGHTED else _LARGEST_SIZE, here)

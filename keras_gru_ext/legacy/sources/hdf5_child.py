@@ -23,6 +23,8 @@ _SPARE = 512 * 2**20
 # How much of an array is read at once: the process that asks has room for all of it, and needs no second one here.
 _PIECE = 8 * 2**20
 _MOST_OBJECTS = 100_000
+# At one place; to find them, libhdf5 takes a time that follows from the square of their number.
+_MOST_ATTRIBUTES = 250
 _DEEPEST = 40
 _MOST_TEXTS = 100_000
 _LONGEST_TEXTS = 16 * 2**20
@@ -74,12 +76,15 @@ class _Reader:
             raise _RefusedError("its groups are cyclic, or nested deeper than any model's")
         children = {}
         for name in group.id:
-            self._left -= 1
-            if self._left < 0:
-                raise _RefusedError(f"it holds more than {_MOST_OBJECTS} objects")
+            self._count(1)
             text = name.decode("utf-8", "surrogateescape")
             children[text] = self._child(group, name, [*around, address])
         return {"attributes": self._attributes(group), "children": children, "address": address}
+
+    def _count(self, objects):
+        self._left -= objects
+        if self._left < 0:
+            raise _RefusedError(f"it holds more than {_MOST_OBJECTS} groups, arrays and attributes")
 
     def _child(self, group, name, around):
         h5o = self._h5py.h5o
@@ -128,6 +133,10 @@ class _Reader:
         return found
 
     def _attributes(self, owner):
+        count = self._h5py.h5a.get_num_attrs(owner.id)
+        if count > _MOST_ATTRIBUTES:
+            raise _RefusedError(f"it holds {count} attributes at one place, {owner.name!r}")
+        self._count(count)
         found = {}
         for name in owner.attrs:
             attribute = self._h5py.h5a.open(owner.id, name.encode("utf-8", "surrogateescape"))

@@ -44,6 +44,8 @@ from keras_gru_ext.legacy.upgrade.topology import name_of, opened, takes_several
 # Deeper nesting than any real model has; it bounds the recursion over untrusted configs.
 _DEEPEST = 30
 _MOST_LAYERS = 2_000
+# With those in nested models, wrappers and stacked cells.
+_MOST_IN_ALL = 10_000
 
 _NESTED = ("layer", "backward_layer", "cell", "cells")
 
@@ -98,6 +100,7 @@ class Upgrade:
         self.safe_mode = safe_mode
         self.left_out: dict[str, list[str]] = {}
         self.renamed: dict[str, str] = {}
+        self._made = 0
 
     def layer(self, entry: Any, where: str, depth: int = 0, call: Call = UNMASKED) -> dict[str, Any]:
         """Upgrades one `{"class_name", "config"}` entry of any class."""
@@ -110,6 +113,9 @@ class Upgrade:
 
     def _layer(self, entry: Any, where: str, depth: int, call: Call) -> dict[str, Any]:
         class_name, config = opened(entry, where)
+        self._made += 1
+        if self._made > _MOST_IN_ALL:
+            raise ConfigError(f"{where}: the model has more than {_MOST_IN_ALL} layers in all; no model needs that.")
         if depth > _DEEPEST:
             raise ConfigError(f"{where}: layers are nested more than {_DEEPEST} deep.")
         if class_name in self.custom:

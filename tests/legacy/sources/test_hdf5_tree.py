@@ -188,3 +188,21 @@ def test_a_temporary_file_that_is_damaged_goes(tmp_path):
     with pytest.raises(FileFormatError, match="not a readable HDF5 file"):
         read_tree(str(path), temporary=True)
     assert not path.exists()
+
+
+def test_attributes_and_objects_without_number(tmp_path):
+    """Half a minute would pass until libhdf5 has found so many attributes of one group."""
+    path = tmp_path / "file.h5"
+    with h5py.File(path, "w", libver="latest") as file:
+        for number in range(251):
+            file.attrs.create(f"a{number}", 0, dtype="i1")
+    with pytest.raises(FileFormatError, match=r"it holds 251 attributes at one place, '/'. No model needs that"):
+        read_tree(str(path))
+    with h5py.File(path, "w") as file:
+        array = file.create_dataset("a", data=0)
+        for number in range(250):
+            array.attrs.create(f"a{number}", 0, dtype="i1")
+        for number in range(400):
+            file[f"again{number}"] = array
+    with pytest.raises(FileFormatError, match=r"more than 100000 groups, arrays and attributes. No model needs that"):
+        read_tree(str(path))
