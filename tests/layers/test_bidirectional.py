@@ -10,7 +10,6 @@ from keras_gru_ext.layers import paths
 from tests.helpers import FEATURES, TIME, UNITS, only_on, to_numpy
 
 pytestmark = only_on("torch")
-compiled_loop = pytest.importorskip("keras_gru_ext.kernels.on_torch.compiled_loop")
 
 
 @pytest.fixture
@@ -67,6 +66,8 @@ def test_the_numbers_of_one_after_the_other(units, after, sequences, batch, toge
 @pytest.mark.parametrize("threads", ["the system's", "of a pool", "one"])
 def test_whichever_threads(threads, together, rng, monkeypatch):
     teams = pytest.importorskip("keras_gru_ext.kernels.compiled.teams")
+    from keras_gru_ext.kernels.on_torch import compiled_loop
+
     monkeypatch.setattr(compiled, "_WORTH_A_THREAD", 1 if threads != "one" else 2**40)
     monkeypatch.setattr(compiled_loop, "_openmp", lambda: None)
     monkeypatch.setattr(compiled_loop.torch, "get_num_threads", lambda: 3)
