@@ -20,7 +20,7 @@ class Loop:
 
     def projects(self, x, m_x):
         """Whether `forward` makes F0 itself."""
-        return m_x is None and compiled.projects(x.shape[2], len(self._U), self._dtype)
+        return m_x is None and compiled.projects(x.shape[2], self._U.shape[0], self._dtype)
 
     def forward(self, gates, h, mask, states, products, inputs=None, later=None):
         """F1 to F4; F0 as well from `inputs`, which are x (T, B, F), W and b: then `gates` may be `None`.
@@ -42,7 +42,7 @@ class Loop:
             of_inputs = compiled.Inputs(x.data_ptr(), time, batch, x.shape[2], W.data_ptr(), _address(b))
         self._run(
             "forward",
-            (len(x if gates is None else gates), *h.shape),
+            ((x if gates is None else gates).shape[0], *h.shape),
             gates=_address(gates),
             state=h.data_ptr(),
             mask=_address(mask),

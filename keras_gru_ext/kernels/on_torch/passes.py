@@ -45,8 +45,9 @@ def forward(
     loop = _loop(x, U, c, m, steps, reset_after, activation, recurrent_activation)
     states = x.new_empty((steps, batch, units) if keep_states else 0)
     gates = x.new_empty((steps, batch, 3 * units) if keep_gates else 0)
-    products = x.new_empty((steps, batch, units) if keep_gates and reset_after else 0)
-    kept = gates if keep_gates else None, mask, states if keep_states else None, products if len(products) else None
+    keep_products = keep_gates and reset_after
+    products = x.new_empty((steps, batch, units) if keep_products else 0)
+    kept = gates if keep_gates else None, mask, states if keep_states else None, products if keep_products else None
     if loop.projects(x, m_x):
         return states, loop.forward(kept[0], h0, *kept[1:], inputs=(x, W, b), later=later), gates, products
     length = _block_length(steps, batch)
