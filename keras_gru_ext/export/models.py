@@ -285,21 +285,48 @@ def _time_distributed(graph: Graph, layer: keras.layers.TimeDistributed, x: Valu
 
     An inner layer that asks for a mask gets the part of the mask that belongs to its step.
     """
+    is_own = type(layer) is masking.TimeDistributed
+    rule = layer.rule if is_own else "as_open"
+    if rule == "step_by_step":
+        return _step_by_step(graph, layer, x, mask)
     if getattr(layer.layer, "stateful", False):
         raise ConfigError(f"{described(layer)} wraps a stateful layer, which has no equivalent in ONNX.")
     asks = "mask" in inspect.signature(layer.layer.call).parameters
-    if type(layer) is masking.TimeDistributed and mask is not None:
-        asks = asks and len(mask.shape) > 2
+    if is_own and mask is not None:
+        asks = asks and len(mask.shape) > 2 and rule != "without_masks"
     inner_mask = _steps_in_batch(graph, mask) if mask is not None and asks else None
     [inner] = convert_layer(graph, layer.layer, _steps_in_batch(graph, x), mask=inner_mask)
     result = _out_of_batch(graph, x, inner)
-    if type(layer) is not masking.TimeDistributed:
+    if not is_own:
         return result
+    if rule != "as_open":
+        return result.with_mask(mask)
     if inner.mask is not None:
         return result.with_mask(_out_of_batch(graph, x, inner.mask))
     if mask is None or len(mask.shape) == 2 or (layer.layer.supports_masking and not asks):
         return result.with_mask(mask)
     return result.with_mask(Value(graph.any(mask.name, *range(2, len(mask.shape))), mask.shape[:2], "bool"))
+
+
+def _step_by_step(graph: Graph, layer: masking.TimeDistributed, x: Value, mask: Value | None) -> Value:
+    """Runs the inner layer over the first step, then over each, as `layers.masking` does."""
+
+    def at(value: Value, step: int) -> Value:
+        taken = graph.squeeze(graph.slice(value.name, 1, step, step + 1), 1)
+        return replace(value, name=taken, shape=(value.shape[0], *value.shape[2:]), mask=None)
+
+    convert_layer(graph, layer.layer, at(x, 0))
+    names: list[str] = []
+    for step in range(x.shape[1] or 0):  # the layer refuses an open number
+        [output] = convert_layer(graph, layer.layer, at(x, step))
+        if mask is not None:
+            counts = at(mask, step)
+            wider = range(len(counts.shape), len(output.shape))
+            condition = graph.unsqueeze(counts.name, *wider) if wider else counts.name
+            output = replace(output, name=graph.where(condition, output.name, names[-1] if names else 0.0))
+        names.append(output.name)
+    joined = graph.add("Concat", *(graph.unsqueeze(name, 1) for name in names), axis=1)
+    return Value(joined, (output.shape[0], x.shape[1], *output.shape[1:]), output.dtype, mask)
 
 
 def _out_of_batch(graph: Graph, x: Value, inner: Value) -> Value:

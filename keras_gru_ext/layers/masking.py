@@ -2,15 +2,21 @@
 
 import inspect
 import math
+from typing import Any
 
 import keras
 from keras import ops
+
+from keras_gru_ext.errors import ArgumentError
 
 # The rank of sequences of vectors.
 _SEQUENCES = 3
 # The rank of what attention projects them to, a vector for each head.
 _PROJECTED = 4
 _LOWEST_OF_FLOAT16 = -65504.0
+
+FIXED_BATCHES = ("without_masks", "with_masks", "as_open", "step_by_step")
+"""What a `TimeDistributed` may do where the batch size is fixed."""
 
 
 @keras.saving.register_keras_serializable(package="keras_gru_ext")
@@ -212,37 +218,89 @@ class BatchNormalization(keras.layers.BatchNormalization):
 
 @keras.saving.register_keras_serializable(package="keras_gru_ext")
 class TimeDistributed(keras.layers.TimeDistributed):
-    """`keras.layers.TimeDistributed` with the mask of its layer.
+    """`keras.layers.TimeDistributed` with the mask of its layer, which sees all steps at once, as part of the batch.
 
     A mask of more than two axes is that of the inner sequences, and goes to the layer; one that the layer makes
     (`Masking`, `Embedding`) is handed on; what the layer consumes is reduced to the time steps that have any entry.
-    With a batch size that is fixed, legacy versions only hand the mask on, and so does this layer.
 
-    Source: `layers/wrappers.py` of Keras 2.2.4, `layers/rnn/time_distributed.py` of tf_keras 2.21.
+    With a batch size that is fixed, legacy versions do one of these:
+
+    | fixed_batch | the layer sees | the mask behind | as in |
+    |---|---|---|---|
+    | `"without_masks"` | all steps at once, no mask | that of the input | Keras; some layers of TensorFlow 1 |
+    | `"with_masks"` | all steps at once, and masks | that of the input | tf.keras 1.14 to 2.1 |
+    | `"as_open"` | all steps at once, and masks | as above | tf.keras from 2.2 on |
+    | `"step_by_step"` | the first step, then each; no mask | that of the input | there, layers that keep states |
+
+    The last puts the output before where the mask of the input does not count. That the first step comes twice shows in
+    the states.
+
+    Args:
+        layer: The layer.
+        fixed_batch: As above.
+        **kwargs: As in `keras.layers.TimeDistributed`.
+
+    Attributes:
+        rule: What holds for the batch size that the layer was built with: `fixed_batch`, or "as_open".
+
+    Source: `layers/wrappers.py` of Keras 2.2.4 and tf.keras 1.14 to 2.4, `layers/rnn/time_distributed.py` of tf_keras
+        2.21.
     """
+
+    def __init__(self, layer, fixed_batch="without_masks", **kwargs):
+        super().__init__(layer, **kwargs)
+        if fixed_batch not in FIXED_BATCHES:
+            raise ArgumentError(
+                f"TimeDistributed {self.name!r}: `fixed_batch` must be one of {FIXED_BATCHES}. "
+                f"Received: {fixed_batch!r}."
+            )
+        self.fixed_batch = fixed_batch
 
     def build(self, input_shape):
         """Builds the layer for inputs of shape (B, T, ...)."""
         super().build(input_shape)
-        self._batch_is_fixed = input_shape[0] is not None
+        self.rule = "as_open" if input_shape[0] is None else self.fixed_batch
 
     def call(self, inputs, training=None, mask=None):
         known = inspect.signature(self.layer.call).parameters
         given = {"training": training} if "training" in known else {}
-        if mask is not None and len(mask.shape) > 2 and "mask" in known and not self._batch_is_fixed:
+        if self.rule == "step_by_step":
+            return self._step_by_step(inputs, mask, given)
+        if mask is not None and len(mask.shape) > 2 and "mask" in known and self.rule != "without_masks":
             given["mask"] = ops.reshape(mask, (-1, *_sizes(mask, 2)))
         outputs = self.layer.call(ops.reshape(inputs, (-1, *_sizes(inputs, 2))), **given)
         steps = _sizes(inputs, 1)[0]
         return ops.reshape(outputs, (-1, steps, *_sizes(outputs, 1)))
 
+    def _step_by_step(self, inputs, mask, given):
+        if inputs.shape[1] is None:
+            raise ArgumentError(
+                f"TimeDistributed {self.name!r} calls the layer {self.layer.name!r} for one step after the other, and "
+                f"their number is open: {tuple(inputs.shape)}. Say it in the shape of the model's input."
+            )
+        self.layer.call(inputs[:, 0], **given)
+        outputs: list[Any] = []
+        for step in range(inputs.shape[1]):
+            output = self.layer.call(inputs[:, step], **given)
+            if mask is not None:
+                counts = mask[:, step]
+                counts = ops.expand_dims(counts, tuple(range(len(counts.shape), len(output.shape))))
+                output = ops.where(counts, output, outputs[-1] if outputs else ops.zeros_like(output))
+            outputs.append(output)
+        return ops.stack(outputs, axis=1)
+
     def compute_mask(self, inputs, mask=None):
         """Returns the mask of the outputs."""
-        if self._batch_is_fixed:
+        if self.rule != "as_open":
             return mask
         made = self.layer.compute_mask(inputs, mask) if self.layer.supports_masking else None
         if made is None and mask is not None:
             return ops.any(mask, axis=tuple(range(2, len(mask.shape)))) if len(mask.shape) > 2 else mask
         return made
+
+    def get_config(self):
+        """Returns the stock config and `fixed_batch`."""
+        return {**super().get_config(), "fixed_batch": self.fixed_batch}
 
 
 def _sizes(x, first):

@@ -33,6 +33,18 @@ class _LegacyMasks(_BeforeALayer):
         return functools.reduce(ops.logical_and, given) if given else None
 
 
+def add(x, y):
+    """The sum of two tensors that may be of one size along other axes, or a number as the second.
+
+    On TensorFlow, `keras.ops.add` takes what has many entries along one axis only for a bias of the last axis, if that
+    has as many, whichever axis it was: of shapes (6, 6) and (6, 1) it gives another sum (Keras 3.15).
+    """
+    shape = tuple(getattr(y, "shape", ()))
+    if len(shape) < 2 or shape[-1] not in (1, None) or keras.backend.standardize_dtype(y.dtype) == "bool":
+        return ops.add(x, y)
+    return ops.subtract(x, ops.subtract(ops.zeros_like(y), y))
+
+
 def _with_rank(x, rank):
     """Gives `x` more axes behind the first, as legacy Keras does before it broadcasts."""
     for _ in range(rank - len(x.shape)):
@@ -44,14 +56,14 @@ def _with_rank(x, rank):
 class Add(_LegacyMasks, keras.layers.Add):
     """`keras.layers.Add` that adds masked entries as they are."""
 
-    operation = staticmethod(ops.add)
+    operation = staticmethod(add)
 
 
 @keras.saving.register_keras_serializable(package="keras_gru_ext")
 class Average(_LegacyMasks, keras.layers.Average):
     """`keras.layers.Average` that counts masked entries like any other."""
 
-    operation = staticmethod(ops.add)
+    operation = staticmethod(add)
 
     def call(self, inputs):
         return super().call(inputs) / len(inputs)

@@ -74,10 +74,48 @@ class Dialect:
         return self.is_tensorflow_1 or (self.library == STANDALONE and not self.is_keras_1)
 
     @property
+    def forgets_states_in_time_distributed(self) -> bool:
+        """Whether a stateful layer in a `TimeDistributed` begins every step anew: Keras 1 and 2, and TensorFlow 1.
+
+        Measured with Keras 1.2.2, 2.2.4, 2.3.1, tf.keras 1.15 (forget them), 2.0, 2.4 and tf_keras 2.21 (keep them).
+        """
+        return self.is_tensorflow_1 or self.library == STANDALONE
+
+    @property
+    def distributes_states_in_any_order(self) -> bool:
+        """Whether it is chance which states a stateful layer in a `TimeDistributed` begins its steps with.
+
+        Measured with tf.keras 2.0 (it calls the layer on the first step once more, in no order), 2.4 and tf_keras 2.21
+        (first of all).
+        """
+        return self.library == BUNDLED and not self.is_tensorflow_1 and self.version < (2, 3)
+
+    @property
     def is_tensorflow_1(self) -> bool:
         """Whether it is the tf.keras of TensorFlow 1."""
         is_old = self.text.endswith("-tf") and self.version <= (2, 2, 4)
         return self.library == BUNDLED and is_old and not self.only_fused_layers_repeat
+
+    def distributes(self, class_name: str, is_keras: bool, keeps_states: bool) -> str:
+        """What a `TimeDistributed` does where the batch size is fixed, as `layers.masking` names it.
+
+        TensorFlow 1.13, which cannot be told from 1.14, hides masks from all layers.
+
+        Args:
+            class_name: The class of the layer within.
+            is_keras: Whether it is a class of Keras.
+            keeps_states: Whether it is stateful.
+
+        Source: `_always_use_reshape` in `layers/wrappers.py` of tf.keras 1.14 to 2.4 and tf_keras 2.21: true of
+            layers with a name in the API of TensorFlow 2; those of TensorFlow 1 alone lack it.
+        """
+        of_tensorflow_1 = self.is_tensorflow_1 and class_name in ("BatchNormalization", "GRU", "LSTM")
+        is_at_once = is_keras and not keeps_states and not of_tensorflow_1
+        if self.library != BUNDLED or self.version < (2, 2, 4):
+            return "without_masks"
+        if self.version < (2, 3) or self.only_fused_layers_repeat:
+            return "with_masks" if is_at_once else "without_masks"
+        return "as_open" if is_at_once else "step_by_step"
 
     @property
     def keeps_states_in_any_order(self) -> bool:

@@ -106,7 +106,36 @@ def distributed_masks(lib):
     x = lib.Input(shape=(2, TIME, FEATURES))
     each = lib.layers.TimeDistributed(lib.layers.Masking())(x)
     outputs = lib.gru(2)(lib.layers.TimeDistributed(lib.gru(UNITS))(each))
-    return lib.models.Model(x, outputs), numpy.stack([padded(49), padded(50) * [[[1]], [[0]], [[1]]]], 1).astype("float32")
+    return lib.models.Model(x, outputs), sentences(49)
+
+
+def sentences(seed):
+    return numpy.stack([padded(seed), padded(seed + 1) * [[[1]], [[0]], [[1]]]], 1).astype("float32")
+
+
+@case
+def distributed_fixed_batch(lib):
+    """Versions differ in whether the layer sees the masks of its steps; in TensorFlow 1 the GRU does not."""
+    x = lib.Input(batch_shape=(BATCH, 2, TIME, FEATURES))
+    each = lib.layers.TimeDistributed(lib.gru(UNITS, return_sequences=True))(lib.layers.Masking()(x))
+    return lib.models.Model(x, [each, lib.layers.TimeDistributed(lib.layers.SimpleRNN(2))(each)]), sentences(61)
+
+
+@case
+def distributed_time_major(lib):
+    """Sequences that run through the samples of the batch."""
+    x = lib.Input(shape=(2, TIME, FEATURES))
+    one = lib.layers.TimeDistributed(lib.gru(UNITS, return_sequences=True, time_major=True))(x)
+    both = lib.layers.Bidirectional(lib.gru(2, return_sequences=True, time_major=True))
+    return lib.models.Model(x, [one, lib.layers.TimeDistributed(both)(lib.layers.Masking()(x))]), sentences(63)
+
+
+@case
+def distributed_states(lib):
+    """From TensorFlow 2 on, the states go on from step to step, and the first one is computed twice."""
+    x = lib.Input(batch_shape=(BATCH, 2, TIME, FEATURES))
+    each = lib.layers.TimeDistributed(lib.gru(UNITS, stateful=True, return_sequences=True))(lib.layers.Masking()(x))
+    return lib.models.Model(x, [each, lib.layers.TimeDistributed(lib.layers.LSTM(2, stateful=True))(x)]), sentences(65)
 
 
 @case

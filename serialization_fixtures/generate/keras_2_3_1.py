@@ -14,7 +14,10 @@ NAMES = (
     "states_of_stacked_cells", "trained_with_penalties",
 )
 BUILDS = {name: CASES[name] for name in NAMES}
-BUILDS.update((name, MASKED[name]) for name in ("convolutional_masked", "initial_states_masked", "stacked_cells_masked"))
+BUILDS.update((name, MASKED[name]) for name in (
+    "convolutional_masked", "distributed_fixed_batch", "distributed_states", "initial_states_masked",
+    "stacked_cells_masked",
+))
 
 for name, build in selected(BUILDS):
     keras.backend.clear_session()

@@ -5,7 +5,7 @@ Run: CUDA_VISIBLE_DEVICES= TF_CPP_MIN_LOG_LEVEL=3 python generate/tf_keras_1_15.
 """
 import tensorflow
 from cases import CASES, Library
-from cases_masks import convolutional_masked
+from cases_masks import convolutional_masked, distributed_fixed_batch
 from recording import environment, record, selected
 from tensorflow import keras
 
@@ -14,7 +14,9 @@ NAMES = (
     "states_of_stacked_cells", "stateful", "trained_with_penalties",
 )
 
-for name, build in selected(dict(((name, CASES[name]) for name in NAMES), convolutional_masked=convolutional_masked)):
+MASKED = {"convolutional_masked": convolutional_masked, "distributed_fixed_batch": distributed_fixed_batch}
+
+for name, build in selected(dict(((name, CASES[name]) for name in NAMES), **MASKED)):
     keras.backend.clear_session()
     model, inputs = build(Library(keras))
     versions = environment(keras=keras.__version__, backend="tensorflow " + tensorflow.__version__)

@@ -6,6 +6,7 @@ Run: CUDA_VISIBLE_DEVICES= TF_CPP_MIN_LOG_LEVEL=3 python generate/tf_keras_2_0.p
 """
 import tensorflow
 from cases import CASES, Library
+from cases_masks import distributed_fixed_batch
 from recording import environment, record, selected
 from tensorflow import keras
 
@@ -15,7 +16,9 @@ BUILDS = {
     "bidirectional_masked_sequences": ("bidirectional_masked_sequences", {}),
     "classic_bidirectional_masked_sequences": ("bidirectional_masked_sequences", CLASSIC),
     "nested_and_frozen": ("nested_and_frozen", {}),
+    "distributed_fixed_batch": ("distributed_fixed_batch", {}),
 }
+CASES["distributed_fixed_batch"] = distributed_fixed_batch
 
 for name, (case, gru_arguments) in selected(BUILDS):
     keras.backend.clear_session()

@@ -136,3 +136,22 @@ def test_time_distributed_takes_and_makes_the_masks_of_its_layer():
     for step in range(3):
         wanted = keras.ops.convert_to_numpy(gru(x[:, step], mask=counts[:, step]))
         assert np.allclose(outputs[:, step], wanted, atol=1e-6)
+
+
+SHAPES = [
+    ((6, 6), (6, 1)),
+    ((1, 1, 6), (1, 6, 1)),
+    ((2, 3, 4, 3), (3, 1, 1)),
+    ((2, 3), (2, 3)),
+    ((2, 3), ()),
+    ((2, 1), (3,)),
+]
+
+
+@pytest.mark.parametrize("dtype", ["float32", "int32", "uint8"])
+@pytest.mark.parametrize(("one", "other"), SHAPES)
+def test_sums_of_tensors_that_are_of_one_size_along_other_axes(one, other, dtype):
+    x, y = np.random.default_rng(1).integers(0, 9, one).astype(dtype), np.full(other, 3, dtype)
+    y = y + np.arange(y.size, dtype=dtype).reshape(other)
+    got = keras.ops.convert_to_numpy(merging.add(keras.ops.convert_to_tensor(x), keras.ops.convert_to_tensor(y)))
+    np.testing.assert_array_equal(got, x + y)

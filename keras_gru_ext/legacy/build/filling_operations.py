@@ -12,6 +12,7 @@ import numpy as np
 from keras import ops
 
 from keras_gru_ext.errors import ConfigError
+from keras_gru_ext.layers.merging import add
 from keras_gru_ext.legacy.build.dimensions import Shapes, Size
 from keras_gru_ext.legacy.build.number_operations import known_dtype
 from keras_gru_ext.legacy.build.size_arguments import along, axis_of, limited, range_of, size_of, sizes_of
@@ -24,8 +25,8 @@ def _full(shapes: Shapes, dims: Sequence[Any], value: Any, dtype: str) -> Any:
     unknown = [(axis, size) for axis, size in enumerate(dims) if isinstance(size, Size)]
     if not unknown:
         return known
-    made = functools.reduce(ops.add, [along(size.zeros, axis, len(dims)) for axis, size in unknown])
-    made = ops.add(
+    made = functools.reduce(add, [along(size.zeros, axis, len(dims)) for axis, size in unknown])
+    made = add(
         ops.cast(made, "int32" if dtype == "bool" else dtype), known.astype("int32") if dtype == "bool" else known
     )
     return shapes.note(ops.cast(made, dtype), dims)
@@ -107,7 +108,7 @@ def _broadcast_to(shapes: Shapes, input: Any, shape: Any) -> Any:
         return ops.broadcast_to(x, tuple(dims))
     dtype = keras.backend.standardize_dtype(x.dtype)
     zeros = _full(shapes, dims, 0, dtype)
-    return shapes.note(ops.logical_or(x, zeros) if dtype == "bool" else ops.add(x, zeros), dims)
+    return shapes.note(ops.logical_or(x, zeros) if dtype == "bool" else add(x, zeros), dims)
 
 
 FILLING: Mapping[str, Callable] = MappingProxyType(

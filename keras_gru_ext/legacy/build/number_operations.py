@@ -12,6 +12,7 @@ import keras
 from keras import ops
 
 from keras_gru_ext.errors import ConfigError
+from keras_gru_ext.layers.merging import add
 from keras_gru_ext.legacy.build.values import alike, constant, tensor
 
 
@@ -105,7 +106,7 @@ def _einsum(inputs: Any, equation: str) -> Any:
 def _add_n(inputs: Any) -> Any:
     first, *others = alike(inputs)
     for other in others:
-        first = ops.add(first, other)
+        first = add(first, other)
     return first
 
 
@@ -225,7 +226,7 @@ POINTWISE: Mapping[str, Callable] = MappingProxyType(
         "abs": ops.absolute,
         "acos": ops.arccos,
         "acosh": ops.arccosh,
-        "add": ops.add,
+        "add": add,
         "asin": ops.arcsin,
         "asinh": ops.arcsinh,
         "atan": ops.arctan,

@@ -15,6 +15,7 @@ import numpy as np
 from keras import ops
 
 from keras_gru_ext.errors import ConfigError
+from keras_gru_ext.layers.merging import add
 from keras_gru_ext.legacy.build.dimensions import Shapes, Size, divided, is_tensor
 from keras_gru_ext.legacy.build.size_arguments import along, axis_of, limited, range_of, size_of, sizes_of
 from keras_gru_ext.legacy.build.values import alike, constant, has_tensor, tensor
@@ -50,7 +51,7 @@ def _regrouped(x: Any, target: Sequence[Any]) -> Any:
     for axis in range(last, -1, -1):
         steps = ops.multiply(range_of(target[axis]), tensor(stride))
         steps = along(steps, axis, last + 1)
-        places = steps if places is None else ops.add(places, steps)
+        places = steps if places is None else add(places, steps)
         stride = target[axis] * stride
     return ops.take(rows, places, axis=0)
 
@@ -209,7 +210,7 @@ def _gather_nd(shapes: Shapes, params: Any, indices: Any, batch_dims: int = 0) -
     places = None
     for axis, size in enumerate(dims[: batch + depth]):
         step = along(range_of(size), axis, rank) if axis < batch else indices[..., axis - batch]
-        places = step if places is None else ops.add(ops.multiply(places, tensor(size)), step)
+        places = step if places is None else add(ops.multiply(places, tensor(size)), step)
     return ops.take(rows, places, axis=0)
 
 

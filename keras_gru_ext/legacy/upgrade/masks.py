@@ -212,7 +212,7 @@ def _ends(config: Any, inside: list) -> Collection[int]:
 
 
 def substitute(
-    class_name: str, config: Mapping[str, Any], dialect: Dialect, call: Call
+    class_name: str, config: Mapping[str, Any], dialect: Dialect, call: Call, custom: Collection[str] = ()
 ) -> tuple[dict[str, Any] | None, dict[str, Any]]:
     """Chooses between a stock layer and one of this package.
 
@@ -221,15 +221,17 @@ def substitute(
         config: The layer's upgraded config.
         dialect: Who wrote it.
         call: How the layer, or what wraps it, is called.
+        custom: As for `reached`.
 
     Returns:
         The name of the class of this package, under `class_name`, and what it must be told beside its config; `None`
         for the stock class. And the config.
     """
-    own, new = _choice(class_name, config, dialect, call), dict(config)
     if class_name == "Bidirectional":
-        own, new = _bidirectional(new, dialect, call)
-    return own, new
+        return _bidirectional(dict(config), dialect, call)
+    if class_name == "TimeDistributed":
+        return _time_distributed(dict(config), dialect, call, custom)
+    return _choice(class_name, config, dialect, call), dict(config)
 
 
 def _choice(class_name: str, config: Mapping[str, Any], dialect: Dialect, call: Call) -> dict[str, Any] | None:
@@ -248,15 +250,13 @@ def _choice(class_name: str, config: Mapping[str, Any], dialect: Dialect, call: 
         return {"class_name": "LegacyMaskGRU", **_masked_output(config, dialect), **kept}
     if class_name in _CONVOLUTIONAL and (call.masked or config.get("stateful")):
         return {**own, **(kept if config.get("stateful") else {})}
-    if class_name == "TimeDistributed" and _Masks(()).hands_on(config.get("layer"), False):
-        return own
     if class_name == "MultiHeadAttention" and (
         call.masked or config.get("value_dim") not in (None, config.get("key_dim"))
     ):
         return {**own, "uses_masks": dialect.attention_uses_masks}
     if not call.masked:
         return None
-    if class_name in _MERGING or class_name in ("Reshape", "TimeDistributed", "Normalization", "Rescaling"):
+    if class_name in _MERGING or class_name in ("Reshape", "Normalization", "Rescaling"):
         return own
     if class_name == "ReLU" and not dialect.has_masks_behind_relu:
         return own
@@ -281,9 +281,9 @@ def _bidirectional(
     config: dict[str, Any], dialect: Dialect, call: Call
 ) -> tuple[dict[str, Any] | None, dict[str, Any]]:
     if dialect.forgets_states_in_bidirectional:
-        config["layer"] = _without_state(config["layer"])
+        config["layer"] = without_states(config["layer"])
         if config.get("backward_layer"):
-            config["backward_layer"] = _without_state(config["backward_layer"])
+            config["backward_layer"] = without_states(config["backward_layer"])
     inner = config["layer"]["config"]
     runs_backwards = bool(inner.get("go_backwards"))
     if runs_backwards and not config.get("backward_layer"):
@@ -304,10 +304,35 @@ def _bidirectional(
     return {"class_name": "Bidirectional"}, {**config, "zero_output_for_mask": zeros}
 
 
-def _without_state(layer: Mapping[str, Any]) -> dict[str, Any]:
-    return (
-        {**layer, "config": {**layer["config"], "stateful": False}} if layer["config"].get("stateful") else dict(layer)
-    )
+def _time_distributed(
+    config: dict[str, Any], dialect: Dialect, call: Call, custom: Collection[str]
+) -> tuple[dict[str, Any] | None, dict[str, Any]]:
+    inner = config.get("layer")
+    if not isinstance(inner, Mapping):
+        return None, config
+    keeps_states = has(inner, "stateful")
+    if not (call.masked or keeps_states or has(inner, "time_major") or _Masks(()).hands_on(inner, False)):
+        return None, config
+    rule = dialect.distributes(inner["class_name"], inner["class_name"] not in custom, keeps_states)
+    return {"class_name": "TimeDistributed", **({} if rule == "without_masks" else {"fixed_batch": rule})}, config
+
+
+def has(entry: Any, setting: str) -> bool:
+    """Whether a setting is on in a serialized layer or anywhere within it."""
+    if isinstance(entry, (list, tuple)):
+        return any(has(one, setting) for one in entry)
+    if not isinstance(entry, Mapping):
+        return False
+    return entry.get(setting) is True or any(has(one, setting) for one in entry.values())
+
+
+def without_states(value: Any) -> Any:
+    """The same layer, of which nothing keeps states."""
+    if isinstance(value, (list, tuple)):
+        return type(value)(map(without_states, value))
+    if not isinstance(value, Mapping):
+        return value
+    return {key: False if key == "stateful" else without_states(one) for key, one in value.items()}
 
 
 def is_fused(layer: Mapping) -> bool:

@@ -35,7 +35,7 @@ from keras_gru_ext.legacy.upgrade.inputs import input_of, upgrade_input
 from keras_gru_ext.legacy.upgrade.lambdas import named_function, upgrade_lambda
 from keras_gru_ext.legacy.upgrade.layer_config import upgrade_layer_config, without
 from keras_gru_ext.legacy.upgrade.layer_rules import CONTAINERS, INPUT_KEYS, SEQUENTIAL, STATES, WITHOUT_ARRAYS
-from keras_gru_ext.legacy.upgrade.masks import UNMASKED, Call, reached, substitute
+from keras_gru_ext.legacy.upgrade.masks import UNMASKED, Call, has, reached, substitute, without_states
 from keras_gru_ext.legacy.upgrade.names import accepted_name, with_accepted_names
 from keras_gru_ext.legacy.upgrade.operations import CLASSES, OPERATION, upgrade_operation
 from keras_gru_ext.legacy.upgrade.returned_inputs import without_masks
@@ -158,15 +158,26 @@ class Upgrade:
         class_name, new = upgrade_layer_config(class_name, config, self.dialect, self.custom, self.left_out, where)
         if class_name == "Bidirectional" and new.get("layer") is None:
             raise ConfigError(f"{where}: a Bidirectional wraps a layer, and there is none.")
+        if class_name == "TimeDistributed" and has(new.get("layer"), "stateful"):
+            new["layer"] = self._of_steps(new["layer"], where)
         for key in new.keys() & _NESTED:
             new[key] = self._nested(new[key], f"{where}, {key}", depth, call)
         if class_name == "Bidirectional" and not all(_is_layer(new.get(key)) for key in ("layer", "backward_layer")):
             raise ConfigError(f"{where}: a Bidirectional wraps one layer, or two. Received: {config!r:.200}.")
         if class_name == "Bidirectional" and self.dialect.bidirectional_says_what_is_trained:
             new["layer"] = _trained_if(new.get("trainable") is not False, new["layer"])
-        own, new = substitute(class_name, new, self.dialect, call)
+        own, new = substitute(class_name, new, self.dialect, call, self.custom)
         written = {"written": written_as} if written_as != class_name and written_as not in WITHOUT_ARRAYS else {}
         return {"class_name": class_name, "config": new, **({"own": own} if own else {}), **written}
+
+    def _of_steps(self, layer: Any, where: str) -> Any:
+        """The stateful layer of a `TimeDistributed` with what it keeps from step to step."""
+        if self.dialect.distributes_states_in_any_order:
+            raise ConfigError(
+                f"{where}: it wraps a stateful layer. In TensorFlow 2.0 and 2.1 it was chance which states a step "
+                "began with, so there are no numbers to keep. Build the model in code, and load the weights into it."
+            )
+        return without_states(layer) if self.dialect.forgets_states_in_time_distributed else layer
 
     def _nested(self, value: Any, where: str, depth: int, call: Call) -> Any:
         if isinstance(value, (list, tuple)):

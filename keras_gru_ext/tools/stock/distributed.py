@@ -8,6 +8,8 @@ that its layer makes. So this is written in its place, into the graph of the mod
     the layer is not to see          likewise all masks, if the batch size is fixed
     a mask of more axes              TimeDistributed -> where its layer consumes the mask, that of the steps that have
                                      any entry is put there
+    around `time_major`, so that     the steps of all samples one behind the other, by reshaping -> the layer, as a
+    sequences run through samples    model -> reshaped back; the mask likewise
 """
 
 from __future__ import annotations
@@ -20,6 +22,8 @@ from typing import Any
 import keras
 from keras import ops
 
+from keras_gru_ext.legacy.build.operations import Operations
+from keras_gru_ext.legacy.upgrade import masks as masks_of_versions
 from keras_gru_ext.tools.stock import graphs, masks
 
 
@@ -32,7 +36,7 @@ def is_its_layer(entry: Mapping) -> bool:
     """Whether the layer inside, on all steps at once, is what shall stand in the place of a `TimeDistributed`."""
     inner = entry["config"]["layer"]
     makes_a_mask = inner["class_name"] == "Masking" or bool(inner["config"].get("mask_zero"))
-    return makes_a_mask and not _has_fixed_batch(entry)
+    return makes_a_mask and _rule(entry) == "as_open"
 
 
 def as_its_layer(entry: Mapping, stock: Mapping) -> dict[str, Any]:
@@ -78,17 +82,83 @@ def written_out(entry: Mapping, stock: Mapping[str, Any], prefix: str, axes: Seq
     return opened.grafted(results, prefix, [inside])
 
 
+def runs_through_samples(entry: Mapping) -> bool:
+    """Whether the sequences of a layer within run through the samples of a batch."""
+    return masks_of_versions.has(entry["config"]["layer"], "time_major")
+
+
+def is_written_anyway(entry: Mapping) -> bool:
+    """Whether the stock class does not do, though there are no masks."""
+    return runs_through_samples(entry) or why_not(entry, masked=False) is not None
+
+
+def written_through_samples(entry: Mapping, stock: Mapping[str, Any], prefix: str, axes: Sequence[int]) -> graphs.Part:
+    """Writes a `TimeDistributed` out that `runs_through_samples`.
+
+    Args:
+        entry: The serialized layer with its calls.
+        stock: The layer inside as a model of stock layers, serialized.
+        prefix: What the names of the other new layers begin with.
+        axes: For each call how many axes the mask of its input has, 0 for none.
+    """
+    inside, dtype = f"{prefix}inside", entry["config"]["dtype"]
+    opened, finder = graphs.Opened(entry), masks.Finder(prefix, dtype)
+    model = graphs.layer_of(stock, name=inside)
+    results = []
+    for number, ([x], kwargs) in enumerate(opened.calls):
+        given = {} if kwargs.get("training") is None else {"training": kwargs["training"]}
+        operations = Operations()
+        batch, steps, *others = _sizes(operations, x)
+        [y] = operations.run("reshape", {"tensor": x, "shape": [-1, *others]})
+        mask, named = None, kwargs.get("mask")
+        if axes[number]:
+            mask = finder.of(x, axes[number]) if named is None else ops.cast(named, "bool")
+        if axes[number] > masks.OF_STEPS and _rule(entry) != "without_masks":
+            operations.shapes.note(mask, [batch, steps, *others[: axes[number] - 2]])
+            [its_mask] = operations.run("reshape", {"tensor": mask, "shape": [-1, *others[: axes[number] - 2]]})
+            given["mask"] = its_mask
+        y = masks.hidden(model(masks.hidden(y), **given))
+        [result] = operations.run("reshape", {"tensor": y, "shape": [batch, steps, *_sizes(operations, y)[1:]]})
+        if mask is not None:
+            if _mask_needed(entry, axes[number]) == "steps":
+                mask = ops.any(mask, axis=tuple(range(masks.OF_STEPS, axes[number])))
+            result = masks.with_mask(result, mask, dtype, f"{prefix}{number}_masked")
+        results.append(result)
+    return opened.grafted(results, prefix, [inside])
+
+
+def _sizes(operations: Operations, x: Any) -> list[Any]:
+    [sizes] = operations.run("shape", {"input": x, "out_type": "int32"})
+    return list(sizes)
+
+
 def _mask_needed(entry: Mapping, axes: int) -> str:
     """Which mask has to be put behind the stock class: the "whole", which its layer is not given, "steps", or none."""
     layer = graphs.layer_of(entry["config"]["layer"])
-    if not axes:
+    if not axes or _rule(entry) == "with_masks":
         return ""
-    if _has_fixed_batch(entry) or axes == masks.OF_STEPS:
+    if _rule(entry) == "without_masks" or axes == masks.OF_STEPS:
         return "whole" if "mask" in inspect.signature(layer.call).parameters else ""
     mask = keras.Input((None,) * (axes - 1), dtype="bool")
     is_consumed = not layer.supports_masking or layer.compute_mask(None, mask) is None
     return "steps" if is_consumed else ""
 
 
-def _has_fixed_batch(entry: Mapping) -> bool:
-    return (entry.get("build_config") or {}).get("input_shape", [None])[0] is not None
+def why_not(entry: Mapping, masked: bool) -> str | None:
+    """Says what a `TimeDistributed` of this package computes that stock layers are not written for, or `None`."""
+    if _rule(entry) != "step_by_step":
+        return None
+    if masks_of_versions.has(entry["config"]["layer"], "stateful"):
+        return (
+            "its layer keeps states from step to step, and sees the first one twice, as in TensorFlow 2. That is not "
+            "written with stock layers"
+        )
+    if not masked:
+        return None
+    return "it has the output before at steps that do not count. That is not written with stock layers"
+
+
+def _rule(entry: Mapping) -> str:
+    """What holds for the batch size of a serialized `TimeDistributed`, as the attribute of this package's class."""
+    is_open = (entry.get("build_config") or {}).get("input_shape", [None])[0] is None
+    return "as_open" if is_open else str(entry["config"].get("fixed_batch", "without_masks"))

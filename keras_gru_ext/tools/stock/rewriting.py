@@ -31,7 +31,7 @@ _Names = tuple[str, ...]
 # Arguments that stock classes lack.
 _NOT_STOCK = (
     *("implementation", "time_major", "use_cudnn", "batch_input_shape", "fused", "masked_output"),
-    *("prefers_kept_state", "adds_mask", "masked_statistics", "uses_masks", "num_constants"),
+    *("prefers_kept_state", "adds_mask", "masked_statistics", "uses_masks", "num_constants", "fixed_batch"),
 )
 
 # Layers of this package that are like the stock ones wherever there are no masks.
@@ -94,6 +94,7 @@ class Rewriting:
     def _may_need_a_graph(self, entry: Mapping) -> bool:
         own = (entry.get("registered_name") or "").startswith(f"{PACKAGE}>")
         is_written = traits.needs_writing_out(entry, self._masked) or entry["class_name"] in local.KINDS
+        is_written |= entry["class_name"] == "TimeDistributed" and distributed.is_written_anyway(entry)
         return is_written or (own and (self._masked or entry["class_name"] == "LayerNormalization"))
 
     def _written_out(self, config: Mapping, where: _Names) -> dict[str, Any]:
@@ -114,7 +115,7 @@ class Rewriting:
         """What stands in the place of a layer in a graph, or `None` for what `entry` makes of it."""
         if self._masked and merges.needs_writing_out(one):
             return merges.written_out(one, prefix, self._axes(one, where))
-        if self._masked and distributed.is_own(one):
+        if distributed.is_own(one) and (self._masked or distributed.is_written_anyway(one)):
             return self._distributed(one, where, prefix)
         if local.needs_writing_out(one):
             stock = self.entry(local.as_einsum(one, self._inside(where, prefix)), where[:-1])
@@ -135,11 +136,16 @@ class Rewriting:
         return f"{prefix}inside"
 
     def _distributed(self, one: Mapping, where: _Names, prefix: str) -> graphs.Part:
+        if reason := distributed.why_not(one, self._masked):
+            raise ConfigError(f"{_line(where)}: {reason}. Convert without --stock.")
         if distributed.is_its_layer(one):
             self._move((*where[1:], "layer"), where[1:])
             return [distributed.as_its_layer(one, self.entry(one["config"]["layer"], where, "layer"))], {}
         inside = self._inside(where, prefix)
         axes = [count for [count] in self._axes(one, where)]
+        if distributed.runs_through_samples(one):
+            model = self._through_samples(one, where, inside)
+            return distributed.written_through_samples(one, model, prefix, axes)
         return distributed.written_out(one, {**self.entry(one, where[:-1]), "name": inside}, prefix, axes)
 
     def _inner(self, entry: Mapping, where: _Names) -> dict[str, Any]:
@@ -151,23 +157,41 @@ class Rewriting:
             or (is_own and inner["class_name"] in (*local.KINDS, "LayerNormalization", "Softmax"))
         ):
             return self.entry(inner, where, "layer")
-        if any(one["config"].get("time_major") for one in traits.directions(inner)):
-            raise ConfigError(
-                f"{_line(place)}: it has time_major=True, so that its sequences run through the samples of a batch. "
-                "That has no stock equivalent: what keras.layers.TimeDistributed computes for a sample is of that "
-                "sample alone. Convert without --stock."
-            )
-        shape = entry["build_config"]["input_shape"]
-        made = graphs.around(inner, (shape[0], *shape[2:]))
-        within = (*place, inner["config"]["name"])
-        self._within[within[1:]] = place[1:]
+        made = self._around(entry, where, place)
+        new = self.entry(made, where, "layer")
+        self._unless_moved(place[1:], (*place[1:], inner["config"]["name"]))
+        return new
+
+    def _through_samples(self, one: Mapping, where: _Names, name: str) -> dict[str, Any]:
+        """Rewrites the layer of a `TimeDistributed` as a model beside it."""
+        inner, place, beside = one["config"]["layer"], (*where, "layer"), (*where[:-1], name)
+        if inner["class_name"] not in ("Functional", "Sequential"):
+            made, old = self._around(one, where, beside), inner["config"]["name"]
+            new = self.entry({**made, "name": name}, where[:-1], name)
+            self._unless_moved(place[1:], (*beside[1:], old))
+            return new
+        self._within[beside[1:]] = place[1:]
+        for names, calls in list(self._seen.items()):
+            if names[: len(place) - 1] == place[1:]:
+                self._seen[(*beside[1:], *names[len(place) - 1 :])] = calls
+        self.moved[place[1:]] = beside[1:]
+        return self.entry({**inner, "name": name}, where[:-1], name)
+
+    def _around(self, entry: Mapping, where: _Names, place: _Names) -> dict[str, Any]:
+        """The layer of a `TimeDistributed` in a model at some place, and notes the masks that come to it there."""
+        inner, shape = entry["config"]["layer"], entry["build_config"]["input_shape"]
+        within = (*place[1:], inner["config"]["name"])
+        self._within[within] = (*where[1:], "layer")
         calls = self._seen.get(where[1:]) or []
         masks_inside = {max(0, (count or 0) - 1) for [axes] in calls for count in axes}
-        self._seen[within[1:]] = [[frozenset(count if count >= masks.OF_STEPS else None for count in masks_inside)]]
-        new = self.entry(made, where, "layer")
-        if not any(names[: len(place) - 1] == place[1:] for names in self.moved):
-            self.moved[place[1:]] = within[1:]
-        return new
+        self._seen[within] = [[frozenset(count if count >= masks.OF_STEPS else None for count in masks_inside)]]
+        is_open = distributed.runs_through_samples(entry)
+        return graphs.around(inner, (None if is_open else shape[0], *shape[2:]))
+
+    def _unless_moved(self, names: _Names, new: _Names) -> None:
+        """Notes where a layer is in the stock model, if it or what is within it is nowhere else."""
+        if not any(moved[: len(names)] == names for moved in self.moved):
+            self.moved[names] = new
 
     def _move(self, names: _Names, new: _Names) -> None:
         """Notes where a layer is in the stock model."""

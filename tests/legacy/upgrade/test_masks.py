@@ -16,6 +16,7 @@ PRODUCERS = {
     "keras 2.2.4 on theano": recognize({}, "2.2.4", "theano"),
     "keras 2.3.1": recognize({}, "2.3.1", "tensorflow"),
     "tf.keras 1.4": recognize({}, "2.0.8-tf", "tensorflow"),
+    "tf.keras 1.15": recognize({"x_initializer": {"config": {"dtype": "float32"}}}, "2.2.4-tf", "tensorflow"),
     "tf.keras 2.0": recognize({}, "2.2.4-tf", "tensorflow"),
     "tf.keras 2.4": recognize({}, "2.4.0", "tensorflow"),
     "tf.keras 2.12": recognize({}, "2.12.0", "tensorflow"),
@@ -102,6 +103,36 @@ FLOWS = {
 @pytest.mark.parametrize(("before", "custom", "comes"), FLOWS.values(), ids=FLOWS)
 def test_where_a_mask_comes_to(before, custom, comes):
     assert reached(sequential(*before, layer("Add", "a"))["config"], False, custom)[-1] == comes
+
+
+AT_ONCE, ONE_BY_ONE = "as_open", "step_by_step"
+DISTRIBUTED = {
+    "keras 2.3.1": (None, None, None),
+    "tf.keras 1.15": (None, "with_masks", None),
+    "tf.keras 2.0": ("with_masks", "with_masks", None),
+    "tf.keras 2.4": (AT_ONCE, AT_ONCE, ONE_BY_ONE),
+}
+
+
+@pytest.mark.parametrize(("producer", "rules"), DISTRIBUTED.items())
+def test_what_is_done_with_a_batch_size_that_is_fixed(producer, rules):
+    inner = [rnn("GRU"), layer("SimpleRNN", "r", units=2), layer("Mine", "r")]
+    for entry, rule in zip(inner, rules, strict=True):
+        distributed = layer("TimeDistributed", "t", layer=entry)
+        new = upgrade_model(sequential(MASKING, distributed), PRODUCERS[producer], custom=("Mine",))
+        assert new["config"]["layers"][-1]["own"].get("fixed_batch") == rule
+
+
+@pytest.mark.parametrize("producer", ["keras 2.2.4", "tf.keras 1.15", "tf.keras 2.0", "tf.keras 2.4"])
+def test_states_within_time_distributed(producer):
+    entry = layer("TimeDistributed", "t", layer=rnn("GRU", stateful=True))
+    if producer == "tf.keras 2.0":
+        with pytest.raises(ConfigError, match="the model > t: it wraps a stateful layer. In TensorFlow 2.0"):
+            last([entry], producer)
+        return
+    new = last([entry], producer)
+    assert new["config"]["layer"]["config"]["stateful"] == (producer == "tf.keras 2.4")
+    assert new.get("own", {}).get("fixed_batch") == (ONE_BY_ONE if producer == "tf.keras 2.4" else None)
 
 
 @pytest.mark.parametrize("given", [None, ["m", 0, 0]])

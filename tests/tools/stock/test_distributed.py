@@ -120,8 +120,71 @@ def test_within_time_distributed(make, tmp_path):
     check_saved(random_weights(make()), tmp_path)
 
 
-def test_sequences_through_all_samples_are_refused():
-    inputs = keras.Input(batch_shape=(4, 2, TIME, FEATURES))
-    layer = TimeDistributed(keras_gru_ext.GRU(2, time_major=True), name="old")
-    with pytest.raises(ConfigError, match="> old > layer: it has time_major=True"):
-        to_stock(keras.Model(inputs, layer(inputs)))
+TIME_FIRST = {"time_major": True, **SEQUENCES}
+
+
+def through_samples(layer, shape=(2, TIME, FEATURES), batch=None, masked=False, **options):
+    def make():
+        x = keras.Input(batch_shape=(batch, *shape))
+        y = TimeDistributed(layer(), **options)(keras.layers.Masking()(x) if masked else x)
+        return keras.Model(x, [y, TimeDistributed(keras_gru_ext.GRU(2))(y)])
+
+    return make
+
+
+def one():
+    return keras_gru_ext.GRU(3, **TIME_FIRST)
+
+
+def both():
+    return keras_gru_ext.Bidirectional(one(), merge_mode="sum")
+
+
+def in_a_model():
+    x = keras.Input((TIME, FEATURES))
+    return keras.Model(x, keras.layers.Dense(2)(one()(x)))
+
+
+THROUGH_SAMPLES = {
+    "one": through_samples(one),
+    "both": through_samples(both),
+    "masked": through_samples(both, masked=True),
+    "model": through_samples(in_a_model),
+    "model, masked": through_samples(in_a_model, masked=True),
+    "fixed": through_samples(one, batch=4, masked=True),
+    "fixed, masks inside": through_samples(one, batch=4, masked=True, fixed_batch="with_masks"),
+    "open": through_samples(one, shape=(None, None, FEATURES)),
+    "open, masked": through_samples(both, shape=(None, None, FEATURES), masked=True),
+}
+
+
+@on_each_kind
+@pytest.mark.filterwarnings("ignore:.*does not support masking")
+@pytest.mark.parametrize("make", THROUGH_SAMPLES.values(), ids=THROUGH_SAMPLES)
+def test_sequences_through_the_samples_of_a_batch(make, tmp_path):
+    check_saved(random_weights(make()), tmp_path)
+
+
+@on_each_kind
+@pytest.mark.parametrize("rule", ["without_masks", "with_masks", "as_open"])
+@pytest.mark.parametrize("sequences", [True, False])
+def test_fixed_batches(rule, sequences, tmp_path):
+    x = keras.Input((2, TIME, FEATURES), batch_size=4)
+    y = TimeDistributed(keras_gru_ext.GRU(3, return_sequences=sequences), fixed_batch=rule)(keras.layers.Masking()(x))
+    outputs = [y, TimeDistributed(keras_gru_ext.GRU(2), fixed_batch=rule)(y)] if sequences else y
+    check_saved(random_weights(keras.Model(x, outputs)), tmp_path)
+
+
+def stateful(x):
+    return TimeDistributed(keras_gru_ext.GRU(2, stateful=True), fixed_batch="step_by_step", name="old")(x)
+
+
+def of_ones_own(x):
+    return TimeDistributed(keras.layers.Dense(2), fixed_batch="step_by_step", name="old")(keras.layers.Masking()(x))
+
+
+@pytest.mark.parametrize(("make", "message"), [(stateful, "keeps states"), (of_ones_own, "the output before")])
+def test_steps_one_by_one_are_refused(make, message):
+    x = keras.Input((2, TIME, FEATURES), batch_size=4)
+    with pytest.raises(ConfigError, match=rf"> old: .*{message}.* not written with stock layers\. Convert without"):
+        to_stock(keras.Model(x, make(x)))
