@@ -127,7 +127,7 @@ def test_what_is_done_with_a_batch_size_that_is_fixed(producer, rules):
 def test_states_within_time_distributed(producer):
     entry = layer("TimeDistributed", "t", layer=rnn("GRU", stateful=True))
     if producer == "tf.keras 2.0":
-        with pytest.raises(ConfigError, match="the model > t: it wraps a stateful layer. In TensorFlow 2.0"):
+        with pytest.raises(ConfigError, match=r"the model > t: it wraps a stateful layer\. In TensorFlow 2\.0"):
             last([entry], producer)
         return
     new = last([entry], producer)
