@@ -16,7 +16,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from keras_gru_ext.errors import ArgumentError, KerasGruExtError, VerificationError
+from keras_gru_ext.errors import ArgumentError, FileFormatError, KerasGruExtError, VerificationError
 from keras_gru_ext.requirements import require_backend
 
 DONE, FAILED, USAGE, NUMBERS_DIFFER = 0, 1, 2, 3
@@ -258,10 +258,15 @@ def _convert(options: argparse.Namespace) -> int:
 
 
 def _check_target(options: argparse.Namespace) -> None:
-    """Fails before anything is loaded."""
+    """Fails before anything is loaded or said."""
+    from keras_gru_ext.tools.backends import check_backends
     from keras_gru_ext.tools.conversion import checked_suffix
 
+    if not os.path.exists(options.old[0]):
+        raise FileFormatError(f"{options.old[0]}: no such file or folder.")
     checked_suffix(options.new, options.force)
+    if options.backends:
+        check_backends(_words(options.backends))
 
 
 def _say_what_is_converted(options: argparse.Namespace) -> None:

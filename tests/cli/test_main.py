@@ -61,6 +61,14 @@ def test_into_a_folder_that_does_not_exist(run, tmp_path):
     assert err.startswith("error: ")
 
 
+def test_what_is_asked_for_is_checked_before_anything_is_said(run, tmp_path):
+    code, out, err = run("convert", tmp_path / "none", tmp_path / "new")
+    assert (code, out, err) == (cli.FAILED, "", f"error: {tmp_path / 'none'}: no such file or folder.\n")
+    code, out, err = run("convert", FIXTURE.model, tmp_path / "new.keras", "--backends", "torch,nonsense")
+    assert (code, out) == (cli.FAILED, "")
+    assert err.startswith("error: Unknown backends ['nonsense']. Expected some of [")
+
+
 def test_verify(run):
     code, out, err = run("verify", FIXTURE.model, "--against", REFERENCE)
     assert (code, err) == (0, "")

@@ -212,6 +212,7 @@ def test_early_stopping_restores_the_best_weights(trains, data):
     fit(model, data, epochs=4, callbacks=[recorder, stopping])
     assert stopping.stopped_epoch == 2
     assert_same_weights(model, recorder.weights[1])
+    assert not np.array_equal(recorder.weights[1][0], recorder.weights[2][0])
 
 
 class Interrupt(keras.callbacks.Callback):
