@@ -1,7 +1,7 @@
 """Writes Keras models as ONNX files in which a recurrent layer is one operator.
 
     file.py         builds the graph, checks it, compares it with the model, and only then gives the file its name
-    models.py       walks through a model's graph, and has each call converted
+    models.py       walks through a model's graph, and has each call converted; order.py: in Keras' order
     recurrent.py    recurrent layers, with Keras' masks; cells.py: one cell as one operator
     loops.py        layers over other cells, as a loop; convolutional.py: ConvLSTM layers
     layers/         the other layers; activations.py: their functions

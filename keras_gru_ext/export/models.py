@@ -10,7 +10,7 @@ from typing import Any
 import keras
 
 from keras_gru_ext.errors import ConfigError
-from keras_gru_ext.export import cells, convolutional, layers, loops, operations, recurrent, tracing
+from keras_gru_ext.export import cells, convolutional, layers, loops, operations, order, recurrent, tracing
 from keras_gru_ext.export.graph import Graph, Value, described
 from keras_gru_ext.layers import masking
 
@@ -52,20 +52,18 @@ def convert_model(graph: Graph, model: keras.Model, inputs: Sequence[Value]) -> 
     config = _config_of(plain)
     members = {one.name: one for one in plain.operations}
     known: dict[_Key, Any] = dict(zip(_keys(config["input_layers"]), inputs, strict=True))
-    waiting = list(_calls(config))
-    while waiting:
-        ready = [call for call in waiting if all(key in known for key in _references((call.args, call.kwargs)))]
-        if not ready:
-            raise ConfigError(f"The graph of model {model.name!r} does not connect {waiting[0].name!r} to its inputs.")
-        for call in ready:
-            for index, value in enumerate(_converted(graph, members[call.name], call, known)):
-                known[call.name, call.number, index] = value
-        waiting = [call for call in waiting if call not in ready]
     # These lists, unlike the calls, count the calls of a Functional model from 1.
     outputs = [
         (name, number - isinstance(members[name], type(plain)), index)
         for name, number, index in _keys(config["output_layers"])
     ]
+    calls = {(call.name, call.number): call for call in _calls(config)}
+    parents: dict[order.Node, list[order.Node]] = {key[:2]: [] for key in known}
+    parents |= {node: [key[:2] for key in _references((one.args, one.kwargs))] for node, one in calls.items()}
+    for node in order.in_order([key[:2] for key in outputs], parents):
+        if node in calls:
+            for index, value in enumerate(_converted(graph, members[node[0]], calls[node], known)):
+                known[(*node, index)] = value
     return [_available(known[key]) for key in outputs]
 
 
