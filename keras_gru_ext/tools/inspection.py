@@ -14,7 +14,7 @@ import keras
 import numpy as np
 
 from keras_gru_ext.comparison import predict, random_inputs
-from keras_gru_ext.errors import KerasGruExtError
+from keras_gru_ext.errors import ConfigError, KerasGruExtError, UnsafeContentError
 from keras_gru_ext.files import path_of
 from keras_gru_ext.legacy.build.builder import knows
 from keras_gru_ext.legacy.build.handover import let_go, make_room
@@ -71,7 +71,10 @@ def inspect(
 
 
 def _inspected(container: Container, record: LegacyModel, safe_mode: bool) -> dict[str, Any]:
-    config = upgrade_model(record.config, record.dialect, _DESCRIBED_AS_THEY_ARE)
+    try:
+        config = upgrade_model(record.config, record.dialect, _DESCRIBED_AS_THEY_ARE)
+    except (ConfigError, UnsafeContentError) as error:
+        raise type(error)(f"{record.path} (written by {record.dialect}): {error}") from error
     code = _code_in(record)
     with warnings.catch_warnings():
         # What loading warns of is for those who load.

@@ -19,7 +19,7 @@ import keras_gru_ext
 from keras_gru_ext.comparison import predict, random_inputs
 from keras_gru_ext.errors import ConfigError, FileFormatError, KerasGruExtError, UnsafeContentError, WeightsError
 from keras_gru_ext.legacy import load_model, load_weights
-from keras_gru_ext.tools import convert
+from keras_gru_ext.tools import convert, verify
 from tests.legacy.memory import memory_of
 from tests.legacy.test_fixtures import named
 
@@ -531,6 +531,19 @@ def test_a_wrong_checksum(written, tmp_path):
     content[place + 1] ^= 1
     path.write_bytes(content)
     refused(path, FileFormatError, r"config\.json is damaged: Bad CRC")
+
+
+@pytest.mark.parametrize("suffix", ["h5", "keras", "json", "weights.h5", "npz"])
+def test_files_that_the_system_does_not_read(suffix, tmp_path):
+    """`OSError`, whatever it is that reads them."""
+    if not os.path.isfile("/proc/self/mem"):
+        pytest.skip("needs a file at whose start nothing can be read")
+    path = tmp_path / f"model.{suffix}"
+    path.symlink_to("/proc/self/mem")
+    read = {"weights.h5": lambda: load_weights(small_model(), path), "npz": lambda: verify(small_model(), path)}
+    with pytest.raises(FileFormatError, match="Input/output error") as raised:
+        read.get(suffix, lambda: load_model(path))()
+    assert str(path) in str(raised.value)
 
 
 def renamed(source, target, name):

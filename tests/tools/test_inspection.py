@@ -1,10 +1,14 @@
 """What `inspect` says of a file, and of what Keras 3 alone would do with it."""
 
 import json
+import pathlib
+import re
 
+import h5py
 import pytest
 
 import keras_gru_ext
+from keras_gru_ext.errors import ConfigError
 from keras_gru_ext.tools.inspection import inspect
 from tests.legacy.test_fixtures import named
 
@@ -74,3 +78,12 @@ def test_a_model_that_needs_code_is_described_all_the_same(tmp_path):
     assert "Lambda layer holds code" in found["problem"]
     assert found["grus"][0]["convention"] == "reset before the product"
     assert [row["class"] for row in found["layers"]][-1] == "Lambda"
+
+
+def test_a_file_that_cannot_even_be_described_is_named(tmp_path):
+    path = tmp_path / "model.h5"
+    path.write_bytes(pathlib.Path(named("keras-2.2.4-tensorflow", "single").model).read_bytes())
+    with h5py.File(path, "r+") as file:
+        file.attrs["model_config"] = file.attrs["model_config"].replace('"tanh"', '"tanhh"')
+    with pytest.raises(ConfigError, match=rf"^{re.escape(str(path))} .*gru_1: the activation 'tanhh' is not one"):
+        inspect(path)

@@ -179,7 +179,7 @@ def _check_reference(item: Mapping[str, Any], custom: Collection[str], where: st
         what = "a setting" if name == "__lambda__" else f"a {name} layer"
         raise UnsafeContentError(
             f"{where}: {what} holds code, which is not run from a file that might come from anyone. If you trust the "
-            "file, pass safe_mode=False."
+            "file, pass safe_mode=False, or --unsafe."
         )
     if name == "function":
         names = [one for one in (config, registered) if isinstance(one, str) and one != "function"]

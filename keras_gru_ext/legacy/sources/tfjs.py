@@ -39,13 +39,19 @@ def model_json(path: str) -> str | None:
     Returns:
         The path of the JSON file if `path` is one, or a folder that holds one; otherwise `None`. The file's beginning
         tells: an architecture alone is no such model.
+
+    Raises:
+        FileFormatError: if the system does not read the file.
     """
     if os.path.isdir(path):
         path = os.path.join(path, _NAME)
     if not path.lower().endswith(".json") or not os.path.isfile(path):
         return None
-    with open(path, "rb") as file:
-        start = file.read(_LONGEST_START)
+    try:
+        with open(path, "rb") as file:
+            start = file.read(_LONGEST_START)
+    except OSError as error:
+        raise FileFormatError(f"{path}: it cannot be read: {error}") from error
     return path if re.search(rb'"(format|modelTopology|weightsManifest)"\s*:', start) else None
 
 

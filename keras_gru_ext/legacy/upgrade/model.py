@@ -149,7 +149,7 @@ class Upgrade:
         if self.safe_mode and named_function(config) is None:
             raise UnsafeContentError(
                 f"{where}: a Lambda layer holds code, which is not run from a file that might come from anyone. If "
-                "you trust the file, pass safe_mode=False."
+                "you trust the file, pass safe_mode=False, or --unsafe."
             )
         return upgrade_lambda(config, self.custom, where)
 
