@@ -3,6 +3,7 @@
 import doctest
 import importlib
 import inspect
+import json
 import pathlib
 import re
 
@@ -19,6 +20,9 @@ DOCUMENTS = sorted(
     for path in (ROOT / folder).glob("*.md" if folder == "." else "**/*.md")
 )
 README = ROOT / "README.md"
+
+
+LEGACY = ROOT / "keras_gru_ext" / "legacy" / "README.md"
 
 
 def _id(path):
@@ -82,3 +86,16 @@ def test_public_objects_have_docstrings():
         for attribute, value in vars(thing).items() if isinstance(thing, type) else ():
             if callable(value) and not attribute.startswith("_") and attribute != "call":
                 assert value.__doc__, f"{name}.{attribute}"
+
+
+@pytest.mark.no_backend
+def test_numbers_of_fixtures_and_operations():
+    from keras_gru_ext.legacy.upgrade.operation_table import FUNCTIONS, NODES
+
+    text = LEGACY.read_text(encoding="utf-8")
+    folder = ROOT / "serialization_fixtures"
+    fixtures = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))["fixtures"]
+    trained = list((folder / "training").glob("*/*.zip"))
+    assert f"Of the {len(fixtures)} HDF5 models in" in text
+    assert f"{len(FUNCTIONS)} functions and {len(NODES)} kinds of" in text
+    assert f"in {len(trained)} models of" in text

@@ -144,3 +144,28 @@ def test_quantized_numbers_stand_for_others(copy):
     (folder / "model.json").write_text(json.dumps(stored))
     [group] = containers.read(folder).weights
     np.testing.assert_array_equal(group.arrays[0], np.round(wanted).astype("int32"))
+
+
+@pytest.mark.no_backend
+def test_shards_are_joined(copy):
+    [whole] = containers.read(SINGLE).weights
+    folder = copy(SINGLE, lambda stored: _group(stored).update(paths=["1.bin", "2.bin", "3.bin"]))
+    data = (folder / "weights.bin").read_bytes()
+    for name, part in (("1.bin", data[:5]), ("2.bin", b""), ("3.bin", data[5:])):
+        (folder / name).write_bytes(part)
+    [group] = containers.read(folder).weights
+    for one, wanted in zip(group.arrays, whole.arrays, strict=True):
+        np.testing.assert_array_equal(one, wanted)
+
+
+@pytest.mark.no_backend
+@pytest.mark.parametrize("dtype", ["float32", "int32"])
+def test_plain_numbers(copy, dtype):
+    folder = copy(SINGLE, lambda stored: _weight(stored).update(dtype=dtype))
+    shape = _weight(json.loads((folder / "model.json").read_text()))["shape"]
+    numbers = np.arange(np.prod(shape), dtype=dtype)
+    data = (folder / "weights.bin").read_bytes()
+    (folder / "weights.bin").write_bytes(numbers.tobytes() + data[numbers.nbytes :])
+    [group] = containers.read(folder).weights
+    assert group.arrays[0].dtype == dtype
+    np.testing.assert_array_equal(group.arrays[0], numbers.reshape(shape))
