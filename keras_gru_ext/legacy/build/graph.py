@@ -15,10 +15,11 @@ from keras_gru_ext.legacy.upgrade.layer_rules import RULES
 from keras_gru_ext.legacy.upgrade.operations import CONSTANT
 from keras_gru_ext.legacy.upgrade.topology import is_reference
 
-# What PyTorch, or TensorFlow, has of floating point only.
+# What PyTorch, or TensorFlow, has of floating point only, and what hands integers on though Keras calls them floats.
 _OF_FLOATING_POINT = (
     *(keras.layers.LayerNormalization, keras.layers.LeakyReLU, keras.layers.ReLU, keras.layers.UnitNormalization),
     *(keras.layers.MaxPooling1D, keras.layers.MaxPooling2D, keras.layers.MaxPooling3D),
+    *(keras.layers.Dropout, keras.layers.GaussianDropout, keras.layers.GaussianNoise, keras.layers.AlphaDropout),
 )
 # Keras 3.9 drops a mask that is given as an array beside an initial state, and 3.15 does not; none between was tried.
 _KEEPS_CONSTANT_MASKS = (3, 15)
