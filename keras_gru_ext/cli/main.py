@@ -334,8 +334,11 @@ def _pairs(old: Sequence[str], new: str, suffix: str) -> list[tuple[str, str]] |
         raise ArgumentError(f"{new}: several files cannot be written to one. Give a folder to write to.")
     found = [(path, name) for one in old for path, name in _models(one)]
     if not found:
-        raise ArgumentError(f"There is no file named {', '.join(_MODEL_SUFFIXES)} in {', '.join(old)}.")
-    pairs = [(path, os.path.join(new, os.path.splitext(name)[0] + suffix)) for path, name in found]
+        raise ArgumentError(
+            f"There is no file named {', '.join(_MODEL_SUFFIXES)} in {', '.join(old)}, and no SavedModel."
+        )
+    stems = [name if os.path.isdir(path) else os.path.splitext(name)[0] for path, name in found]
+    pairs = [(path, os.path.join(new, stem + suffix)) for (path, _), stem in zip(found, stems, strict=True)]
     targets = [target for _, target in pairs]
     twice = sorted({target for target in targets if targets.count(target) > 1})
     if twice:
@@ -346,8 +349,13 @@ def _pairs(old: Sequence[str], new: str, suffix: str) -> list[tuple[str, str]] |
 def _models(place: str) -> list[tuple[str, str]]:
     """The models that a word of the command line stands for, each with its name below the folder to write to."""
     if _is_folder_of_models(place):
-        walked = sorted(os.path.join(folder, name) for folder, _, names in os.walk(place) for name in names)
-        return [(path, os.path.relpath(path, place)) for path in walked if path.lower().endswith(_MODEL_SUFFIXES)]
+        found = []
+        for folder, inside, names in os.walk(place):
+            models = [one for one in inside if not _is_folder_of_models(os.path.join(folder, one))]
+            inside[:] = [one for one in inside if one not in models]
+            files = [one for one in names if one.lower().endswith(_MODEL_SUFFIXES)]
+            found += [os.path.join(folder, one) for one in (*models, *files)]
+        return [(path, os.path.relpath(path, place)) for path in sorted(found)]
     if not os.path.exists(place) and glob.has_magic(place):
         return [(path, os.path.basename(path)) for path in sorted(glob.glob(place, recursive=True))]
     return [(place, os.path.basename(place.rstrip("/")))]

@@ -9,7 +9,7 @@ import keras
 import pytest
 
 from keras_gru_ext.cli import main as cli
-from tests.legacy.test_fixtures import named
+from tests.legacy.test_fixtures import ROOT, named
 from tests.legacy.test_parts import ROOT as PARTS
 
 pytestmark = pytest.mark.in_turn(always=True)
@@ -122,6 +122,15 @@ def test_convert_many(run, tmp_path):
     assert run("convert", source / "*.h5", target, "--to", ".weights.h5")[0] == cli.FAILED
     assert (target / "local.weights.h5").exists()
     assert run("convert", source / "deeper", target / "again")[0] == cli.DONE
+
+
+def test_folders_that_are_models_are_found_among_many(run, tmp_path):
+    source, target = tmp_path / "old", tmp_path / "new"
+    shutil.copytree(ROOT / "containers" / "tensorflow.js-4.22.0" / "single", source / "deeper" / "js.v1")
+    shutil.copytree(ROOT / "containers" / "tf.keras-2.4.4" / "rnn_of_cell" / "saved_model", source / "saved")
+    assert run("convert", source, target)[0] == cli.DONE
+    written = sorted(path.relative_to(target).as_posix() for path in target.rglob("*.*"))
+    assert written == ["deeper/js.v1.keras", "saved.keras"]
 
 
 def test_convert_to_onnx(run, tmp_path):
