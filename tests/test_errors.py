@@ -201,6 +201,8 @@ def test_references_that_are_none(tmp_path):
     for path in broken_references(tmp_path):
         with pytest.raises((FileFormatError, VerificationError), match=re.escape(str(path))):
             keras_gru_ext.verify(model, path)
+    with pytest.raises(FileFormatError, match=r"texts.npz, x0.npy: its dtype is <U1; only plain arrays of numbers"):
+        keras_gru_ext.verify(model, tmp_path / "texts.npz")
 
 
 def test_numbers_in_messages_are_plain():
