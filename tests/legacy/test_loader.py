@@ -14,7 +14,9 @@ from keras_gru_ext.comparison import predict
 from keras_gru_ext.errors import ArgumentError, ConfigError, FileFormatError, UnsafeContentError, WeightsError
 from keras_gru_ext.layers.bidirectional import Bidirectional
 from keras_gru_ext.legacy import load_model
+from tests.helpers import to_numpy
 from tests.legacy.test_fixtures import named
+from tests.legacy.test_random_models import ROOT
 
 pytestmark = pytest.mark.in_turn
 
@@ -311,6 +313,15 @@ def test_an_unknown_activation_is_an_error(copy):
         load_model(path)
     [gru] = load_model(path, custom_objects={"mine": keras.ops.tanh}).layers
     assert gru.activation is keras.ops.tanh
+
+
+def test_one_feature_is_no_bias_of_the_batch():
+    """Called directly with three samples of three features; the random models are called by `predict`."""
+    folder = ROOT / "keras-2.3.1" / "sum_of_one_feature_and_three"
+    stored = np.load(folder / "reference.npz")
+    model = keras_gru_ext.load_model(folder / "model.h5")
+    assert stored["x0"].shape == (3, 3)
+    np.testing.assert_allclose(to_numpy(model(keras.ops.convert_to_tensor(stored["x0"]))), stored["y0"], atol=1e-6)
 
 
 def test_nothing_is_drawn_for_weights_that_the_file_holds(monkeypatch):

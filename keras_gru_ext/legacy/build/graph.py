@@ -145,6 +145,8 @@ class Graph:
             tensors = [
                 x if keras.backend.is_float_dtype(x.dtype) else keras.ops.cast(x, layer.compute_dtype) for x in tensors
             ]
+        if type(layer) in (keras.layers.Add, keras.layers.Average):
+            tensors = _of_as_many_features(tensors)
         return layer(single(tensors), **keywords)
 
     def _keyword(self, key: str, value: Any) -> Any:
@@ -165,6 +167,22 @@ def _is_array(value: list) -> bool:
     return all(isinstance(row, list) for row in value) and all(
         isinstance(one, (bool, int, float)) for one in keras.tree.flatten(value)
     )
+
+
+def _of_as_many_features(tensors: list) -> list:
+    """Repeats one feature as often as another tensor has features.
+
+    On TensorFlow Keras' sum takes (6, 1) for a bias of (6, 6), of the last axis, and so gives another sum (3.15).
+    """
+    widest = max(tensors, key=lambda x: x.shape[-1] or 0)
+    if widest.shape[-1] in (1, None):
+        return tensors
+    return [
+        keras.ops.multiply(x, keras.ops.ones_like(widest))
+        if x.shape[-1] == 1 and len(x.shape) == len(widest.shape)
+        else x
+        for x in tensors
+    ]
 
 
 def _states_of(layer: keras.Layer, states: list) -> list:
