@@ -21,6 +21,7 @@ def path(tmp_path):
     return str(tmp_path / "model.onnx")
 
 
+KERNEL = np.linspace(-1, 1, 24, dtype="float32").reshape(3, 4, 2)
 # Each takes x of shape (B, T, 4), floats between -2 and 2.
 OF_FLOATS = {
     "arithmetic": lambda x: [x + 1, 2 - x, x * x, x / 3, x // 0.7, x % 0.7, x**2, -x, abs(x), ops.square(x)],
@@ -37,6 +38,17 @@ OF_FLOATS = {
         ops.gelu(x, approximate=False),
         ops.softmax(x, axis=1),
         ops.log_softmax(x),
+    ],
+    "windows": lambda x: [
+        *(ops.conv(x, KERNEL, 1, padding=padding) for padding in ("valid", "same")),
+        ops.conv(x, KERNEL, 2, padding="same"),
+        ops.conv(x, KERNEL, 1, padding="same", dilation_rate=2),
+        ops.conv(ops.expand_dims(x, 2), KERNEL[:, None], (2, 1), padding="valid"),
+        ops.depthwise_conv(x, KERNEL, 1, padding="same"),
+        ops.separable_conv(x, KERNEL, np.ones((1, 8, 3), "float32"), 1, padding="valid"),
+        ops.max_pool(x, 2, 3, padding="same"),
+        ops.average_pool(x, 3, 1, padding="same"),
+        ops.average_pool(x, 2),
     ],
     "reductions": lambda x: [
         ops.sum(x, axis=1),
@@ -158,6 +170,7 @@ def test_shapes_that_are_known(rng, path):
     ("function", "message"),
     [
         (lambda x: ops.sinc(x), r"'sinc\w*' \(keras\.ops, Sinc\) cannot be written"),
+        (lambda x: ops.conv(x, x[0, 0, 0] * KERNEL), r"a kernel that the model computes"),
         (lambda x: ops.split(x, 2, axis=1)[0], r"splits an axis whose size is not known"),
         (lambda x: ops.roll(x, 1, axis=1), r"rolls an axis whose size is not known"),
     ],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import keras
@@ -12,13 +13,13 @@ from keras_gru_ext.export.graph import Graph, Value, array_of, described
 from keras_gru_ext.export.layers.registry import converter
 
 
-def channels_first(graph: Graph, layer: keras.Layer, x: str, rank: int) -> str:
+def channels_first(graph: Graph, layer: Any, x: str, rank: int) -> str:
     """Moves the channels from the last axis to axis 1, where ONNX has them."""
     last = layer.data_format == "channels_last"
     return graph.add("Transpose", x, perm=[0, rank - 1, *range(1, rank - 1)]) if last else x
 
 
-def channels_back(graph: Graph, layer: keras.Layer, y: str, rank: int) -> str:
+def channels_back(graph: Graph, layer: Any, y: str, rank: int) -> str:
     """Undoes `channels_first`."""
     last = layer.data_format == "channels_last"
     return graph.add("Transpose", y, perm=[0, *range(2, rank), 1]) if last else y
@@ -33,14 +34,14 @@ def _convolution(graph: Graph, layer: keras.Layer, x: Value, mask: Value | None)
 
 @converter(keras.layers.DepthwiseConv1D, keras.layers.DepthwiseConv2D)
 def _depthwise(graph: Graph, layer: keras.Layer, x: Value, mask: Value | None) -> str:
-    kernel, groups = _by_channel(array_of(layer.kernel))
+    kernel, groups = by_channel(array_of(layer.kernel))
     y = convolved(graph, layer, channels_first(graph, layer, x.name, len(x.shape)), kernel, groups)
     return _finished(graph, layer, y, len(x.shape))
 
 
 @converter(keras.layers.SeparableConv1D, keras.layers.SeparableConv2D)
 def _separable(graph: Graph, layer: keras.Layer, x: Value, mask: Value | None) -> str:
-    kernel, groups = _by_channel(array_of(layer.depthwise_kernel))
+    kernel, groups = by_channel(array_of(layer.depthwise_kernel))
     y = convolved(graph, layer, channels_first(graph, layer, x.name, len(x.shape)), kernel, groups)
     y = graph.add("Conv", y, graph.constant(filters_first(array_of(layer.pointwise_kernel))))
     return _finished(graph, layer, y, len(x.shape))
@@ -83,14 +84,14 @@ def filters_first(kernel: np.ndarray) -> np.ndarray:
     return kernel.transpose(sizes + 1, sizes, *range(sizes))
 
 
-def _by_channel(kernel: np.ndarray) -> tuple[np.ndarray, int]:
+def by_channel(kernel: np.ndarray) -> tuple[np.ndarray, int]:
     """(*sizes, channels, multiplier) to (channels * multiplier, 1, *sizes), and the number of channels."""
     sizes = kernel.ndim - 2
     channels = kernel.shape[sizes]
     return kernel.transpose(sizes, sizes + 1, *range(sizes)).reshape(-1, 1, *kernel.shape[:sizes]), channels
 
 
-def convolved(graph: Graph, layer: keras.Layer, x: str, kernel: np.ndarray, groups: int) -> str:
+def convolved(graph: Graph, layer: Any, x: str, kernel: np.ndarray, groups: int) -> str:
     """Adds the convolution of (B, C, ...) with the layer's strides and padding."""
     padding: dict[str, Any] = {}
     sizes, rates = kernel.shape[2:], _per_axis(layer.dilation_rate, kernel.ndim - 2)
@@ -106,7 +107,7 @@ def convolved(graph: Graph, layer: keras.Layer, x: str, kernel: np.ndarray, grou
     return graph.add("Conv", x, graph.constant(kernel), strides=strides, dilations=rates, group=groups, **padding)
 
 
-def _per_axis(sizes: int | tuple[int, ...], count: int) -> list[int]:
+def _per_axis(sizes: int | Sequence[int], count: int) -> list[int]:
     return [sizes] * count if isinstance(sizes, int) else list(sizes)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import keras
 import numpy as np
@@ -22,12 +23,18 @@ from keras_gru_ext.export.layers.registry import converter
 )
 def _pooling(graph: Graph, layer: keras.Layer, x: Value, mask: Value | None) -> str:
     rank = len(x.shape)
-    sizes, strides = (_per_axis(one, rank - 2) for one in (layer.pool_size, layer.strides))
     taken = channels_first(graph, layer, x.name, rank)
-    is_max = type(layer).__name__.startswith("Max")
+    return channels_back(
+        graph, layer, pooled(graph, layer, taken, rank - 2, type(layer).__name__.startswith("Max")), rank
+    )
+
+
+def pooled(graph: Graph, layer: Any, taken: str, count: int, is_max: bool) -> str:
+    """Adds the pooling of (B, C, ...), of so many more axes, with the layer's windows, strides and padding."""
+    sizes, strides = (_per_axis(one, count) for one in (layer.pool_size, layer.strides))
     gaps = any(stride > size for size, stride in zip(sizes, strides, strict=True))
 
-    def pooled(x: str) -> str:
+    def pool(x: str) -> str:
         return graph.add(
             "MaxPool" if is_max else "AveragePool",
             x,
@@ -37,15 +44,15 @@ def _pooling(graph: Graph, layer: keras.Layer, x: Value, mask: Value | None) -> 
         )
 
     if layer.padding != "same" or not gaps:
-        y = pooled(taken)
-    else:
-        # ONNX Runtime takes the numbers of padded entries for negative where it need not pad.
-        pads = _same_pads(graph, taken, sizes, strides)
-        y = pooled(graph.add("Pad", taken, pads, graph.constant(-np.inf if is_max else 0.0, "float32")))
-        if not is_max:  # the entries that are padded do not count
-            ones = graph.add("Expand", graph.constant(1.0, "float32"), graph.add("Shape", taken))
-            y = graph.add("Div", y, pooled(graph.add("Pad", ones, pads)))
-    return channels_back(graph, layer, y, rank)
+        return pool(taken)
+    # ONNX Runtime takes the numbers of padded entries for negative where it need not pad.
+    pads = _same_pads(graph, taken, sizes, strides)
+    y = pool(graph.add("Pad", taken, pads, graph.constant(-np.inf if is_max else 0.0, "float32")))
+    if is_max:
+        return y
+    # The entries that are padded do not count.
+    ones = graph.add("Expand", graph.constant(1.0, "float32"), graph.add("Shape", taken))
+    return graph.add("Div", y, pool(graph.add("Pad", ones, pads)))
 
 
 def _same_pads(graph: Graph, x: str, sizes: Sequence[int], strides: Sequence[int]) -> str:

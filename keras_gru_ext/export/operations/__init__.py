@@ -14,7 +14,13 @@ import keras
 
 from keras_gru_ext.errors import ConfigError
 from keras_gru_ext.export.graph import Graph, Value
-from keras_gru_ext.export.operations import pointwise, products, reductions, shapes  # noqa: F401 (they fill the table)
+from keras_gru_ext.export.operations import (  # noqa: F401 (they fill the table)
+    pointwise,
+    products,
+    reductions,
+    shapes,
+    windows,
+)
 from keras_gru_ext.export.operations.registry import TABLE
 
 

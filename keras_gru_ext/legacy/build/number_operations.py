@@ -194,18 +194,34 @@ def _pool(function: Callable) -> Callable:
     return pooled
 
 
-def _convolution(input: Any, filters: Any, stride: Any, padding: str, data_format: Any, dilations: Any) -> Any:
+def _windows(rank: int, strides: Any, padding: str, data_format: Any, dilations: Any) -> dict[str, Any]:
+    """The settings of a convolution over so many axes."""
     _check_channels_last(data_format)
+    return {
+        "strides": _window(strides, rank),
+        "padding": padding.lower(),
+        "data_format": "channels_last",
+        "dilation_rate": _window(1 if dilations is None else dilations, rank),
+    }
+
+
+def _convolution(input: Any, filters: Any, **settings: Any) -> Any:
     input, filters = alike([input, filters])
-    rank = len(input.shape) - 2
-    options = {"padding": padding.lower(), "data_format": "channels_last"}
-    return ops.conv(
-        input,
-        filters,
-        _window(stride, rank),
-        dilation_rate=_window(1 if dilations is None else dilations, rank),
-        **options,
-    )
+    return ops.conv(input, filters, **_windows(len(input.shape) - 2, **settings))
+
+
+def _depthwise_convolution(input: Any, filter: Any, rate: Any, dilations: Any, **settings: Any) -> Any:
+    input, filter = alike([input, filter])
+    settings["dilations"] = dilations if rate is None else rate
+    return ops.depthwise_conv(input, filter, **_windows(len(input.shape) - 2, **settings))
+
+
+def _separable_convolution(
+    input: Any, depthwise_filter: Any, pointwise_filter: Any, rate: Any, dilations: Any, **settings: Any
+) -> Any:
+    input, depthwise, pointwise = alike([input, depthwise_filter, pointwise_filter])
+    settings["dilations"] = dilations if rate is None else rate
+    return ops.separable_conv(input, depthwise, pointwise, **_windows(len(input.shape) - 2, **settings))
 
 
 def _count_nonzero(input: Any, axis: Any, keepdims: Any, dtype: str) -> Any:
@@ -300,11 +316,14 @@ NUMBERS: Mapping[str, Callable] = MappingProxyType(
         "bias_add": _bias_add,
         "cast": lambda x, dtype: ops.cast(tensor(x), known_dtype(dtype)),
         "clip": _clip,
-        "convolution": _convolution,
+        "convolution": lambda stride, **given: _convolution(strides=stride, **given),
+        "convolution_2d": lambda filter, use_cudnn_on_gpu, **given: _convolution(filters=filter, **given),
+        "convolution_3d": _convolution,
         "count_nonzero": _count_nonzero,
         "crelu": lambda features, axis: ops.concatenate([ops.relu(features), ops.relu(-features)], axis=axis),
         "cumprod": _cumulative(ops.cumprod, 1),
         "cumsum": _cumulative(ops.cumsum, 0),
+        "depthwise_convolution": _depthwise_convolution,
         "einsum": _einsum,
         "gelu": lambda features, approximate: ops.gelu(features, approximate=bool(approximate)),
         "l2_loss": lambda t: ops.divide(ops.sum(ops.square(t)), 2),
@@ -327,6 +346,7 @@ NUMBERS: Mapping[str, Callable] = MappingProxyType(
         "reduce_std": _reduction(ops.std),
         "reduce_sum": _reduction(ops.sum),
         "reduce_variance": _reduction(ops.var),
+        "separable_convolution": _separable_convolution,
         "sigmoid_cross_entropy": _sigmoid_cross_entropy,
         "silu": lambda features, beta: ops.multiply(features, ops.sigmoid(ops.multiply(features, beta))),
         "softmax": lambda logits, axis: ops.softmax(logits, axis=_axis_or_last(axis)),

@@ -67,12 +67,17 @@ ceil(x): math.ceil
 clip(t, clip_value_min, clip_value_max): clip_by_value
 concat(values, axis=0): concat
 convolution(input, filters, stride=1, padding="VALID", data_format=None, dilations=None): nn.conv1d compat.v1.nn.conv1d
+convolution_2d(input, filter, strides=1, padding="VALID", use_cudnn_on_gpu=True, data_format=None, dilations=None):
+    compat.v1.nn.conv2d
+convolution_3d(input, filters, strides, padding, data_format=None, dilations=None): nn.conv3d
 cos(x): math.cos
 cosh(x): math.cosh
 count_nonzero(input, axis=None, keepdims=False, dtype="int64"): math.count_nonzero
 crelu(features, axis=-1): nn.crelu compat.v1.nn.crelu
 cumprod(x, axis=0, exclusive=False, reverse=False): math.cumprod
 cumsum(x, axis=0, exclusive=False, reverse=False): math.cumsum
+depthwise_convolution(input, filter, strides, padding, rate=None, data_format=None, dilations=None):
+    compat.v1.nn.depthwise_conv2d
 divide(x, y): math.truediv math.divide compat.v1.div realdiv
 divide_no_nan(x, y): math.divide_no_nan
 elu(features): nn.elu
@@ -150,6 +155,8 @@ roll(input, shift, axis): roll
 round(x): math.round math.rint
 rsqrt(x): math.rsqrt
 selu(features): nn.selu
+separable_convolution(input, depthwise_filter, pointwise_filter, strides, padding, rate=None, data_format=None,
+    dilations=None): compat.v1.nn.separable_conv2d
 sequence_mask(lengths, maxlen=None, dtype="bool"): sequence_mask
 shape(input, out_type="int32"): shape compat.v1.shape
 sigmoid(x): math.sigmoid

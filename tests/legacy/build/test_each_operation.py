@@ -33,10 +33,11 @@ ARRAYS = {
     "yes": RANDOM.uniform(size=(2, 3, 4)) > 0.5,
     "no": RANDOM.uniform(size=(2, 3, 4)) > 0.5,
     "picture": RANDOM.uniform(-2, 2, (2, 6, 5, 3)),
+    "room": RANDOM.uniform(-2, 2, (2, 3, 4, 5, 4)),
 }
 ARRAYS = {name: array.astype("float32") if array.dtype.kind == "f" else array for name, array in ARRAYS.items()}
 ARRAYS |= {name: array.astype("int32") for name, array in ARRAYS.items() if array.dtype.kind == "i"}
-X, Y, PART, POSITIVE, SPECIAL, ZEROS, STEPS, PLACES, YES, NO, PICTURE = map(Given, ARRAYS)
+X, Y, PART, POSITIVE, SPECIAL, ZEROS, STEPS, PLACES, YES, NO, PICTURE, ROOM = map(Given, ARRAYS)
 
 # What an operation of one argument, or of two, is given where it is not defined for all numbers, or means others.
 ONE = {
@@ -53,6 +54,8 @@ TWO = {
     "xdivy": (ZEROS, Y),
 }
 KERNEL = RANDOM.uniform(-1, 1, (2, 4, 3)).astype("float32")
+FILTERS = RANDOM.uniform(-1, 1, (2, 2, 3, 4)).astype("float32")
+POINTWISE = RANDOM.uniform(-1, 1, (1, 1, 12, 5)).astype("float32")
 LABELS = np.eye(4, dtype="float32")[[[0, 1, 2], [3, 0, 1]]]
 SELECTED = {
     "add_n": [{"inputs": [X, Y, X]}],
@@ -67,10 +70,21 @@ SELECTED = {
     "clip": [{"t": X, "clip_value_min": -0.5, "clip_value_max": 1.0}],
     "concat": [{"values": [X, Y], "axis": axis} for axis in (-1, 0, 1)],
     "convolution": [{"input": X, "filters": KERNEL, "stride": 1, "padding": padding} for padding in ("VALID", "SAME")],
+    "convolution_2d": [
+        {"input": PICTURE, "filter": FILTERS, "strides": 1, "padding": "SAME", "dilations": [1, 2, 2, 1]},
+        {"input": PICTURE, "filter": FILTERS, "strides": [2, 2], "padding": "VALID", "data_format": "NHWC"},
+    ],
+    "convolution_3d": [
+        {"input": ROOM, "filters": KERNEL[None, None], "strides": [1, 1, 1, 1, 1], "padding": "SAME"},
+    ],
     "count_nonzero": [{"input": ZEROS}, {"input": ZEROS, "axis": -1, "keepdims": True}],
     "crelu": [{"features": X}],
     "cumprod": [{"x": X, "axis": 1}, {"x": X, "axis": -1, "exclusive": True, "reverse": True}],
     "cumsum": [{"x": X, "axis": 1}, {"x": X, "exclusive": True}, {"x": X, "axis": -1, "reverse": True}],
+    "depthwise_convolution": [
+        {"input": PICTURE, "filter": FILTERS, "strides": [1, 2, 2, 1], "padding": "SAME"},
+        {"input": PICTURE, "filter": FILTERS, "strides": [1, 1, 1, 1], "padding": "VALID", "rate": [2, 1]},
+    ],
     "ensure_shape": [{"x": X, "shape": [2, 3, 4]}],
     "expand_dims": [{"input": X, "axis": axis} for axis in (0, -1, 2)],
     "eye": [{"num_rows": 3}, {"num_rows": 2, "num_columns": 4, "batch_shape": [3]}],
@@ -106,6 +120,15 @@ SELECTED = {
     "reshape": [{"tensor": X, "shape": [-1, 6]}],
     "reverse": [{"tensor": X, "axis": [1, 2]}, {"tensor": X, "axis": [0]}],
     "roll": [{"input": X, "shift": 1, "axis": 1}, {"input": X, "shift": [1, -2], "axis": [1, 2]}],
+    "separable_convolution": [
+        {
+            "input": PICTURE,
+            "depthwise_filter": FILTERS,
+            "pointwise_filter": POINTWISE,
+            "strides": [1, 1, 1, 1],
+            "padding": "SAME",
+        }
+    ],
     "sequence_mask": [{"lengths": STEPS, "maxlen": 4}],
     "shape": [{"input": X}],
     "sigmoid_cross_entropy": [{"labels": LABELS, "logits": X}],
