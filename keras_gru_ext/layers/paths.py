@@ -65,9 +65,8 @@ def run_both(layers, sequences):
     same = dataclasses.replace(other, go_backwards=spec.go_backwards) == spec
     if not same or any(why_not_kernel(layer, spec) for layer in layers):
         return None
-    shape = sequences.shape[0], layers[0].units
     described = [
-        (layer.go_backwards, sequences, *layer.cell.all_weights(), ops.zeros(shape, layer.compute_dtype))
+        (layer.go_backwards, sequences, *layer.cell.all_weights(), layer._starting_state(None, sequences))
         for layer in layers
     ]
     results = []

@@ -94,8 +94,8 @@ def by_channel(kernel: np.ndarray) -> tuple[np.ndarray, int]:
 def convolved(graph: Graph, layer: Any, x: str, kernel: np.ndarray, groups: int) -> str:
     """Adds the convolution of (B, C, ...) with the layer's strides and padding."""
     padding: dict[str, Any] = {}
-    sizes, rates = kernel.shape[2:], _per_axis(layer.dilation_rate, kernel.ndim - 2)
-    strides = _per_axis(layer.strides, kernel.ndim - 2)
+    sizes, rates = kernel.shape[2:], per_axis(layer.dilation_rate, kernel.ndim - 2)
+    strides = per_axis(layer.strides, kernel.ndim - 2)
     reaches = [rate * (size - 1) for size, rate in zip(sizes, rates, strict=True)]
     if layer.padding == "causal":
         padding["pads"] = [*reaches, 0]
@@ -107,7 +107,8 @@ def convolved(graph: Graph, layer: Any, x: str, kernel: np.ndarray, groups: int)
     return graph.add("Conv", x, graph.constant(kernel), strides=strides, dilations=rates, group=groups, **padding)
 
 
-def _per_axis(sizes: int | Sequence[int], count: int) -> list[int]:
+def per_axis(sizes: int | Sequence[int], count: int) -> list[int]:
+    """A size for each of so many axes."""
     return [sizes] * count if isinstance(sizes, int) else list(sizes)
 
 

@@ -9,7 +9,7 @@ import keras
 import numpy as np
 
 from keras_gru_ext.export.graph import Graph, Value
-from keras_gru_ext.export.layers.convolution import channels_back, channels_first
+from keras_gru_ext.export.layers.convolution import channels_back, channels_first, per_axis
 from keras_gru_ext.export.layers.registry import converter
 
 
@@ -31,7 +31,7 @@ def _pooling(graph: Graph, layer: keras.Layer, x: Value, mask: Value | None) -> 
 
 def pooled(graph: Graph, layer: Any, taken: str, count: int, is_max: bool) -> str:
     """Adds the pooling of (B, C, ...), of so many more axes, with the layer's windows, strides and padding."""
-    sizes, strides = (_per_axis(one, count) for one in (layer.pool_size, layer.strides))
+    sizes, strides = (per_axis(one, count) for one in (layer.pool_size, layer.strides))
     gaps = any(stride > size for size, stride in zip(sizes, strides, strict=True))
 
     def pool(x: str) -> str:
@@ -66,10 +66,6 @@ def _same_pads(graph: Graph, x: str, sizes: Sequence[int], strides: Sequence[int
     before = graph.add("Div", total, graph.ints(2))
     none = graph.ints(0, 0)
     return graph.add("Concat", none, before, none, graph.add("Sub", total, before), axis=0)
-
-
-def _per_axis(sizes: int | Sequence[int], count: int) -> list[int]:
-    return [sizes] * count if isinstance(sizes, int) else list(sizes)
 
 
 @converter(keras.layers.GlobalMaxPooling1D, keras.layers.GlobalMaxPooling2D, keras.layers.GlobalMaxPooling3D)

@@ -20,29 +20,14 @@ ROWS = 512
 _maths = functools.lru_cache(maxsize=256)(GRUSpec)
 
 
-def forward(
-    x,
-    W,
-    b,
-    U,
-    c,
-    h0,
-    mask,
-    m_x,
-    m,
-    reset_after,
-    activation,
-    recurrent_activation,
-    keep_states,
-    keep_gates,
-    later=None,
-):
+def forward(x, W, b, U, c, h0, mask, m_x, m, reset_after, *activations_and_what_to_keep, later=None):
     """F0 to F4; arguments and results are those of the operator `gru_forward`.
 
     With `later`, a `compiled.Calls`, the results may be there only when those have run.
     """
+    *activations, keep_states, keep_gates = activations_and_what_to_keep
     (steps, batch, _), units = x.shape, h0.shape[1]
-    loop = _loop(x, U, c, m, steps, reset_after, activation, recurrent_activation)
+    loop = _loop(x, U, c, m, steps, reset_after, *activations)
     states = x.new_empty((steps, batch, units) if keep_states else 0)
     gates = x.new_empty((steps, batch, 3 * units) if keep_gates else 0)
     keep_products = keep_gates and reset_after
@@ -65,11 +50,10 @@ def forward(
 
 def forward_both(first, second, *settings_and_keep_states):
     """States and final state of two directions, at the same time; arguments as those of `gru_forward_both`."""
-    *maths, keep_states = settings_and_keep_states
     dtype, device = first[0].dtype, first[0].device.type
     later = calls(dtype) if plan(dtype, device).way == "compiled" else None
-    common = (None, None, None, *maths, keep_states, False, later)
-    results = [forward(*(*arrays, *common)) for arrays in (first, second)]
+    common = (None, None, None, *settings_and_keep_states, False)
+    results = [forward(*arrays, *common, later=later) for arrays in (first, second)]
     if later is not None:
         later.run()
     return *results[0][:2], *results[1][:2]

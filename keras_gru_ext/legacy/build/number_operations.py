@@ -194,9 +194,12 @@ def _pool(function: Callable) -> Callable:
     return pooled
 
 
-def _windows(rank: int, strides: Any, padding: str, data_format: Any, dilations: Any) -> dict[str, Any]:
-    """The settings of a convolution over so many axes."""
+def _windows(
+    rank: int, strides: Any, padding: str, data_format: Any, dilations: Any, rate: Any = None
+) -> dict[str, Any]:
+    """The settings of a convolution over so many axes; some functions call the dilations the rate."""
     _check_channels_last(data_format)
+    dilations = dilations if rate is None else rate
     return {
         "strides": _window(strides, rank),
         "padding": padding.lower(),
@@ -210,17 +213,13 @@ def _convolution(input: Any, filters: Any, **settings: Any) -> Any:
     return ops.conv(input, filters, **_windows(len(input.shape) - 2, **settings))
 
 
-def _depthwise_convolution(input: Any, filter: Any, rate: Any, dilations: Any, **settings: Any) -> Any:
+def _depthwise_convolution(input: Any, filter: Any, **settings: Any) -> Any:
     input, filter = alike([input, filter])
-    settings["dilations"] = dilations if rate is None else rate
     return ops.depthwise_conv(input, filter, **_windows(len(input.shape) - 2, **settings))
 
 
-def _separable_convolution(
-    input: Any, depthwise_filter: Any, pointwise_filter: Any, rate: Any, dilations: Any, **settings: Any
-) -> Any:
+def _separable_convolution(input: Any, depthwise_filter: Any, pointwise_filter: Any, **settings: Any) -> Any:
     input, depthwise, pointwise = alike([input, depthwise_filter, pointwise_filter])
-    settings["dilations"] = dilations if rate is None else rate
     return ops.separable_conv(input, depthwise, pointwise, **_windows(len(input.shape) - 2, **settings))
 
 
