@@ -38,6 +38,7 @@ _BATCH, _TIME = 3, 8
 # Two right float32 computations of such a small sum differ by less.
 _SAME = 1e-5
 _LONGEST_REASON = 300
+_NOT_TRIED = "not tried"
 # Layers whose code need not be read to list them.
 _DESCRIBED_AS_THEY_ARE = ("Lambda",)
 
@@ -160,7 +161,7 @@ def _code_in(record: LegacyModel) -> str | None:
     try:
         check_code(record.config, keras.saving.get_custom_objects(), record.path)
     except KerasGruExtError as error:
-        return f"not tried: {error}"
+        return f"{_NOT_TRIED}: {error}"
     return None
 
 
@@ -260,7 +261,7 @@ def _described(
         "convention": "reset after the product" if config["reset_after"] else "reset before the product",
         "activation": activation_name(config.get("activation")),
         "recurrent_activation": activation_name(config["recurrent_activation"]),
-        "stock": _outcome("unknown", code) if code else _stock_layer_outcome(entry, place and place.layer),
+        "stock": _outcome("unknown", _NOT_TRIED) if code else _stock_layer_outcome(entry, place and place.layer),
     }
 
 

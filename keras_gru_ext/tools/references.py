@@ -18,7 +18,7 @@ from keras_gru_ext.errors import FileFormatError, VerificationError
 from keras_gru_ext.files import path_of
 from keras_gru_ext.legacy.sources.archive import Archive
 
-_ARRAY, _SUFFIX = b"\x93NUMPY", ".npy"
+_ARRAY, _ZIP, _SUFFIX = b"\x93NUMPY", b"PK", ".npy"
 
 
 def verify(model: keras.Model, reference: str | os.PathLike, tolerance: float = TOLERANCE) -> float:
@@ -83,10 +83,9 @@ def _check_inputs(model: keras.Model, inputs: Sequence[np.ndarray], where: str) 
 
 
 def _read_reference(path: str) -> tuple[list[np.ndarray], list[np.ndarray]]:
-    if _begins_with(path, _ARRAY):
-        raise FileFormatError(
-            f"{path}: not an .npz file, but one array. Write it with numpy.savez(path, x0=..., y0=...)."
-        )
+    if not _begins_with(path, _ZIP):
+        what = "one array" if _begins_with(path, _ARRAY) else "something else"
+        raise FileFormatError(f"{path}: not an .npz file, but {what}. Write it with numpy.savez(path, x0=..., y0=...).")
     with Archive(path, ".npz file") as archive:
         inputs, outputs = (list(_numbered(archive, letter)) for letter in "xy")
         if not inputs or not outputs:

@@ -76,7 +76,9 @@ def test_a_model_that_needs_code_is_described_all_the_same(tmp_path):
         file.attrs["model_config"] = json.dumps(config)
     found = inspect(path)
     assert "Lambda layer holds code" in found["problem"]
+    assert "Lambda layer holds code" in found["stock"]["error"]
     assert found["grus"][0]["convention"] == "reset before the product"
+    assert found["grus"][0]["stock"]["error"] == "not tried"
     assert [row["class"] for row in found["layers"]][-1] == "Lambda"
 
 
