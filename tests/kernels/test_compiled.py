@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from keras_gru_ext.kernels import compiled, reference
+from keras_gru_ext.kernels.compiled import sharing
 from keras_gru_ext.kernels.spec import ACTIVATIONS, GRUSpec
 
 pytestmark = [
@@ -167,8 +168,8 @@ def candidate(spec, x):
 @pytest.mark.parametrize("units", [5, 48, 100])
 @pytest.mark.parametrize("share", ["rows", "rows, by a pool", "units"])
 def test_a_row_depends_on_neither_threads_nor_batch_nor_blocks(after, units, share, rng, monkeypatch):
-    monkeypatch.setattr(compiled, "_WORTH_A_THREAD", 1)
-    monkeypatch.setattr(compiled, "_WORTH_A_MEETING", 1 if share == "units" else 2**40)
+    monkeypatch.setattr(sharing, "WORTH_A_THREAD", 1)
+    monkeypatch.setattr(sharing, "_WORTH_A_MEETING", 1 if share == "units" else 2**40)
     teams = pytest.importorskip("keras_gru_ext.kernels.compiled.teams")
     monkeypatch.setattr(teams, "START_TOGETHER", "pool" not in share and teams.START_TOGETHER)
     spec = spec_of(after, "holes", "shared")
@@ -192,8 +193,8 @@ def test_a_row_depends_on_neither_threads_nor_batch_nor_blocks(after, units, sha
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_projects_inputs(after, layout, share, dtype, rng, monkeypatch):
     """F0 by the loop: right, and the same bits whatever the threads, the batch, the blocks and who keeps the gates."""
-    monkeypatch.setattr(compiled, "_WORTH_A_THREAD", 1)
-    monkeypatch.setattr(compiled, "_WORTH_A_MEETING", 1 if share == "units" else 2**40)
+    monkeypatch.setattr(sharing, "WORTH_A_THREAD", 1)
+    monkeypatch.setattr(sharing, "_WORTH_A_MEETING", 1 if share == "units" else 2**40)
     spec = spec_of(after, "holes", "shared", return_sequences=True)
     steps, batch, features, units = 9, 11, 7, 64
     _, U, c, h0, mask, m, *_ = problem(rng, spec, steps, batch, units, dtype)
@@ -215,7 +216,7 @@ def test_projects_inputs(after, layout, share, dtype, rng, monkeypatch):
     without_bias = compiled.forward(spec, x @ W, U, c, h0, mask, m, 1, True)[0]
     np.testing.assert_allclose(forward(x, h0, mask, m, b=None)[0], without_bias, **tolerance)
     for block in (1, 3 * units * 4 * 11, 2**17):
-        monkeypatch.setattr(compiled, "_BLOCK", block)
+        monkeypatch.setattr(sharing, "_BLOCK", block)
         for threads in (1, 2, 3):
             for gates in (None, np.full((steps, batch, 3 * units), np.nan, dtype)):
                 for mine, value in zip(forward(x, h0, mask, m, threads, gates)[:2], expected, strict=False):
@@ -293,7 +294,7 @@ def test_keeps_nothing_per_step_that_is_not_wanted(rng):
 
 
 def test_several_python_threads_at_once(rng, monkeypatch):
-    monkeypatch.setattr(compiled, "_WORTH_A_THREAD", 1)
+    monkeypatch.setattr(sharing, "WORTH_A_THREAD", 1)
     spec = spec_of(False)
     problems = [problem(rng, spec, 30, 6, 32) for _ in range(8)]
     expected = [run(spec, arrays) for arrays in problems]
@@ -315,8 +316,8 @@ def last_state_by_two_threads():
     "ignore:os.fork.. was called:RuntimeWarning",  # By JAX, where another test has imported it.
 )
 def test_a_forked_process_has_threads_of_its_own(monkeypatch):
-    monkeypatch.setattr(compiled, "_WORTH_A_THREAD", 1)
-    monkeypatch.setattr(compiled, "_WORTH_A_MEETING", 1)
+    monkeypatch.setattr(sharing, "WORTH_A_THREAD", 1)
+    monkeypatch.setattr(sharing, "_WORTH_A_MEETING", 1)
     expected = last_state_by_two_threads()
     with multiprocessing.get_context("fork").Pool(1) as pool:
         np.testing.assert_array_equal(pool.apply_async(last_state_by_two_threads).get(timeout=60), expected)

@@ -525,10 +525,10 @@ def test_pytorchs_own_threads_share_rows_or_units(maths, options, dtype, monkeyp
 
     if compiled.why_not(dtype) is not None:
         pytest.skip(compiled.why_not(dtype))
-    from keras_gru_ext.kernels.compiled import teams
+    from keras_gru_ext.kernels.compiled import sharing, teams
 
-    monkeypatch.setattr(compiled, "_WORTH_A_THREAD", 1)
-    monkeypatch.setattr(compiled, "_WORTH_A_MEETING", 1)
+    monkeypatch.setattr(sharing, "WORTH_A_THREAD", 1)
+    monkeypatch.setattr(sharing, "_WORTH_A_MEETING", 1)
     monkeypatch.setattr(teams, "_pool", lambda parts: pytest.fail("by threads of this package"))
     for batch in (3, 12):
         one = case(9, batch, 130, maths, dtype=dtype, **options)

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from keras_gru_ext import GRU, Bidirectional, explain, kernels
-from keras_gru_ext.kernels import compiled
+from keras_gru_ext.kernels.compiled import sharing
 from keras_gru_ext.layers import paths
 from tests.helpers import FEATURES, TIME, UNITS, only_on, to_numpy
 
@@ -47,7 +47,7 @@ def one_after_the_other(layer, x, monkeypatch):
 @pytest.mark.parametrize("sequences", [False, True])
 @pytest.mark.parametrize("batch", [1, 3, 9])
 def test_the_numbers_of_one_after_the_other(units, after, sequences, batch, together, rng, monkeypatch):
-    monkeypatch.setattr(compiled, "_WORTH_A_THREAD", 1)
+    monkeypatch.setattr(sharing, "WORTH_A_THREAD", 1)
     layer = Bidirectional(
         GRU(units, return_sequences=sequences, return_state=True, reset_after=after, bias_initializer="normal"),
         merge_mode=None,
@@ -68,7 +68,7 @@ def test_whichever_threads(threads, together, rng, monkeypatch):
     teams = pytest.importorskip("keras_gru_ext.kernels.compiled.teams")
     from keras_gru_ext.kernels.on_torch import compiled_loop
 
-    monkeypatch.setattr(compiled, "_WORTH_A_THREAD", 1 if threads != "one" else 2**40)
+    monkeypatch.setattr(sharing, "WORTH_A_THREAD", 1 if threads != "one" else 2**40)
     monkeypatch.setattr(compiled_loop, "_openmp", lambda: None)
     monkeypatch.setattr(compiled_loop.torch, "get_num_threads", lambda: 3)
     monkeypatch.setattr(teams, "START_TOGETHER", "pool" not in threads and teams.START_TOGETHER)
