@@ -10,6 +10,9 @@ that its layer makes. So this is written in its place, into the graph of the mod
                                      any entry is put there
     around `time_major`, so that     the steps of all samples one behind the other, by reshaping -> the layer, as a
     sequences run through samples    model -> reshaped back; the mask likewise
+    step by step, so that states     the first step, then all, one behind the other, without mask -> TimeDistributed,
+    go on, and the first step        which calls its layer for each in turn -> all but the first -> at steps that do not
+    comes twice                      count the output before -> the mask is put there again
 """
 
 from __future__ import annotations
@@ -67,14 +70,13 @@ def written_out(entry: Mapping, stock: Mapping[str, Any], prefix: str, axes: Seq
     layer = graphs.layer_of(stock, name=inside)
     results = []
     for number, ([x], kwargs) in enumerate(opened.calls):
-        given = {} if kwargs.get("training") is None else {"training": kwargs["training"]}
         named, hides = kwargs.get("mask"), needed[number] == "whole"
         asked = {} if named is None or hides else {"mask": named}
-        result = layer(masks.hidden(x) if hides else x, **asked, **given)
+        result = layer(masks.hidden(x) if hides else x, **asked, **_training(kwargs))
         if not needed[number]:
             results.append(result)
             continue
-        mask = finder.of(x, axes[number]) if named is None else ops.cast(named, "bool")
+        mask = _mask_of(x, kwargs, axes[number], finder)
         if not hides:
             mask = ops.any(mask, axis=tuple(range(masks.OF_STEPS, axes[number])))
         # Operations have no mask, so that the one that is handed over is alone.
@@ -82,14 +84,61 @@ def written_out(entry: Mapping, stock: Mapping[str, Any], prefix: str, axes: Seq
     return opened.grafted(results, prefix, [inside])
 
 
+def _training(kwargs: Mapping) -> dict[str, Any]:
+    return {} if kwargs.get("training") is None else {"training": kwargs["training"]}
+
+
+def _mask_of(x: Any, kwargs: Mapping, axes: int, finder: masks.Finder) -> Any:
+    """The mask that comes with the input of a call, or that the call names."""
+    named = kwargs.get("mask")
+    return finder.of(x, axes) if named is None else ops.cast(named, "bool")
+
+
+def is_step_by_step(entry: Mapping) -> bool:
+    """Whether the layer within is called for one step after the other, and for the first one twice."""
+    return _rule(entry) == "step_by_step"
+
+
+def written_step_by_step(entry: Mapping, stock: Mapping[str, Any], prefix: str, axes: Sequence[int]) -> graphs.Part:
+    """Writes a `TimeDistributed` out that is one `is_step_by_step`; arguments as of `written_out`."""
+    inside, dtype = f"{prefix}inside", entry["config"]["dtype"]
+    opened, finder = graphs.Opened(entry), masks.Finder(prefix, dtype)
+    # Of as many steps as are known, the stock class takes one after the other, and the layer keeps its states.
+    layer = graphs.layer_of(stock, name=inside)
+    results = []
+    for number, ([x], kwargs) in enumerate(opened.calls):
+        result = layer(ops.concatenate([x[:, :1], x], axis=1), **_training(kwargs))[:, 1:]
+        if axes[number]:
+            mask = _mask_of(x, kwargs, axes[number], finder)
+            result = masks.with_mask(_held(result, mask), mask, dtype, f"{prefix}{number}_masked")
+        results.append(result)
+    return opened.grafted(results, prefix, [inside])
+
+
+def _held(x: Any, mask: Any) -> Any:
+    """What stands at steps that count, and at all others what stood at the last one before that did, or zeros.
+
+    Args:
+        x: Shape (B, T, ...).
+        mask: As many of these axes as it has.
+    """
+    mask = ops.expand_dims(mask, tuple(range(len(mask.shape), len(x.shape))))
+    ones = ops.ones_like(mask, dtype="int32")
+    # The steps that count, in their order, then all others.
+    steps = ops.argsort(ops.cumsum(ones, axis=1) + ops.where(mask, 0, x.shape[1] * ones), axis=1)
+    begun = ops.cumsum(ops.cast(mask, "int32"), axis=1)  # how many of them there are until then
+    last = ops.take_along_axis(steps, ops.maximum(begun - 1, 0), axis=1)
+    return ops.where(begun > 0, ops.take_along_axis(x, last, axis=1), ops.zeros_like(x))
+
+
 def runs_through_samples(entry: Mapping) -> bool:
     """Whether the sequences of a layer within run through the samples of a batch."""
-    return masks_of_versions.has(entry["config"]["layer"], "time_major")
+    return masks_of_versions.has(entry["config"]["layer"], "time_major") and not is_step_by_step(entry)
 
 
 def is_written_anyway(entry: Mapping) -> bool:
     """Whether the stock class does not do, though there are no masks."""
-    return runs_through_samples(entry) or why_not(entry, masked=False) is not None
+    return runs_through_samples(entry) or is_step_by_step(entry)
 
 
 def written_through_samples(entry: Mapping, stock: Mapping[str, Any], prefix: str, axes: Sequence[int]) -> graphs.Part:
@@ -106,13 +155,11 @@ def written_through_samples(entry: Mapping, stock: Mapping[str, Any], prefix: st
     model = graphs.layer_of(stock, name=inside)
     results = []
     for number, ([x], kwargs) in enumerate(opened.calls):
-        given = {} if kwargs.get("training") is None else {"training": kwargs["training"]}
+        given = _training(kwargs)
         operations = Operations()
         batch, steps, *others = _sizes(operations, x)
         [y] = operations.run("reshape", {"tensor": x, "shape": [-1, *others]})
-        mask, named = None, kwargs.get("mask")
-        if axes[number]:
-            mask = finder.of(x, axes[number]) if named is None else ops.cast(named, "bool")
+        mask = _mask_of(x, kwargs, axes[number], finder) if axes[number] else None
         if axes[number] > masks.OF_STEPS and _rule(entry) != "without_masks":
             operations.shapes.note(mask, [batch, steps, *others[: axes[number] - 2]])
             [its_mask] = operations.run("reshape", {"tensor": mask, "shape": [-1, *others[: axes[number] - 2]]})
@@ -142,20 +189,6 @@ def _mask_needed(entry: Mapping, axes: int) -> str:
     mask = keras.Input((None,) * (axes - 1), dtype="bool")
     is_consumed = not layer.supports_masking or layer.compute_mask(None, mask) is None
     return "steps" if is_consumed else ""
-
-
-def why_not(entry: Mapping, masked: bool) -> str | None:
-    """Says what a `TimeDistributed` of this package computes that stock layers are not written for, or `None`."""
-    if _rule(entry) != "step_by_step":
-        return None
-    if masks_of_versions.has(entry["config"]["layer"], "stateful"):
-        return (
-            "its layer keeps states from step to step, and sees the first one twice, as in TensorFlow 2. That is not "
-            "written with stock layers"
-        )
-    if not masked:
-        return None
-    return "it has the output before at steps that do not count. That is not written with stock layers"
 
 
 def _rule(entry: Mapping) -> str:

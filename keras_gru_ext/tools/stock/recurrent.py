@@ -81,6 +81,8 @@ class _Written:
                 config["zero_output_for_mask"] = False
             if number:
                 config["go_backwards"] = False
+            if traits.is_time_major(self._directions[0]):
+                one = {**one, "build_config": None}  # the batch size is in another place, and kept states have it
             made.append(graphs.layer_of(one, **config))
         return made
 

@@ -136,8 +136,6 @@ class Rewriting:
         return f"{prefix}inside"
 
     def _distributed(self, one: Mapping, where: _Names, prefix: str) -> graphs.Part:
-        if reason := distributed.why_not(one, self._masked):
-            raise ConfigError(f"{_line(where)}: {reason}. Convert without --stock.")
         if distributed.is_its_layer(one):
             self._move((*where[1:], "layer"), where[1:])
             return [distributed.as_its_layer(one, self.entry(one["config"]["layer"], where, "layer"))], {}
@@ -146,7 +144,8 @@ class Rewriting:
         if distributed.runs_through_samples(one):
             model = self._through_samples(one, where, inside)
             return distributed.written_through_samples(one, model, prefix, axes)
-        return distributed.written_out(one, {**self.entry(one, where[:-1]), "name": inside}, prefix, axes)
+        write = distributed.written_step_by_step if distributed.is_step_by_step(one) else distributed.written_out
+        return write(one, {**self.entry(one, where[:-1]), "name": inside}, prefix, axes)
 
     def _inner(self, entry: Mapping, where: _Names) -> dict[str, Any]:
         """Rewrites the layer of a `TimeDistributed`: as a model, if more than one layer takes its place."""
@@ -155,6 +154,7 @@ class Rewriting:
         if not (
             traits.needs_layers_of_its_own(inner, self._masked)
             or (is_own and inner["class_name"] in (*local.KINDS, "LayerNormalization", "Softmax"))
+            or (inner["class_name"] == "TimeDistributed" and distributed.is_written_anyway(inner))
         ):
             return self.entry(inner, where, "layer")
         made = self._around(entry, where, place)

@@ -62,7 +62,7 @@ def with_masked_steps(model):
     for index, x in enumerate(one for one in arrays if one.ndim > 2):
         x[0, ..., : 1 + index, :] = x[1, ..., 2 + index, :] = x[2, ..., TIME - 2 - index :, :] = 0
         x[3] *= index
-        x[2, 1] = 0
+        x[2, 1:2] = 0
     return [x.astype("float32") for x in arrays]
 
 

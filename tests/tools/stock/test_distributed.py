@@ -5,7 +5,6 @@ import numpy as np
 import pytest
 
 import keras_gru_ext
-from keras_gru_ext.errors import ConfigError
 from keras_gru_ext.layers import GRUCell, locally_connected, masking, recurrent
 from keras_gru_ext.layers.masking import TimeDistributed
 from keras_gru_ext.tools.stock import to_stock
@@ -15,6 +14,7 @@ from tests.tools.stock.helpers import (
     SEQUENCES,
     TIME,
     check_saved,
+    check_twice,
     masked_input,
     on_each_kind,
     random_weights,
@@ -175,16 +175,66 @@ def test_fixed_batches(rule, sequences, tmp_path):
     check_saved(random_weights(keras.Model(x, outputs)), tmp_path)
 
 
-def stateful(x):
-    return TimeDistributed(keras_gru_ext.GRU(2, stateful=True), fixed_batch="step_by_step", name="old")(x)
+def each_in_turn(layer, shape=(3, TIME, FEATURES), masked=True):
+    """Of which the states go on from step to step, and the first one comes twice."""
+
+    def make():
+        inputs = keras.Input(batch_shape=(4, *shape))
+        x = keras.layers.Masking()(inputs) if masked else inputs
+        y = TimeDistributed(layer(), fixed_batch="step_by_step")(x)
+        behind = TimeDistributed(keras_gru_ext.GRU(2))
+        behind = TimeDistributed(behind) if len(shape) > 3 else behind
+        return keras.Model(inputs, [y, behind(y)])
+
+    return make
 
 
-def of_ones_own(x):
-    return TimeDistributed(keras.layers.Dense(2), fixed_batch="step_by_step", name="old")(keras.layers.Masking()(x))
+KEPT = {"stateful": True, **SEQUENCES}
 
 
-@pytest.mark.parametrize(("make", "message"), [(stateful, "keeps states"), (of_ones_own, "the output before")])
-def test_steps_one_by_one_are_refused(make, message):
-    x = keras.Input((2, TIME, FEATURES), batch_size=4)
-    with pytest.raises(ConfigError, match=rf"> old: .*{message}.* not written with stock layers\. Convert without"):
-        to_stock(keras.Model(x, make(x)))
+def kept():
+    return keras_gru_ext.GRU(3, **KEPT)
+
+
+def a_model_with_states():
+    x = keras.Input((TIME, FEATURES), batch_size=4)
+    y = recurrent.LSTM(3, **KEPT)(kept()(keras.layers.Masking()(x)))
+    return keras.Model(x, keras.layers.Dense(2)(y))
+
+
+STEP_BY_STEP = {
+    "no mask": each_in_turn(kept, masked=False),
+    "mask": each_in_turn(kept),
+    "backwards": each_in_turn(lambda: recurrent.LSTM(2, go_backwards=True, **KEPT)),
+    "open": each_in_turn(kept, shape=(3, None, FEATURES)),
+    "one step": each_in_turn(kept, shape=(1, TIME, FEATURES)),
+    "both": each_in_turn(lambda: keras_gru_ext.Bidirectional(kept(), merge_mode="sum")),
+    "model": each_in_turn(a_model_with_states),
+    "time first": each_in_turn(lambda: keras_gru_ext.GRU(3, time_major=True, **KEPT)),
+    "steps of steps": each_in_turn(
+        lambda: TimeDistributed(kept(), fixed_batch="step_by_step"), shape=(1, 1, 3, FEATURES)
+    ),
+}
+
+
+@on_each_kind
+@pytest.mark.parametrize("make", STEP_BY_STEP.values(), ids=STEP_BY_STEP)
+def test_states_that_go_on_from_step_to_step(make, tmp_path):
+    assert check_twice(random_weights(make()), tmp_path) > 1e-4
+
+
+def test_states_of_a_real_model_that_go_on(tmp_path):
+    fixture = test_fixtures.named("tf_keras-2.21.0", "distributed_states")
+    to_stock(fixture.load()).save(tmp_path / "stock.keras")
+    stock = keras.saving.load_model(tmp_path / "stock.keras")
+    assert "keras_gru_ext" not in stock.to_json()
+    test_fixtures.check(stock, fixture)
+
+
+def test_the_output_before_at_steps_that_do_not_count(tmp_path):
+    def of_steps(x):
+        return TimeDistributed(keras.layers.Dense(3), fixed_batch="step_by_step")(keras.layers.Masking()(x))
+
+    words, sentences = keras.Input((TIME, FEATURES), batch_size=4), keras.Input((2, TIME, FEATURES), batch_size=4)
+    outputs = [of_steps(words), of_steps(sentences), keras_gru_ext.GRU(2)(of_steps(words))]
+    check_saved(random_weights(keras.Model([words, sentences], outputs)), tmp_path)

@@ -91,6 +91,7 @@ STATEFUL = {
     "GRU": stateful(keras_gru_ext.GRU, **SEQUENCES),
     "backwards": stateful(keras_gru_ext.GRU, **SEQUENCES, **BACKWARDS),
     "last": stateful(recurrent.LSTM),
+    "time first": stateful(keras_gru_ext.GRU, **SEQUENCES, time_major=True),
     "zeros": stateful(recurrent.SimpleRNN, **SEQUENCES, **ZEROS),
     "both": stateful(keras_gru_ext.GRU, both=True, **SEQUENCES),
     "start": stateful(recurrent.LegacyMaskGRU, **SEQUENCES, masked_output="first_cell"),
