@@ -1,4 +1,4 @@
-"""What TensorFlow's operations on numbers compute, in operations of Keras: pointwise, reductions, products, `tf.nn`."""
+"""What TensorFlow computes of numbers, in operations of Keras: pointwise, reductions, products, functions of `tf.nn`."""
 
 from __future__ import annotations
 
@@ -171,58 +171,6 @@ def _softmax_cross_entropy(labels: Any, logits: Any, axis: Any) -> Any:
     return ops.negative(ops.sum(ops.multiply(labels, ops.log_softmax(logits, axis=axis)), axis=axis))
 
 
-def _window(value: Any, rank: int) -> Any:
-    """The sizes of a window without those of the batch and the channels."""
-    sizes = constant(value).ravel().tolist()
-    sizes = sizes[1:-1] if len(sizes) == rank + 2 else sizes
-    # One number where that will do: read back from a file, a tuple is a list, which JAX does not take.
-    return sizes[0] if len(set(sizes)) == 1 else tuple(sizes)
-
-
-def _check_channels_last(data_format: Any) -> None:
-    if str(data_format or "").startswith("NC"):
-        raise ConfigError(f"data_format={data_format!r} has no equivalent on every backend")
-
-
-def _pool(function: Callable) -> Callable:
-    def pooled(input: Any, ksize: Any, strides: Any, padding: str, data_format: Any) -> Any:
-        _check_channels_last(data_format)
-        rank = len(input.shape) - 2
-        options = {"padding": padding.lower(), "data_format": "channels_last"}
-        return function(input, _window(ksize, rank), _window(strides, rank), **options)
-
-    return pooled
-
-
-def _windows(
-    rank: int, strides: Any, padding: str, data_format: Any, dilations: Any, rate: Any = None
-) -> dict[str, Any]:
-    """The settings of a convolution over so many axes; some functions call the dilations the rate."""
-    _check_channels_last(data_format)
-    dilations = dilations if rate is None else rate
-    return {
-        "strides": _window(strides, rank),
-        "padding": padding.lower(),
-        "data_format": "channels_last",
-        "dilation_rate": _window(1 if dilations is None else dilations, rank),
-    }
-
-
-def _convolution(input: Any, filters: Any, **settings: Any) -> Any:
-    input, filters = alike([input, filters])
-    return ops.conv(input, filters, **_windows(len(input.shape) - 2, **settings))
-
-
-def _depthwise_convolution(input: Any, filter: Any, **settings: Any) -> Any:
-    input, filter = alike([input, filter])
-    return ops.depthwise_conv(input, filter, **_windows(len(input.shape) - 2, **settings))
-
-
-def _separable_convolution(input: Any, depthwise_filter: Any, pointwise_filter: Any, **settings: Any) -> Any:
-    input, depthwise, pointwise = alike([input, depthwise_filter, pointwise_filter])
-    return ops.separable_conv(input, depthwise, pointwise, **_windows(len(input.shape) - 2, **settings))
-
-
 def _count_nonzero(input: Any, axis: Any, keepdims: Any, dtype: str) -> Any:
     return ops.sum(ops.cast(ops.not_equal(input, 0), "int32"), axis=_axes(axis), keepdims=bool(keepdims))
 
@@ -310,19 +258,14 @@ NUMBERS: Mapping[str, Callable] = MappingProxyType(
         "argmax": _arg(ops.argmax),
         "argmin": _arg(ops.argmin),
         "argsort": _argsorted,
-        "average_pool": _pool(ops.average_pool),
         "band_part": _band_part,
         "bias_add": _bias_add,
         "cast": lambda x, dtype: ops.cast(tensor(x), known_dtype(dtype)),
         "clip": _clip,
-        "convolution": lambda stride, **given: _convolution(strides=stride, **given),
-        "convolution_2d": lambda filter, use_cudnn_on_gpu, **given: _convolution(filters=filter, **given),
-        "convolution_3d": _convolution,
         "count_nonzero": _count_nonzero,
         "crelu": lambda features, axis: ops.concatenate([ops.relu(features), ops.relu(-features)], axis=axis),
         "cumprod": _cumulative(ops.cumprod, 1),
         "cumsum": _cumulative(ops.cumsum, 0),
-        "depthwise_convolution": _depthwise_convolution,
         "einsum": _einsum,
         "gelu": lambda features, approximate: ops.gelu(features, approximate=bool(approximate)),
         "l2_loss": lambda t: ops.divide(ops.sum(ops.square(t)), 2),
@@ -331,7 +274,6 @@ NUMBERS: Mapping[str, Callable] = MappingProxyType(
         "log_softmax": lambda logits, axis: ops.log_softmax(logits, axis=_axis_or_last(axis)),
         "matmul": _matmul,
         "matrix_transpose": lambda a: ops.swapaxes(a, -1, -2),
-        "max_pool": _pool(ops.max_pool),
         "multiply_no_nan": _multiply_no_nan,
         "norm": _norm,
         "reduce_all": _reduction(ops.all),
@@ -345,7 +287,6 @@ NUMBERS: Mapping[str, Callable] = MappingProxyType(
         "reduce_std": _reduction(ops.std),
         "reduce_sum": _reduction(ops.sum),
         "reduce_variance": _reduction(ops.var),
-        "separable_convolution": _separable_convolution,
         "sigmoid_cross_entropy": _sigmoid_cross_entropy,
         "silu": lambda features, beta: ops.multiply(features, ops.sigmoid(ops.multiply(features, beta))),
         "softmax": lambda logits, axis: ops.softmax(logits, axis=_axis_or_last(axis)),

@@ -19,8 +19,10 @@ from keras_gru_ext.legacy.build.number_operations import NUMBERS, POINTWISE, kno
 from keras_gru_ext.legacy.build.shape_operations import SHAPES
 from keras_gru_ext.legacy.build.slice_operations import SLICES
 from keras_gru_ext.legacy.build.values import MOST_NUMBERS, constant, has_size, has_tensor, leaves, tensor
+from keras_gru_ext.legacy.build.window_operations import WINDOWS
 
 _ON_SHAPES: Mapping[str, Callable] = {**SHAPES, **SLICES, **FILLING}
+_ON_NUMBERS: Mapping[str, Callable] = {**NUMBERS, **WINDOWS}
 
 # These stay sizes where they compute with sizes.
 _WITH_SIZES: Mapping[str, Callable] = {
@@ -73,7 +75,7 @@ class Operations:
         if name in _ON_SHAPES:
             given = _ON_SHAPES[name](self.shapes, **arguments)
         else:
-            given = NUMBERS[name](**{key: _number(value) for key, value in arguments.items()})
+            given = _ON_NUMBERS[name](**{key: _number(value) for key, value in arguments.items()})
         results = list(given) if isinstance(given, (list, tuple)) else [given]
         if not of_model:
             return [one if isinstance(one, Size) else _plain(one) for one in results]
@@ -88,7 +90,7 @@ class Operations:
             if np.prod(known, dtype=float) > 100 * MOST_NUMBERS:
                 raise ConfigError(f"it makes a tensor of the shape {result.shape}, which no model needs")
             # Operations on shapes know theirs.
-            if name in NUMBERS:
+            if name in _ON_NUMBERS:
                 self._note_shape(name, arguments, result)
 
     def _note_shape(self, name: str, arguments: Mapping[str, Any], result: Any) -> None:

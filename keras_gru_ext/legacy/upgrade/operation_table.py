@@ -58,6 +58,7 @@ atan(x): math.atan
 atan2(y, x): math.atan2
 atanh(x): math.atanh
 average_pool(input, ksize, strides, padding, data_format=None): nn.avg_pool1d nn.avg_pool2d nn.avg_pool nn.avg_pool3d
+    compat.v1.nn.avg_pool
 band_part(input, num_lower, num_upper): linalg.band_part
 batch_flatten(x): keras.backend.batch_flatten
 bias_add(value, bias, data_format=None): nn.bias_add compat.v1.nn.bias_add
@@ -66,10 +67,9 @@ cast(x, dtype): cast
 ceil(x): math.ceil
 clip(t, clip_value_min, clip_value_max): clip_by_value
 concat(values, axis=0): concat
-convolution(input, filters, stride=1, padding="VALID", data_format=None, dilations=None): nn.conv1d compat.v1.nn.conv1d
-convolution_2d(input, filter, strides=1, padding="VALID", use_cudnn_on_gpu=True, data_format=None, dilations=None):
-    compat.v1.nn.conv2d
-convolution_3d(input, filters, strides, padding, data_format=None, dilations=None): nn.conv3d
+convolution(input, filters, strides=1, padding="VALID", data_format=None, dilations=None, filter=None, stride=None,
+    dilation_rate=None, explicit_paddings=None): nn.conv1d compat.v1.nn.conv1d compat.v1.nn.conv2d nn.conv3d
+    compat.v1.nn.conv3d nn.convolution compat.v1.nn.convolution
 cos(x): math.cos
 cosh(x): math.cosh
 count_nonzero(input, axis=None, keepdims=False, dtype="int64"): math.count_nonzero
@@ -77,7 +77,7 @@ crelu(features, axis=-1): nn.crelu compat.v1.nn.crelu
 cumprod(x, axis=0, exclusive=False, reverse=False): math.cumprod
 cumsum(x, axis=0, exclusive=False, reverse=False): math.cumsum
 depthwise_convolution(input, filter, strides, padding, rate=None, data_format=None, dilations=None):
-    compat.v1.nn.depthwise_conv2d
+    compat.v1.nn.depthwise_conv2d compat.v1.nn.depthwise_conv2d_native
 divide(x, y): math.truediv math.divide compat.v1.div realdiv
 divide_no_nan(x, y): math.divide_no_nan
 elu(features): nn.elu
@@ -88,6 +88,7 @@ exp(x): math.exp
 expand_dims(input, axis=None, dim=None): expand_dims compat.v1.expand_dims
 expm1(x): math.expm1
 eye(num_rows, num_columns=None, batch_shape=None, dtype="float32"): eye
+extract_patches(images, sizes, strides, rates=None, padding="VALID", dilations=None): image.extract_patches
 fill(dims, value): fill
 floor(x): math.floor
 floor_divide(x, y): math.floordiv compat.v1.floor_div floor_div
@@ -108,6 +109,7 @@ l2_normalize(x, axis=None, epsilon=1e-12, dim=None): math.l2_normalize nn.l2_nor
 leaky_relu(features, alpha=0.2): nn.leaky_relu
 less(x, y): math.less
 less_equal(x, y): math.less_equal
+local_response_normalization(input, depth_radius=5, bias=1, alpha=1, beta=0.5): nn.local_response_normalization
 log(x): math.log
 log1p(x): math.log1p
 log_sigmoid(x): math.log_sigmoid
@@ -120,6 +122,7 @@ look_up(params, ids): nn.embedding_lookup compat.v1.nn.embedding_lookup
 matmul(a, b, transpose_a=False, transpose_b=False, output_type=None): linalg.matmul matmul
 matrix_transpose(a): linalg.matrix_transpose
 max_pool(input, ksize, strides, padding, data_format=None): nn.max_pool1d nn.max_pool2d nn.max_pool nn.max_pool3d
+    compat.v1.nn.max_pool
 maximum(x, y): math.maximum
 minimum(x, y): math.minimum
 multiply(x, y): math.multiply
@@ -131,6 +134,8 @@ one_hot(indices, depth, on_value=None, off_value=None, axis=None, dtype=None): o
 ones(shape, dtype="float32"): ones compat.v1.ones
 ones_like(input, dtype=None): ones_like compat.v1.ones_like
 pad(tensor, paddings, mode="CONSTANT", constant_values=0): pad compat.v1.pad
+pool(input, window_shape, pooling_type, padding="VALID", dilation_rate=None, strides=None, data_format=None,
+    dilations=None): compat.v1.nn.pool
 power(x, y): math.pow
 range(start, limit=None, delta=1, dtype=None): range
 rank(input): rank
@@ -214,6 +219,8 @@ Asinh: asinh(x)
 Atan: atan(x)
 Atan2: atan2(y, x)
 Atanh: atanh(x)
+AvgPool: average_pool(input, ksize=ksize, strides=strides, padding=padding, data_format=data_format)
+AvgPool3D: average_pool(input, ksize=ksize, strides=strides, padding=padding, data_format=data_format)
 BatchMatMul: matmul(a, b, adj_x=transpose_a, adj_y=transpose_b)
 BatchMatMulV2: matmul(a, b, adj_x=transpose_a, adj_y=transpose_b)
 BiasAdd: bias_add(value, bias, data_format=data_format)
@@ -222,20 +229,27 @@ Cast: cast(x, DstT=dtype)
 Ceil: ceil(x)
 ClipByValue: clip(t, clip_value_min, clip_value_max)
 ConcatV2: concat(*values, axis)
+Conv2D: convolution(input, filters, strides=strides, padding=padding, data_format=data_format, dilations=dilations,
+    explicit_paddings=explicit_paddings)
+Conv3D: convolution(input, filters, strides=strides, padding=padding, data_format=data_format, dilations=dilations)
 Cos: cos(x)
 Cosh: cosh(x)
 Cumprod: cumprod(x, axis, exclusive=exclusive, reverse=reverse)
 Cumsum: cumsum(x, axis, exclusive=exclusive, reverse=reverse)
+DepthwiseConv2dNative: depthwise_convolution(input, filter, strides=strides, padding=padding, data_format=data_format,
+    dilations=dilations)
 Div: divide(x, y)
 DivNoNan: divide_no_nan(x, y)
 Einsum: einsum(*inputs, equation=equation)
 Elu: elu(features)
+EnsureShape: ensure_shape(x, shape=shape)
 Equal: equal(x, y)
 Erf: erf(x)
 EuclideanNorm: reduce_euclidean_norm(input_tensor, axis, keep_dims=keepdims)
 Exp: exp(x)
 ExpandDims: expand_dims(input, axis)
 Expm1: expm1(x)
+ExtractImagePatches: extract_patches(images, ksizes=sizes, strides=strides, rates=dilations, padding=padding)
 Fill: fill(dims, value)
 Floor: floor(x)
 FloorDiv: floor_divide(x, y)
@@ -250,6 +264,7 @@ IsInf: is_inf(x)
 IsNan: is_nan(x)
 L2Loss: l2_loss(t)
 LeakyRelu: leaky_relu(features, alpha=alpha)
+LRN: local_response_normalization(input, depth_radius=depth_radius, bias=bias, alpha=alpha, beta=beta)
 Less: less(x, y)
 LessEqual: less_equal(x, y)
 Log: log(x)
@@ -261,6 +276,8 @@ LogicalOr: logical_or(x, y)
 MatMul: matmul(a, b, transpose_a=transpose_a, transpose_b=transpose_b)
 MatrixBandPart: band_part(input, num_lower, num_upper)
 Max: reduce_max(input_tensor, axis, keep_dims=keepdims)
+MaxPool: max_pool(input, ksize=ksize, strides=strides, padding=padding, data_format=data_format)
+MaxPool3D: max_pool(input, ksize=ksize, strides=strides, padding=padding, data_format=data_format)
 Maximum: maximum(x, y)
 Mean: reduce_mean(input_tensor, axis, keep_dims=keepdims)
 Min: reduce_min(input_tensor, axis, keep_dims=keepdims)

@@ -228,16 +228,27 @@ def _check_without_effect(name: str, value: Any, where: str) -> None:
 
 
 def _whole(named: Mapping[str, Any], parameters: Sequence[str], where: str) -> dict[str, Any]:
-    """Checks that nothing is missing, and reads old names of arguments."""
+    """Checks that nothing is missing, and reads other names of arguments."""
     new = dict(named)
     for name in parameters:
-        if name in _OLD_NAMES and new.pop(name, None) is not None:
-            new[_OLD_NAMES[name]] = named[name]
-    missing = [name for name in parameters if name not in new and name not in _OLD_NAMES]
+        if name in _OTHER_NAMES and new.pop(name, None) is not None:
+            new[_OTHER_NAMES[name]] = named[name]
+    missing = sorted({_OTHER_NAMES.get(name, name) for name in parameters} - set(new))
     if missing:
         raise ConfigError(f"{where}: the TensorFlow operation lacks its arguments {missing}. Found: {named!r:.200}.")
     return new
 
 
-# What TensorFlow 1 called some arguments; the tables list both.
-_OLD_NAMES = {"dim": "axis", "dimension": "axis", "squeeze_dims": "axis", "keep_dims": "keepdims"}
+# What some functions, or versions of them, call arguments that others call otherwise; the tables list both.
+_OTHER_NAMES = {
+    "dim": "axis",
+    "dilation_rate": "dilations",
+    "dimension": "axis",
+    "filter": "filters",
+    "keep_dims": "keepdims",
+    "rate": "dilations",
+    "rates": "dilations",
+    "squeeze_dims": "axis",
+    "stride": "strides",
+    "window_shape": "ksize",
+}

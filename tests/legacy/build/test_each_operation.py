@@ -9,6 +9,7 @@ import pytest
 
 from keras_gru_ext.legacy.build.operations import Operations
 from keras_gru_ext.legacy.upgrade.operation_table import FUNCTIONS, NODES
+from keras_gru_ext.legacy.upgrade.operations import CONSTANT, upgrade_calls
 from tests.helpers import to_numpy
 
 # In the complete run on every backend; TensorFlow is asked in the same process.
@@ -69,12 +70,26 @@ SELECTED = {
     "cast": [{"x": X, "dtype": "int32"}, {"x": STEPS, "dtype": "float32"}, {"x": X, "dtype": "bool"}],
     "clip": [{"t": X, "clip_value_min": -0.5, "clip_value_max": 1.0}],
     "concat": [{"values": [X, Y], "axis": axis} for axis in (-1, 0, 1)],
-    "convolution": [{"input": X, "filters": KERNEL, "stride": 1, "padding": padding} for padding in ("VALID", "SAME")],
-    "convolution_2d": [
+    "nn.conv1d": [
+        {"input": X, "filters": KERNEL, "stride": 1, "padding": "VALID"},
+        {"input": X, "filters": KERNEL, "stride": [1, 2, 1], "padding": "SAME"},
+        {"input": X, "filters": KERNEL, "stride": 1, "padding": "SAME", "dilations": 2},
+    ],
+    "compat.v1.nn.conv1d": [{"value": X, "filters": KERNEL, "stride": 1, "padding": "VALID"}],
+    "compat.v1.nn.conv2d": [
         {"input": PICTURE, "filter": FILTERS, "strides": 1, "padding": "SAME", "dilations": [1, 2, 2, 1]},
         {"input": PICTURE, "filter": FILTERS, "strides": [2, 2], "padding": "VALID", "data_format": "NHWC"},
+        {"input": PICTURE, "filter": FILTERS, "strides": 1, "padding": [[0, 0], [1, 2], [0, 1], [0, 0]]},
     ],
-    "convolution_3d": [
+    "nn.convolution": [
+        {"input": PICTURE, "filters": FILTERS, "padding": "SAME", "dilations": [2, 1]},
+        {"input": ROOM, "filters": KERNEL[None, None]},
+    ],
+    "compat.v1.nn.convolution": [
+        {"input": PICTURE, "filter": FILTERS, "padding": "SAME", "dilation_rate": [1, 2]},
+        {"input": X, "filter": KERNEL, "padding": "VALID", "strides": [2]},
+    ],
+    "convolution": [
         {"input": ROOM, "filters": KERNEL[None, None], "strides": [1, 1, 1, 1, 1], "padding": "SAME"},
     ],
     "count_nonzero": [{"input": ZEROS}, {"input": ZEROS, "axis": -1, "keepdims": True}],
@@ -83,11 +98,19 @@ SELECTED = {
     "cumsum": [{"x": X, "axis": 1}, {"x": X, "exclusive": True}, {"x": X, "axis": -1, "reverse": True}],
     "depthwise_convolution": [
         {"input": PICTURE, "filter": FILTERS, "strides": [1, 2, 2, 1], "padding": "SAME"},
+        {"input": PICTURE, "filter": FILTERS, "strides": [1, 1, 1, 1], "padding": "VALID"},
+    ],
+    "compat.v1.nn.depthwise_conv2d": [
         {"input": PICTURE, "filter": FILTERS, "strides": [1, 1, 1, 1], "padding": "VALID", "rate": [2, 1]},
+        {"input": PICTURE, "filter": FILTERS, "strides": [1, 2, 2, 1], "padding": "SAME"},
     ],
     "ensure_shape": [{"x": X, "shape": [2, 3, 4]}],
     "expand_dims": [{"input": X, "axis": axis} for axis in (0, -1, 2)],
     "eye": [{"num_rows": 3}, {"num_rows": 2, "num_columns": 4, "batch_shape": [3]}],
+    "extract_patches": [
+        {"images": PICTURE, "sizes": [1, 2, 3, 1], "strides": [1, 2, 1, 1], "rates": [1, 1, 1, 1], "padding": padding}
+        for padding in ("VALID", "SAME")
+    ],
     "fill": [{"dims": [2, 3], "value": 7.0}],
     "gather": [
         {"params": X, "indices": [2, 0], "axis": 1},
@@ -98,6 +121,10 @@ SELECTED = {
     "gelu": [{"features": X}, {"features": X, "approximate": True}],
     "l2_normalize": [{"x": X, "axis": -1}, {"x": X, "axis": [1, 2]}],
     "leaky_relu": [{"features": X}, {"features": X, "alpha": 0.3}],
+    "local_response_normalization": [
+        {"input": PICTURE},
+        {"input": PICTURE, "depth_radius": 1, "bias": 2.0, "alpha": 0.5, "beta": 0.75},
+    ],
     "log_softmax": [{"logits": X}, {"logits": X, "axis": 1}],
     "look_up": [{"params": np.arange(12, dtype="float32").reshape(4, 3), "ids": STEPS}],
     "matmul": [
@@ -114,6 +141,10 @@ SELECTED = {
         {"tensor": X, "paddings": [[0, 0], [1, 2], [0, 1]]},
         {"tensor": X, "paddings": [[0, 0], [2, 0], [0, 0]], "constant_values": 5.0},
         {"tensor": X, "paddings": [[0, 0], [1, 1], [2, 0]], "mode": "REFLECT"},
+    ],
+    "pool": [
+        {"input": X, "window_shape": [2], "pooling_type": "MAX", "padding": "SAME"},
+        {"input": PICTURE, "window_shape": [2, 3], "pooling_type": "AVG", "padding": "VALID", "strides": [1, 2]},
     ],
     "range": [{"start": 5}, {"start": 1, "limit": 9, "delta": 3}],
     "repeat": [{"input": X, "repeats": 2, "axis": 1}, {"input": X, "repeats": 3, "axis": -1}],
@@ -155,8 +186,7 @@ SELECTED = {
     "zeros": [{"shape": [2, 3]}],
     "zeros_like": [{"input": X}, {"input": X, "dtype": "int32"}],
 }
-# Arguments by names that `upgrade` replaces, and functions that TensorFlow has under another name as well.
-OLD_NAMES = ("dim", "dimension", "keep_dims", "squeeze_dims")
+# Functions that TensorFlow has under another name as well.
 PUBLIC = {"math.add_v2": "math.add", "floor_div": "math.floordiv", "realdiv": "math.truediv"}
 
 
@@ -168,8 +198,8 @@ def calls_of(name):
         return [{"input": X, "ksize": 2, "strides": 1, "padding": "SAME"}]
     if operation in ("average_pool", "max_pool") and name.endswith("3d"):
         return []  # as in two dimensions; TensorFlow computes it on pictures of four axes and a batch
-    if operation in SELECTED:
-        return SELECTED[operation]
+    if name in SELECTED or operation in SELECTED:
+        return SELECTED.get(name) or SELECTED[operation]
     if operation.startswith("reduce_"):
         x = {"reduce_all": YES, "reduce_any": YES}.get(operation, X)
         return [
@@ -185,8 +215,7 @@ def calls_of(name):
 
 def computed(name, call):
     """What the operation gives, as a model of its inputs."""
-    function, operations = FUNCTIONS[name], Operations()
-    inputs = {}
+    operations, inputs = Operations(), {}
 
     def filled(value):
         if isinstance(value, list):
@@ -196,8 +225,11 @@ def computed(name, call):
             return inputs.setdefault(str(value), keras.Input(batch_shape=array.shape, dtype=str(array.dtype)))
         return value
 
-    arguments = {**function.defaults, **{key: filled(value) for key, value in call.items()}}
-    results = operations.run(function.operation, {key: arguments[key] for key in arguments if key not in OLD_NAMES})
+    first, *others = (filled(value) for value in call.values())
+    written = [CONSTANT, -1, first, dict(zip(list(call)[1:], others, strict=True))]
+    entry = {"class_name": "TFOpLambda", "config": {"function": name}, "inbound_nodes": [written]}
+    [arguments] = upgrade_calls(entry, lambda value: value, "here")
+    results = operations.run(FUNCTIONS[name].operation, arguments)
     if not any(map(keras.backend.is_keras_tensor, results)):
         return [np.asarray(one) for one in results]
     model = keras.Model(list(inputs.values()), results)
@@ -217,8 +249,8 @@ def wanted(name, call):
     arguments = {key: filled(value) for key, value in call.items()}
     first, *others = arguments
     named = {key: arguments[key] for key in others}
-    is_known = first in inspect.signature(function).parameters
-    result = function(**arguments) if is_known else function(arguments[first], **named)
+    is_first = first == next(iter(inspect.signature(function).parameters))
+    result = function(**arguments) if is_first else function(arguments[first], **named)
     return [np.asarray(one) for one in (result if isinstance(result, (list, tuple)) else [result])]
 
 

@@ -47,6 +47,18 @@ CALLS = {
         function("compat.v1.squeeze", [*X, {"squeeze_dims": [1]}]),
         {"input": X, "axis": [1]},
     ),
+    "arguments that several functions have under several names": (
+        function("compat.v1.nn.conv1d", [*X, {"filter": Y, "stride": 2, "padding": "SAME"}]),
+        {
+            "input": X,
+            "filters": Y,
+            "strides": 2,
+            "padding": "SAME",
+            "data_format": None,
+            "dilations": None,
+            "explicit_paddings": None,
+        },
+    ),
     "a node with a constant before its tensor": (
         node("Split", [[*X, {}]], {"0": -1}, num_split={"i": "2"}),
         {"value": X, "axis": -1, "num_or_size_splits": 2},
