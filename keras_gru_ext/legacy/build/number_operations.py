@@ -1,4 +1,4 @@
-"""What TensorFlow computes of numbers, in operations of Keras: pointwise, reductions, products, functions of `tf.nn`."""
+"""What TensorFlow computes of numbers, in operations of Keras: pointwise, reductions, products, functions of nets."""
 
 from __future__ import annotations
 
