@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -233,15 +234,18 @@ def _recurrent(
         initial_state = initial_state if initial_state is not None else beside or None
     x = layers.as_floats(graph, x)
     mask = None if mask is None else _as_value(graph, mask)
-    given = [_as_value(graph, state) for state in keras.tree.flatten(initial_state)]
-    states = None if initial_state is None else layers.as_floats(graph, given)
+    states = None
+    if initial_state is not None:
+        states = layers.as_floats(graph, [_as_value(graph, state) for state in keras.tree.flatten(initial_state)])
     if mask is None and (states is None or recurrent.takes_mask_beside_state(layer)):
         mask = x.mask
     carried = mask or x.mask
+    given = [_as_value(graph, one) for one in constants or ()]
+    convert = functools.partial(_one_direction, constants=given)
     if is_pair:
-        results = recurrent.bidirectional(graph, layer, x, mask, states, _one_direction)
+        results = recurrent.bidirectional(graph, layer, x, mask, states, convert)
     else:
-        results = _one_direction(graph, layer, x, mask, states, [_as_value(graph, one) for one in constants or ()])
+        results = convert(graph, layer, x, mask, states)
     if carried is not None and layer.return_sequences:
         sequences = 2 if is_pair and layer.merge_mode is None else 1
         results[:sequences] = [result.with_mask(carried) for result in results[:sequences]]

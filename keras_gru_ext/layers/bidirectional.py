@@ -9,6 +9,7 @@ from keras import ops
 from keras_gru_ext.errors import ArgumentError
 from keras_gru_ext.layers import paths, torch_weights
 from keras_gru_ext.layers.gru import GRU
+from keras_gru_ext.layers.recurrent import RNN
 
 
 @keras.saving.register_keras_serializable(package="keras_gru_ext")
@@ -18,7 +19,7 @@ class Bidirectional(keras.layers.Bidirectional):
     Standalone Keras 1.0 to 2.3.1 repeats the previous output at a masked step. Keras 3 always gives zeros there: its
     wrapper forces `zero_output_for_mask=return_sequences` onto both layers, whatever they were told. The rule only
     matters with `return_sequences=True`. Given an initial state, Keras 3 also loses the mask; here it counts.
-    Layers with `time_major=True` get and return sequences of shape (T, B, ...).
+    Layers with `time_major=True` get and return sequences of shape (T, B, ...). Both directions get `constants`.
 
     Args:
         layer: As in `keras.layers.Bidirectional`.
@@ -26,7 +27,12 @@ class Bidirectional(keras.layers.Bidirectional):
         weights: As in `keras.layers.Bidirectional`.
         backward_layer: As in `keras.layers.Bidirectional`.
         zero_output_for_mask: Whether a masked step outputs zeros (`True`) or repeats the previous output (`False`).
+        num_constants: How many constants it is called with, or `None`. Both layers are then a
+            `keras_gru_ext.layers.recurrent.RNN` over a cell of your own.
         **kwargs: `name`, `trainable`, `dtype`.
+
+    Raises:
+        ArgumentError: (a `ValueError`) if a layer takes no constants, or is called with another number of them.
 
     Source: the outputs of Keras 1.0.8 to 2.3.1 and of tf.keras 1.4 to 2.15 on a model with an Embedding mask.
     """
@@ -38,6 +44,7 @@ class Bidirectional(keras.layers.Bidirectional):
         weights: Sequence[Any] | None = None,
         backward_layer: keras.Layer | None = None,
         zero_output_for_mask: bool = False,
+        num_constants: int | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(layer, merge_mode=merge_mode, weights=weights, backward_layer=backward_layer, **kwargs)
@@ -47,8 +54,23 @@ class Bidirectional(keras.layers.Bidirectional):
                 direction.zero_output_for_mask = self.zero_output_for_mask
             if isinstance(direction, GRU):
                 direction._is_wrapped_batch_major = False
+            if num_constants and not isinstance(direction, RNN):
+                raise ArgumentError(
+                    f"Bidirectional {self.name!r} has num_constants={num_constants}, but wraps a "
+                    f"{type(direction).__name__}. Expected a keras_gru_ext.layers.recurrent.RNN over a cell of yours."
+                )
+            if num_constants:
+                direction.expect_constants(num_constants)
+        self.num_constants = num_constants
 
-    def call(self, sequences, initial_state=None, mask=None, training=None, sequences_mask=None):
+    def build(self, sequences_shape, initial_state_shape=None, constants_shape=None):
+        """Builds both layers for inputs of shape (B, T, F)."""
+        for layer in (self.forward_layer, self.backward_layer):
+            if constants_shape and not layer.built:
+                layer.build(sequences_shape, constants_shape=constants_shape)
+        super().build(sequences_shape, initial_state_shape)
+
+    def call(self, sequences, initial_state=None, mask=None, training=None, sequences_mask=None, constants=None):
         # Keras passes the inputs' own mask as `mask`, or as `sequences_mask` when there is an initial state as well.
         mask = sequences_mask if mask is None else mask
         mask = keras.tree.flatten(mask)[0] if isinstance(mask, (list, tuple)) else mask
@@ -57,8 +79,9 @@ class Bidirectional(keras.layers.Bidirectional):
         states = [list(initial_state[:half]), list(initial_state[half:])] if half else [None, None]
         alone = mask is None and not half and not training and all(type(layer) is GRU for layer in layers)
         together = paths.run_both(layers, sequences) if alone else None
+        given = {} if constants is None else {"constants": constants}
         forward, backward = together or (
-            layer(sequences, initial_state=state, mask=mask, training=training)
+            layer(sequences, initial_state=state, mask=mask, training=training, **given)
             for layer, state in zip(layers, states, strict=True)
         )
         last_states = ()
@@ -88,8 +111,9 @@ class Bidirectional(keras.layers.Bidirectional):
         return [mask, mask] if self.merge_mode is None else [mask] if self.return_state else mask
 
     def get_config(self):
-        """Returns the stock config and `zero_output_for_mask`."""
-        return {**super().get_config(), "zero_output_for_mask": self.zero_output_for_mask}
+        """Returns the stock config, `zero_output_for_mask` and `num_constants`."""
+        own = {"zero_output_for_mask": self.zero_output_for_mask, "num_constants": self.num_constants}
+        return {**super().get_config(), **own}
 
     @classmethod
     def from_torch(cls, module, layer=0, merge_mode="concat", **kwargs):

@@ -194,13 +194,21 @@ class RNN(_MaskedSteps, keras.layers.RNN):
 
     def __init__(self, cell, *args, num_constants=None, **kwargs):
         super().__init__(cell, *args, **kwargs)
+        self.expect_constants(num_constants)
+        self._constants: Callable[[], list] = list
+
+    def expect_constants(self, num_constants):
+        """Makes it a layer that is called with so many constants, or `None`.
+
+        Raises:
+            ArgumentError: if its cell takes none.
+        """
         if num_constants and "constants" not in inspect.signature(self.cell.call).parameters:
             raise ArgumentError(
                 f"RNN {self.name!r} has num_constants={num_constants}, but its cell, a {type(self.cell).__name__}, "
                 "takes none. Expected a cell of your own with `call(self, inputs, states, constants)`."
             )
         self.num_constants = num_constants
-        self._constants: Callable[[], list] = list
 
     def build(self, sequences_shape, initial_state_shape=None, constants_shape=None):
         """Builds the cell for steps of shape (B, ...)."""

@@ -1,5 +1,7 @@
 """RNN layers over a cell of the caller's own that are called with constants, in `constants/<producer>/`.
 
+`model.h5` has such layers alone, `bidirectional.h5` in both directions.
+
 Runs under Keras 2.2.4 (Python 3.6: keras==2.2.4 tensorflow==1.14.0 "h5py<3" "numpy<1.17") and tf.keras 2.15.1.
 Run: KERAS_BACKEND=tensorflow CUDA_VISIBLE_DEVICES= TF_CPP_MIN_LOG_LEVEL=3 python generate/constants.py keras-2.2.4-tensorflow
      CUDA_VISIBLE_DEVICES= TF_CPP_MIN_LOG_LEVEL=3 python generate/constants.py tf.keras-2.15.1
@@ -48,22 +50,44 @@ random = generator_for(sys.argv[1])
 sequences = random.normal(size=(3, 5, 2)).astype("float32")
 sequences[0, 3:] = sequences[1, 0] = sequences[2, 2] = 0
 context, start = random.normal(size=(2, 3, UNITS)).astype("float32")
-
-inputs = [keras.layers.Input((5, 2)), keras.layers.Input((UNITS,)), keras.layers.Input((UNITS,))]
-masked = keras.layers.Masking()(inputs[0])
-first = keras.layers.RNN(ContextCell(UNITS), return_sequences=True)(masked, constants=[inputs[1]])
-second = keras.layers.RNN(ContextCell(UNITS), return_state=True, go_backwards=True)
-last, state = second(first, initial_state=[inputs[2]], constants=[inputs[1]])
-plain = keras.layers.RNN(ContextCell(UNITS))(inputs[0], constants=[inputs[1]])
-model = keras.models.Model(inputs, [first, last, state, plain])
-randomize(model, random)
-
 folder = os.path.join(ROOT, "constants", sys.argv[1])
 os.makedirs(folder, exist_ok=True)
-outputs = model.predict([sequences, context, start])
-model.save(os.path.join(folder, "model.h5"))
-arrays = dict(x0=sequences, x1=context, x2=start, **{"y%d" % index: one for index, one in enumerate(outputs)})
-numpy.savez_compressed(os.path.join(folder, "reference.npz"), **arrays)
+
+
+def inputs_of_model():
+    return [keras.layers.Input((5, 2)), keras.layers.Input((UNITS,)), keras.layers.Input((UNITS,))]
+
+
+def alone(inputs):
+    masked = keras.layers.Masking()(inputs[0])
+    first = keras.layers.RNN(ContextCell(UNITS), return_sequences=True)(masked, constants=[inputs[1]])
+    second = keras.layers.RNN(ContextCell(UNITS), return_state=True, go_backwards=True)
+    last, state = second(first, initial_state=[inputs[2]], constants=[inputs[1]])
+    plain = keras.layers.RNN(ContextCell(UNITS))(inputs[0], constants=[inputs[1]])
+    return [first, last, state, plain]
+
+
+def both(**options):
+    return keras.layers.Bidirectional(keras.layers.RNN(ContextCell(UNITS), **options), merge_mode="sum")
+
+
+def bidirectional(inputs):
+    masked = keras.layers.Masking()(inputs[0])
+    first = both(return_sequences=True)(masked, constants=[inputs[1]])
+    ends = both(return_state=True)(first, initial_state=[inputs[2], inputs[1]], constants=[inputs[1]])
+    return [first, *ends, both()(inputs[0], constants=[inputs[1]])]
+
+
+for name, reference, make in (("model", "reference", alone), ("bidirectional", "bidirectional", bidirectional)):
+    inputs = inputs_of_model()
+    # Bidirectional makes its second layer from the config of the first.
+    with keras.utils.CustomObjectScope({"ContextCell": ContextCell}):
+        model = keras.models.Model(inputs, make(inputs))
+    randomize(model, random)
+    outputs = model.predict([sequences, context, start])
+    model.save(os.path.join(folder, name + ".h5"))
+    arrays = dict(x0=sequences, x1=context, x2=start, **{"y%d" % index: one for index, one in enumerate(outputs)})
+    numpy.savez_compressed(os.path.join(folder, reference + ".npz"), **arrays)
 note(
     {
         "producer": sys.argv[1],

@@ -74,7 +74,10 @@ def test_stacked_among_others_from_given_states(rng, tmp_path, masked):
 def test_constants(rng, tmp_path, masked):
     x, constant = keras.Input((None, FEATURES)), keras.Input((UNITS,))
     layer = recurrent.RNN(Cell(), num_constants=1, return_sequences=True)
-    model = randomize(keras.Model([x, constant], layer(keras.layers.Masking()(x), constants=[constant])), rng)
+    both = Bidirectional(recurrent.RNN(Cell(), return_sequences=True), num_constants=1)
+    given, constants = keras.layers.Masking()(x), [constant]
+    made = [layer(given, constants=constants), both(given, constants=constants)]
+    model = randomize(keras.Model([x, constant], made), rng)
     check_model(str(tmp_path / "model.onnx"), model, masked, np.ones((len(masked), UNITS), "float32"))
 
 

@@ -62,7 +62,7 @@ def upgrade_layer_config(
         theano.check_padding(new, where)
     class_name = rule.now or class_name
     new = _values(new, custom, left_out, where)
-    if class_name == "RNN":
+    if class_name in ("RNN", "Bidirectional"):
         new = _constants(new, where)
     new = _gru(class_name, new, where) if class_name in _GRU_UPGRADES else _stock(class_name, new, rule, where)
     return class_name, new
@@ -109,12 +109,18 @@ def _dropped(config: dict, rule: Rule, where: str) -> dict:
 
 
 def _constants(config: dict, where: str) -> dict:
-    """Leaves out how many constants an RNN is called with if there are none."""
+    """Leaves out how many constants an RNN is called with if there are none; those around layers are theirs, too."""
     count = config.get("num_constants")
     if count is None or (type(count) is int and count == 0):
         return without(config, ["num_constants"])
     if type(count) is not int or not 0 < count < _MOST_CONSTANTS:
         raise ConfigError(f"{where}: num_constants must be a number of tensors. Received: {count!r:.100}.")
+    for key in ("layer", "backward_layer"):
+        inner = config.get(key)
+        if isinstance(inner, Mapping) and inner.get("class_name") == "RNN" and isinstance(inner.get("config"), Mapping):
+            config[key] = {**inner, "config": {**inner["config"], "num_constants": count}}
+        elif inner is not None:
+            raise ConfigError(f"{where}: num_constants={count}, but what it wraps is no RNN over a cell of its own.")
     return config
 
 

@@ -68,10 +68,6 @@ _WINDOW = "kernel_size strides padding data_format dilation_rate"
 _POOL = "pool_size strides padding data_format"
 
 _RNN_DROPPED = {"implementation": ANYTHING, "time_major": (False,)}
-_NO_CONSTANTS: Mapping[str, object] = {"num_constants": (None, 0)}
-_WHY_NO_CONSTANTS = {
-    "num_constants": "its layers cannot be called with constants beside the input and the initial states"
-}
 _RECURRENT_DEFAULTS = {"recurrent_activation": "hard_sigmoid"}
 _CONVOLUTION = Rule(_words(f"{_KERNEL} {_WINDOW} filters groups"))
 _TRANSPOSED = Rule(_words(f"{_KERNEL} {_WINDOW} filters output_padding"), dropped={"groups": (1,)})
@@ -132,11 +128,7 @@ RULES: Mapping[str, Rule] = MappingProxyType(
         "BatchNormalization": _BATCH_NORMALIZATION,
         "BatchNormalizationV1": dataclasses.replace(_BATCH_NORMALIZATION, now="BatchNormalization"),
         "BatchNormalizationV2": dataclasses.replace(_BATCH_NORMALIZATION, now="BatchNormalization"),
-        "Bidirectional": Rule(
-            _words("layer backward_layer merge_mode zero_output_for_mask"),
-            dropped=_NO_CONSTANTS,
-            reasons=_WHY_NO_CONSTANTS,
-        ),
+        "Bidirectional": Rule(_words("layer backward_layer merge_mode zero_output_for_mask num_constants")),
         "Concatenate": Rule(_words("axis")),
         "Conv1D": _CONVOLUTION,
         "Conv1DTranspose": _TRANSPOSED,

@@ -298,7 +298,7 @@ def _bidirectional(
     is_as_stock = not inner.get("return_state") and zeros == bool(inner.get("return_sequences"))
     # Of a layer that keeps its states and returns them, too, Keras 3 fails to compute the masks.
     is_refused = inner.get("stateful") and inner.get("return_state")
-    is_plain = not (runs_backwards or is_refused or inner.get("time_major"))
+    is_plain = not (runs_backwards or is_refused or inner.get("time_major") or config.get("num_constants"))
     if is_plain and (not call.masked or (is_as_stock and not call.has_initial_state)):
         return None, config
     return {"class_name": "Bidirectional"}, {**config, "zero_output_for_mask": zeros}
