@@ -61,6 +61,7 @@ average_pool(input, ksize, strides, padding, data_format=None): nn.avg_pool1d nn
     compat.v1.nn.avg_pool
 band_part(input, num_lower, num_upper): linalg.band_part
 batch_flatten(x): keras.backend.batch_flatten
+batch_to_space(input, block_shape, crops): compat.v1.batch_to_space_nd
 bias_add(value, bias, data_format=None): nn.bias_add compat.v1.nn.bias_add
 broadcast_to(input, shape): broadcast_to
 cast(x, dtype): cast
@@ -76,6 +77,7 @@ count_nonzero(input, axis=None, keepdims=False, dtype="int64"): math.count_nonze
 crelu(features, axis=-1): nn.crelu compat.v1.nn.crelu
 cumprod(x, axis=0, exclusive=False, reverse=False): math.cumprod
 cumsum(x, axis=0, exclusive=False, reverse=False): math.cumsum
+depth_to_space(input, block_size, data_format=None): nn.depth_to_space compat.v1.nn.depth_to_space
 depthwise_convolution(input, filter, strides, padding, rate=None, data_format=None, dilations=None):
     compat.v1.nn.depthwise_conv2d compat.v1.nn.depthwise_conv2d_native
 divide(x, y): math.truediv math.divide compat.v1.div realdiv
@@ -155,6 +157,9 @@ relu(features): nn.relu
 relu6(features): nn.relu6
 repeat(input, repeats, axis=None): repeat
 reshape(tensor, shape): reshape
+resize(images, size, method="bilinear", preserve_aspect_ratio=False, antialias=False): image.resize
+resize_bilinear(images, size, align_corners=False, half_pixel_centers=False): compat.v1.image.resize_bilinear
+resize_nearest(images, size, align_corners=False, half_pixel_centers=False): compat.v1.image.resize_nearest_neighbor
 reverse(tensor, axis): reverse
 roll(input, shift, axis): roll
 round(x): math.round math.rint
@@ -179,6 +184,8 @@ softmax_cross_entropy(labels, logits, axis=-1): nn.softmax_cross_entropy_with_lo
 softplus(features): math.softplus
 softsign(features): nn.softsign
 sort(values, axis=-1, direction="ASCENDING"): sort
+space_to_batch(input, block_shape, paddings): space_to_batch_nd
+space_to_depth(input, block_size, data_format=None): nn.space_to_depth compat.v1.nn.space_to_depth
 split(value, num_or_size_splits, axis=0): split
 sqrt(x): math.sqrt
 square(x): math.square
@@ -195,6 +202,8 @@ tensordot(a, b, axes): tensordot
 tile(input, multiples): tile
 top_k(input, k=1): math.top_k nn.top_k
 transpose(a, perm=None): transpose compat.v1.transpose
+transposed_convolution(input, filters, output_shape, strides=1, padding="SAME", data_format=None, dilations=None,
+    rate=None): nn.conv1d_transpose nn.conv2d_transpose nn.conv3d_transpose nn.atrous_conv2d_transpose
 unstack(value, axis=0): unstack
 where(condition, x=None, y=None): where compat.v1.where
 xdivy(x, y): math.xdivy
@@ -223,6 +232,7 @@ AvgPool: average_pool(input, ksize=ksize, strides=strides, padding=padding, data
 AvgPool3D: average_pool(input, ksize=ksize, strides=strides, padding=padding, data_format=data_format)
 BatchMatMul: matmul(a, b, adj_x=transpose_a, adj_y=transpose_b)
 BatchMatMulV2: matmul(a, b, adj_x=transpose_a, adj_y=transpose_b)
+BatchToSpaceND: batch_to_space(input, block_shape, crops)
 BiasAdd: bias_add(value, bias, data_format=data_format)
 BroadcastTo: broadcast_to(input, shape)
 Cast: cast(x, DstT=dtype)
@@ -231,11 +241,16 @@ ClipByValue: clip(t, clip_value_min, clip_value_max)
 ConcatV2: concat(*values, axis)
 Conv2D: convolution(input, filters, strides=strides, padding=padding, data_format=data_format, dilations=dilations,
     explicit_paddings=explicit_paddings)
+Conv2DBackpropInput: transposed_convolution(output_shape, filters, input, strides=strides, padding=padding,
+    data_format=data_format, dilations=dilations)
 Conv3D: convolution(input, filters, strides=strides, padding=padding, data_format=data_format, dilations=dilations)
+Conv3DBackpropInputV2: transposed_convolution(output_shape, filters, input, strides=strides, padding=padding,
+    data_format=data_format, dilations=dilations)
 Cos: cos(x)
 Cosh: cosh(x)
 Cumprod: cumprod(x, axis, exclusive=exclusive, reverse=reverse)
 Cumsum: cumsum(x, axis, exclusive=exclusive, reverse=reverse)
+DepthToSpace: depth_to_space(input, block_size=block_size, data_format=data_format)
 DepthwiseConv2dNative: depthwise_convolution(input, filter, strides=strides, padding=padding, data_format=data_format,
     dilations=dilations)
 Div: divide(x, y)
@@ -301,6 +316,8 @@ Reciprocal: reciprocal(x)
 Relu: relu(features)
 Relu6: relu6(features)
 Reshape: reshape(tensor, shape)
+ResizeBilinear: resize_bilinear(images, size, align_corners=align_corners, half_pixel_centers=half_pixel_centers)
+ResizeNearestNeighbor: resize_nearest(images, size, align_corners=align_corners, half_pixel_centers=half_pixel_centers)
 ReverseV2: reverse(tensor, axis)
 Rint: round(x)
 Roll: roll(input, shift, axis)
@@ -319,6 +336,8 @@ Slice: slice(input_, begin, size)
 Softmax: softmax(logits)
 Softplus: softplus(features)
 Softsign: softsign(features)
+SpaceToBatchND: space_to_batch(input, block_shape, paddings)
+SpaceToDepth: space_to_depth(input, block_size=block_size, data_format=data_format)
 Split: split(axis, value, num_split=num_or_size_splits)
 SplitV: split(value, num_or_size_splits, axis)
 Sqrt: sqrt(x)

@@ -34,11 +34,13 @@ ARRAYS = {
     "yes": RANDOM.uniform(size=(2, 3, 4)) > 0.5,
     "no": RANDOM.uniform(size=(2, 3, 4)) > 0.5,
     "picture": RANDOM.uniform(-2, 2, (2, 6, 5, 3)),
+    "many": RANDOM.uniform(-2, 2, (12, 2, 3, 2)),
+    "blocks": RANDOM.uniform(-2, 2, (2, 4, 6, 8)),
     "room": RANDOM.uniform(-2, 2, (2, 3, 4, 5, 4)),
 }
 ARRAYS = {name: array.astype("float32") if array.dtype.kind == "f" else array for name, array in ARRAYS.items()}
 ARRAYS |= {name: array.astype("int32") for name, array in ARRAYS.items() if array.dtype.kind == "i"}
-X, Y, PART, POSITIVE, SPECIAL, ZEROS, STEPS, PLACES, YES, NO, PICTURE, ROOM = map(Given, ARRAYS)
+X, Y, PART, POSITIVE, SPECIAL, ZEROS, STEPS, PLACES, YES, NO, PICTURE, MANY, BLOCKS, ROOM = map(Given, ARRAYS)
 
 # What an operation of one argument, or of two, is given where it is not defined for all numbers, or means others.
 ONE = {
@@ -56,6 +58,8 @@ TWO = {
 }
 KERNEL = RANDOM.uniform(-1, 1, (2, 4, 3)).astype("float32")
 FILTERS = RANDOM.uniform(-1, 1, (2, 2, 3, 4)).astype("float32")
+KERNEL_BACK = RANDOM.uniform(-1, 1, (2, 3, 4)).astype("float32")
+FILTERS_BACK = RANDOM.uniform(-1, 1, (3, 3, 4, 3)).astype("float32")
 POINTWISE = RANDOM.uniform(-1, 1, (1, 1, 12, 5)).astype("float32")
 LABELS = np.eye(4, dtype="float32")[[[0, 1, 2], [3, 0, 1]]]
 SELECTED = {
@@ -65,6 +69,7 @@ SELECTED = {
     "argsort": [{"values": X}, {"values": X, "axis": 1, "direction": "DESCENDING"}],
     "average_pool": [{"input": PICTURE, "ksize": 2, "strides": 2, "padding": "SAME"}],
     "band_part": [{"input": X, "num_lower": 1, "num_upper": 0}, {"input": X, "num_lower": -1, "num_upper": 1}],
+    "batch_to_space": [{"input": MANY, "block_shape": [2, 3], "crops": [[1, 0], [0, 2]]}],
     "bias_add": [{"value": X, "bias": [1.0, 2.0, 3.0, 4.0]}],
     "broadcast_to": [{"input": X, "shape": [5, 2, 3, 4]}],
     "cast": [{"x": X, "dtype": "int32"}, {"x": STEPS, "dtype": "float32"}, {"x": X, "dtype": "bool"}],
@@ -104,6 +109,7 @@ SELECTED = {
         {"input": PICTURE, "filter": FILTERS, "strides": [1, 1, 1, 1], "padding": "VALID", "rate": [2, 1]},
         {"input": PICTURE, "filter": FILTERS, "strides": [1, 2, 2, 1], "padding": "SAME"},
     ],
+    "depth_to_space": [{"input": BLOCKS, "block_size": 2}],
     "ensure_shape": [{"x": X, "shape": [2, 3, 4]}],
     "expand_dims": [{"input": X, "axis": axis} for axis in (0, -1, 2)],
     "eye": [{"num_rows": 3}, {"num_rows": 2, "num_columns": 4, "batch_shape": [3]}],
@@ -149,6 +155,17 @@ SELECTED = {
     "range": [{"start": 5}, {"start": 1, "limit": 9, "delta": 3}],
     "repeat": [{"input": X, "repeats": 2, "axis": 1}, {"input": X, "repeats": 3, "axis": -1}],
     "reshape": [{"tensor": X, "shape": [-1, 6]}],
+    "resize": [
+        {"images": PICTURE, "size": [9, 4]},
+        {"images": PICTURE, "size": [12, 10], "method": "nearest"},
+        {"images": PICTURE, "size": [8, 7], "method": "nearest", "antialias": True},
+    ],
+    "resize_bilinear": [
+        {"images": PICTURE, "size": [9, 4]},
+        {"images": PICTURE, "size": [9, 1], "align_corners": True},
+        {"images": PICTURE, "size": [4, 10], "half_pixel_centers": True},
+    ],
+    "resize_nearest": [{"images": PICTURE, "size": [9, 4]}, {"images": PICTURE, "size": [4, 9], "align_corners": True}],
     "reverse": [{"tensor": X, "axis": [1, 2]}, {"tensor": X, "axis": [0]}],
     "roll": [{"input": X, "shift": 1, "axis": 1}, {"input": X, "shift": [1, -2], "axis": [1, 2]}],
     "separable_convolution": [
@@ -169,6 +186,11 @@ SELECTED = {
     "softmax": [{"logits": X}, {"logits": X, "axis": 1}],
     "softmax_cross_entropy": [{"labels": LABELS, "logits": X}],
     "sort": [{"values": X}, {"values": X, "axis": 1, "direction": "DESCENDING"}],
+    "space_to_batch": [
+        {"input": PICTURE, "block_shape": [2, 3], "paddings": [[1, 1], [0, 1]]},
+        {"input": X, "block_shape": [3], "paddings": [[0, 0]]},
+    ],
+    "space_to_depth": [{"input": BLOCKS, "block_size": 2}],
     "split": [{"value": X, "num_or_size_splits": 2, "axis": -1}, {"value": X, "num_or_size_splits": [1, 2], "axis": 1}],
     "squeeze": [{"input": SPECIAL, "axis": [0]}, {"input": SPECIAL}],
     "stack": [{"values": [X, Y]}, {"values": [X, Y], "axis": -1}],
@@ -181,6 +203,25 @@ SELECTED = {
     "tile": [{"input": X, "multiples": [1, 2, 3]}],
     "top_k": [{"input": X, "k": 2}],
     "transpose": [{"a": X}, {"a": X, "perm": [0, 2, 1]}],
+    "nn.conv1d_transpose": [
+        {"input": X, "filters": KERNEL_BACK, "output_shape": [2, 6, 3], "strides": 2},
+        {"input": X, "filters": KERNEL_BACK, "output_shape": [2, 5, 3], "strides": [1, 2, 1]},
+        {"input": X, "filters": KERNEL_BACK, "output_shape": [2, 8, 3], "strides": 3, "padding": "VALID"},
+        {"input": X, "filters": KERNEL_BACK, "output_shape": [2, 10, 3], "strides": 3, "padding": "VALID"},
+        {"input": X, "filters": KERNEL_BACK, "output_shape": [2, 3, 3], "strides": 1},
+    ],
+    "nn.conv2d_transpose": [
+        {"input": PICTURE, "filters": FILTERS_BACK, "output_shape": [2, 11, 15, 4], "strides": [2, 3]},
+        {"input": PICTURE, "filters": FILTERS_BACK, "output_shape": [2, 12, 5, 4], "strides": [1, 2, 1, 1]},
+        {"input": PICTURE, "filters": FILTERS_BACK, "output_shape": [2, 8, 7, 4], "strides": 1, "padding": "VALID"},
+    ],
+    "nn.conv3d_transpose": [
+        {"input": ROOM, "filters": KERNEL_BACK[None, None], "output_shape": [2, 3, 8, 10, 3], "strides": [1, 2, 2]},
+    ],
+    "nn.atrous_conv2d_transpose": [
+        {"value": PICTURE, "filters": FILTERS_BACK, "output_shape": [2, 6, 5, 4], "rate": 2, "padding": "SAME"},
+        {"value": PICTURE, "filters": FILTERS_BACK, "output_shape": [2, 10, 9, 4], "rate": 2, "padding": "VALID"},
+    ],
     "unstack": [{"value": X, "axis": 1}, {"value": X, "axis": -1}],
     "where": [{"condition": YES, "x": X, "y": Y}],
     "zeros": [{"shape": [2, 3]}],

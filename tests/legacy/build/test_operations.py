@@ -97,6 +97,17 @@ CASES = {
         ],
         lambda x: x.reshape(5, 2, 4),
     ),
+    "a transposed convolution to twice as many steps": (
+        [
+            *shape_at(1),
+            ("math.multiply", ["b", 0, 0, {"y": 2}]),
+            (
+                "nn.conv1d_transpose",
+                [*X, {"filters": [[[1.0] * 4] * 3], "output_shape": [-1, ["c", 0, 0], 3], "strides": 2}],
+            ),
+        ],
+        lambda x: np.stack([x.sum(-1), 0 * x.sum(-1)], 2).reshape(2, 10, 1).repeat(3, -1),
+    ),
     "rows repeated": (
         [*shape_at(1), ("tile", [*X, {"multiples": [1, ["b", 0, 0], 1]}])],
         lambda x: np.tile(x, (1, 5, 1)),
@@ -167,6 +178,23 @@ REFUSED = {
     "huge": ([("zeros", [["_CONSTANT_VALUE", -1, 10**6, {}], ["_CONSTANT_VALUE", -1, 10**6, {}]])], "no model needs"),
     "a huge range": ([("range", ["_CONSTANT_VALUE", -1, 10**12, {}])], "no model needs"),
     "a huge result": ([("tile", [*X, {"multiples": [1, 1, 10**8]}])], "no model needs"),
+    "a transposed convolution to any length": (
+        [*shape_at(0), ("nn.conv1d_transpose", [*X, {"filters": [[[1.0] * 4]], "output_shape": [-1, ["b", 0, 0], 1]}])],
+        "not 1 times its input",
+    ),
+    "a convolution of what has its channels first": (
+        [("nn.conv1d", [*X, {"filters": [[[1.0]] * 4], "stride": 1, "padding": "VALID", "data_format": "NCW"}])],
+        "has no equivalent on every backend",
+    ),
+    "pooling with gaps": (
+        [
+            (
+                "compat.v1.nn.pool",
+                [*X, {"window_shape": [2], "pooling_type": "MAX", "padding": "SAME", "dilations": [2]}],
+            )
+        ],
+        "gaps in its window",
+    ),
     "ragged": ([("math.add", [*X, {"y": [[1.0], [2.0, 3.0]]}])], "is not an array"),
     "text": ([("math.add", [*X, {"y": "one"}])], "is not made of numbers"),
     "what Keras refuses": ([("linalg.matmul", [*X, {"b": [[1.0]]}])], "Keras .* refused"),
@@ -175,6 +203,6 @@ REFUSED = {
 
 @pytest.mark.parametrize(("operations", "message"), REFUSED.values(), ids=REFUSED)
 def test_what_has_no_equivalent(operations, message):
-    last = "abc"[len(operations) - 1]
+    last = "abcd"[len(operations) - 1]
     with pytest.raises(ConfigError, match=rf"file: the model > {last}.*the TensorFlow operation .*{message}"):
         build(*operations)
