@@ -42,7 +42,7 @@ def _transposed_convolution(
     x, kernel = alike([input, filters])
     rank = len(x.shape) - 2
     wanted = sizes_of(output_shape)
-    wanted = wanted[1:-1] if len(wanted) == rank + 2 else wanted
+    wanted = limited(wanted[1:-1] if len(wanted) == rank + 2 else wanted)
     steps, rates = (window_of(1 if one is None else one, rank) for one in (strides, dilations))
     pads = []
     for size, length, window, step, rate in zip(shapes.of(x)[1:-1], wanted, kernel.shape, steps, rates, strict=False):
@@ -71,6 +71,7 @@ def _spread(shapes: Shapes, x: Any, steps: Sequence[int]) -> Any:
     if set(steps) == {1}:
         return x
     batch, *sizes, channels = shapes.of(x)
+    limited([*(size * step for size, step in zip(sizes, steps, strict=True)), channels])
     apart = _reshape(shapes, x, [batch, *(one for size in sizes for one in (size, 1)), channels])
     apart = ops.pad(apart, [(0, 0), *(pair for step in steps for pair in ((0, 0), (0, step - 1))), (0, 0)])
     return _reshape(shapes, apart, [batch, *(size * step for size, step in zip(sizes, steps, strict=True)), channels])
@@ -139,7 +140,7 @@ def _resize(
     """
     if method not in ("bilinear", "nearest"):
         raise ConfigError(f"resizing with method={method!r} has no equivalent")
-    old, new = shapes.of(images)[1:3], sizes_of(size)
+    old, new = shapes.of(images)[1:3], limited(sizes_of(size))
     x = images
     for axis, (length, wanted) in enumerate(zip(old, new, strict=True), start=1):
         factor = wanted // length if isinstance(wanted, Size) and isinstance(length, Size) else None

@@ -5,6 +5,7 @@ Inputs are (B, *sizes, C), as TensorFlow has them by default.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Any
@@ -13,6 +14,7 @@ import numpy as np
 from keras import ops
 
 from keras_gru_ext.errors import ConfigError
+from keras_gru_ext.legacy.build.size_arguments import limited, sizes_of
 from keras_gru_ext.legacy.build.values import alike, constant
 
 
@@ -75,7 +77,7 @@ def _convolution(function: Callable, count: int) -> Callable:
         x, *known = alike([input, *kernels])
         rank = len(x.shape) - 2
         if explicit_paddings or not isinstance(padding, str):
-            widths = constant(explicit_paddings or padding).reshape(-1, 2).tolist()
+            widths = np.reshape(limited(sizes_of(explicit_paddings or padding)), (-1, 2)).tolist()
             x, padding = ops.pad(x, widths), "VALID"
         return function(
             x,
@@ -97,7 +99,8 @@ def _patches(images: Any, sizes: Any, strides: Any, dilations: Any, padding: str
     """A convolution by kernels that pick one entry each."""
     rank, channels = len(images.shape) - 2, images.shape[-1]
     window = window_of(sizes, rank)
-    count = int(np.prod(window)) * channels
+    count = math.prod(window) * channels
+    limited([count, count])
     kernel = np.eye(count, dtype="float32").reshape(*window, channels, count)
     return _convolution(ops.conv, 1)(
         images, kernel, strides=strides, padding=padding, data_format=None, dilations=dilations
@@ -106,6 +109,7 @@ def _patches(images: Any, sizes: Any, strides: Any, dilations: Any, padding: str
 
 def _local_response(input: Any, depth_radius: Any, bias: Any, alpha: Any, beta: Any) -> Any:
     """Divides by a power of the sum of squares over the neighbouring channels, which a product with a band gives."""
+    limited([input.shape[-1]] * 2)
     places = np.arange(input.shape[-1])
     near = np.abs(places[:, None] - places) <= int(constant(depth_radius))
     squares = ops.matmul(ops.square(input), near.astype("float32"))

@@ -169,6 +169,9 @@ def test_numbers(operations, wanted, rng, tmp_path):
     np.testing.assert_array_equal(to_numpy(again(x)), to_numpy(model(x)))
 
 
+A = ["a", 0, 0]
+PICTURE = ("reshape", [*X, {"shape": [1, 1, 10, 4]}])
+
 REFUSED = {
     "a shape that depends on the numbers": (
         [("math.reduce_max", [*X, {}]), ("zeros", [["a", 0, 0, {}], ["_CONSTANT_VALUE", -1, 3, {}]])],
@@ -178,6 +181,33 @@ REFUSED = {
     "huge": ([("zeros", [["_CONSTANT_VALUE", -1, 10**6, {}], ["_CONSTANT_VALUE", -1, 10**6, {}]])], "no model needs"),
     "a huge range": ([("range", ["_CONSTANT_VALUE", -1, 10**12, {}])], "no model needs"),
     "a huge result": ([("tile", [*X, {"multiples": [1, 1, 10**8]}])], "no model needs"),
+    "huge patches": (
+        [
+            PICTURE,
+            ("image.extract_patches", [*A, {"sizes": [1, 5000, 1, 1], "strides": [1, 1, 1, 1], "rates": [1] * 4}]),
+        ],
+        "no model needs",
+    ),
+    "very many neighbours": (
+        [("tile", [*X, {"multiples": [1, 1, 2500]}]), ("nn.local_response_normalization", [*A, {}])],
+        "no model needs",
+    ),
+    "a huge picture": ([PICTURE, ("image.resize", [*A, {"size": [10**5, 10**5]}])], "no model needs"),
+    "huge pads": (
+        [("nn.conv1d", [*X, {"filters": [[[1.0]] * 4], "padding": [[0, 0], [10**9, 0], [0, 0]]}])],
+        "no model needs",
+    ),
+    "a huge transposed convolution": (
+        [("nn.conv1d_transpose", [*X, {"filters": [[[1.0] * 4]], "output_shape": [2, 10**9, 1]}])],
+        "no model needs",
+    ),
+    "entries that are very far apart": (
+        [
+            ("reshape", [*X, {"shape": [1, 10, 4]}]),
+            ("nn.conv1d_transpose", [*A, {"filters": [[[1.0] * 4]], "output_shape": [1, 9, 1], "strides": 10**8}]),
+        ],
+        "no model needs",
+    ),
     "a transposed convolution to any length": (
         [*shape_at(0), ("nn.conv1d_transpose", [*X, {"filters": [[[1.0] * 4]], "output_shape": [-1, ["b", 0, 0], 1]}])],
         "not 1 times its input",
