@@ -29,7 +29,6 @@ def convolutional(
     Keras' own layers fail.
     """
     cell, rank = layer.cell, len(x.shape) - 1
-    x, mask = recurrent.batch_major(graph, layer, x, mask)
     gates = _projected(graph, cell, x, rank)
     first = graph.squeeze(graph.slice(gates, 1, 0, 1), 1)
     zeros = graph.add("ConstantOfShape", graph.add("Shape", graph.slice(first, 1, 0, cell.filters)))
@@ -37,15 +36,21 @@ def convolutional(
     states = [channels_first(graph, cell, name, rank) if name else zeros for name in names]
     shape = tuple(cell.compute_output_shape((x.shape[0], *x.shape[2:]))[0])
     scanned, zero = [gates], bool(layer.zero_output_for_mask)
+    counts: Sequence[int | None] = ()
     if mask is not None:
-        scanned.append(graph.unsqueeze(mask.name, *range(2, rank + 1)))
+        known = len(mask.shape)
+        added = [2, *range(known + 1, rank + 1)] if cell.data_format == "channels_last" else range(known, rank + 1)
+        scanned.append(graph.unsqueeze(mask.name, *added))
+        counts = [
+            1 if axis in added else mask.shape[axis - sum(one < axis for one in added)] for axis in range(2, rank + 1)
+        ]
         states.append(zeros)
     *last, outputs = graph.add(
         "Scan",
         *states,
         *scanned,
         outputs=len(states) + 1,
-        body=_step(graph, cell, _known(shape[1:]), mask is not None, zero),
+        body=_step(graph, cell, _known(shape[1:]), counts, zero),
         num_scan_inputs=len(scanned),
         scan_input_axes=[1] * len(scanned),
         scan_output_axes=[1],
@@ -76,21 +81,24 @@ def _known(shape: Sequence[int | None]) -> list[int]:
     return [int(size) for size in shape if size is not None]
 
 
-def _step(graph: Graph, cell: keras.Layer, sizes: Sequence[int], masked: bool, zero: bool) -> GraphProto:
+def _step(
+    graph: Graph, cell: keras.Layer, sizes: Sequence[int], counts: Sequence[int | None], zero: bool
+) -> GraphProto:
     """One step: from the states and what the input adds to the gates i, f, candidate, o to the states and the output.
 
     Args:
         graph: The graph around it, from which it has no values.
         cell: The cell.
         sizes: The shape of its states without the batch, as the layer has it.
-        masked: Whether it is told which steps count, and what was put out before.
+        counts: The shape, without the batch and with the channels first, of what tells it which steps count; none if
+            all do. It is then told what was put out before, too.
         zero: Whether zeros are put out where a step does not count, not what was put out before.
     """
     filters, where = cell.filters, described(cell)
     spatial = sizes[:-1] if cell.data_format == "channels_last" else sizes[1:]
     shape = (None, filters, *spatial)
     body = graph.body()
-    names = ("h", "c", "before") if masked else ("h", "c")
+    names = ("h", "c", "before") if counts else ("h", "c")
     before = [body.add_input(name, shape, "float32").name for name in names]
     h, c, *_ = before
     gates = body.add_input("gates", (None, 4 * filters, *spatial), "float32").name
@@ -102,11 +110,11 @@ def _step(graph: Graph, cell: keras.Layer, sizes: Sequence[int], masked: bool, z
     c = body.add("Add", body.add("Mul", f, c), new)
     h = body.add("Mul", o, activate(body, cell.activation, c, where))
     after = [h, c]
-    if masked:
-        counts = body.add_input("counts", (None, *[1] * (len(shape) - 1)), "bool").name
+    if counts:
+        condition = body.add_input("counts", (None, *counts), "bool").name
         instead: list[Any] = [*before[:2], 0.0 if zero else before[2]]
-        after = [body.where(counts, one, other) for one, other in zip([h, c, h], instead, strict=True)]
+        after = [body.where(condition, one, other) for one, other in zip([h, c, h], instead, strict=True)]
     for name, value in zip(names, after, strict=True):
         body.add_output(f"next_{name}", Value(value, shape), "float32")
-    body.add_output("output", Value(after[-1] if masked else h, shape), "float32")
+    body.add_output("output", Value(after[-1] if counts else h, shape), "float32")
     return body.finished("step")

@@ -255,6 +255,10 @@ class TimeDistributed(keras.layers.TimeDistributed):
                 f"Received: {fixed_batch!r}."
             )
         self.fixed_batch = fixed_batch
+        inner = self.layer
+        while isinstance(inner, keras.layers.TimeDistributed):
+            inner = inner.layer
+        self._hands_masks_on = isinstance(inner, keras.Model)
 
     def build(self, input_shape):
         """Builds the layer for inputs of shape (B, T, ...)."""
@@ -270,7 +274,9 @@ class TimeDistributed(keras.layers.TimeDistributed):
             given["mask"] = ops.reshape(mask, (-1, *_sizes(mask, 2)))
         outputs = self.layer.call(ops.reshape(inputs, (-1, *_sizes(inputs, 2))), **given)
         steps = _sizes(inputs, 1)[0]
-        return ops.reshape(outputs, (-1, steps, *_sizes(outputs, 1)))
+        if self.rule == "as_open" and self._hands_masks_on:
+            return _IN_STEPS([outputs, inputs])
+        return _in_steps(outputs, steps)
 
     def _step_by_step(self, inputs, mask, given):
         if inputs.shape[1] is None:
@@ -290,17 +296,51 @@ class TimeDistributed(keras.layers.TimeDistributed):
         return ops.stack(outputs, axis=1)
 
     def compute_mask(self, inputs, mask=None):
-        """Returns the mask of the outputs."""
+        """Returns the mask of the outputs; where the model within makes one, they have it already."""
+        return self.mask_behind(inputs, mask, 1)
+
+    def mask_behind(self, inputs, mask, within):
+        """As `compute_mask`; so many axes come before the steps: more than one in another `TimeDistributed`."""
         if self.rule != "as_open":
             return mask
-        made = self.layer.compute_mask(inputs, mask) if self.layer.supports_masking else None
+        made = None
+        if isinstance(self.layer, TimeDistributed):
+            made = self.layer.mask_behind(inputs, mask, within + 1)
+        elif self.layer.supports_masking:
+            made = self.layer.compute_mask(inputs, mask)
+        if self._hands_masks_on and isinstance(inputs, keras.KerasTensor):
+            # The mask that the model within makes comes when it is called; one that is known before would stay.
+            return None
         if made is None and mask is not None:
-            return ops.any(mask, axis=tuple(range(2, len(mask.shape)))) if len(mask.shape) > 2 else mask
+            inner = tuple(range(within + 1, len(mask.shape)))
+            return ops.any(mask, axis=inner) if inner else mask
         return made
 
     def get_config(self):
         """Returns the stock config and `fixed_batch`."""
         return {**super().get_config(), "fixed_batch": self.fixed_batch}
+
+
+class _InSteps(keras.layers.Layer):
+    """What a model returned for a batch of steps, as steps of a batch of sequences, which come with it.
+
+    Keras hands a layer the mask that comes with a tensor, and nothing else says which one a model has made.
+    """
+
+    def call(self, inputs):
+        outputs, sequences = inputs
+        return _in_steps(outputs, _sizes(sequences, 1)[0])
+
+    def compute_mask(self, inputs, mask=None):
+        return None if mask is None or mask[0] is None else _in_steps(mask[0], _sizes(inputs[1], 1)[0])
+
+
+def _in_steps(x, steps):
+    """(B T, ...) to (B, T, ...)."""
+    return ops.reshape(x, (-1, steps, *_sizes(x, 1)))
+
+
+_IN_STEPS = _InSteps(autocast=False)
 
 
 def _sizes(x, first):

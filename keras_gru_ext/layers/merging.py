@@ -30,7 +30,16 @@ class _LegacyMasks(_BeforeALayer):
 
     def compute_mask(self, inputs, mask=None):
         given = [one for one in mask or () if one is not None]
-        return functools.reduce(ops.logical_and, given) if given else None
+        return functools.reduce(ops.logical_and, given) if given and _are_all_known(inputs, given) else None
+
+
+def _are_all_known(inputs, masks):
+    """Whether no more masks may come than there are.
+
+    Those of nested models come when a model is called, not before. What it is built with stays: a mask that is one of
+    some would then be taken for the whole.
+    """
+    return len(masks) == len(inputs) or not any(isinstance(one, keras.KerasTensor) for one in inputs)
 
 
 def add(x, y):
@@ -102,11 +111,12 @@ class Concatenate(keras.layers.Concatenate):
     """`keras.layers.Concatenate` whose result counts where all of its masked inputs do."""
 
     def compute_mask(self, inputs, mask=None):
-        if mask is None or all(one is None for one in mask):
+        given = [one for one in mask or () if one is not None]
+        if not given or not _are_all_known(inputs, given):
             return None
         rank = len(inputs[0].shape)
         if self.axis in (-1, rank - 1) and all(one is None or len(one.shape) < rank for one in mask):
-            return functools.reduce(ops.logical_and, [one for one in mask if one is not None])
+            return functools.reduce(ops.logical_and, given)
         parts = [
             ops.ones_like(x, dtype="bool")
             if one is None

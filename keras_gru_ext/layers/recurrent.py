@@ -46,25 +46,27 @@ def over_masked_steps(layer, sequences, initial_state, mask, training):
         layer: A recurrent layer with `masked_output`.
         sequences: Tensor of shape (B, T, F), for a convolutional cell (B, T, ..., F) or (B, T, F, ...).
         initial_state: The states of the cell, in the structure that it takes.
-        mask: Boolean tensor of shape (B, T).
+        mask: Boolean tensor of shape (B, T), for a convolutional cell also with the first of the axes between: where
+            in the image it does not count. The output and the states there stay what they were.
         training: Whether to apply dropout.
 
     Returns:
         What `keras.layers.RNN.inner_loop` returns.
     """
     is_convolutional = len(sequences.shape) > _OF_VECTORS
-    mask = ops.expand_dims(mask, tuple(range(2, len(sequences.shape))))
+    mask = ops.expand_dims(mask, tuple(range(len(mask.shape), len(sequences.shape))))
     zeros_in_the_loop = layer.zero_output_for_mask and not layer.unroll
     which = state_at_masked_steps(layer)
+    # Of what a mask says for a whole image, any entry will do, whichever size the outputs have.
+    whole = [slice(0, 1 if size == 1 else None) for size in mask.shape[2:-1]]
     known = _arguments_of_cell(layer, training)
 
     states = keras.tree.flatten(initial_state)
     dtype = states[0].dtype
-    between = [slice(0, 1)] * (len(sequences.shape) - _OF_VECTORS)
 
     def step(inputs_and_mask, flat):
         *states, before = flat
-        counts = inputs_and_mask[(slice(None), *between, slice(-1, None))] > 0
+        counts = inputs_and_mask[(slice(None), *whole, slice(-1, None))] > 0
         output, new = layer.cell(inputs_and_mask[..., :-1], keras.tree.pack_sequence_as(initial_state, states), **known)
         instead = ops.zeros_like(output) if zeros_in_the_loop else before if which is None else states[which]
         # Of float64, products and choices of Keras make float32, and JAX loops over states of one dtype only.
@@ -75,8 +77,10 @@ def over_masked_steps(layer, sequences, initial_state, mask, training):
 
     size = getattr(layer.cell, "output_size", None) or keras.tree.flatten(layer.cell.state_size)[0]
     nothing = ops.zeros_like(states[0]) if is_convolutional else ops.zeros((ops.shape(sequences)[0], size), dtype=dtype)
-    # What stands at a masked step must not matter, not even to the gradient if it is NaN.
-    sequences = ops.where(mask, sequences, ops.zeros_like(sequences))
+    if all(size == 1 for size in mask.shape[2:]):
+        # What stands at a masked step must not matter, not even to the gradient if it is NaN. In an image it does: it
+        # has neighbours.
+        sequences = ops.where(mask, sequences, ops.zeros_like(sequences))
     column = ops.zeros_like(sequences[..., :1]) + ops.cast(mask, sequences.dtype)
     sequences = ops.concatenate([sequences, column], axis=-1)
     last_output, outputs, states = paths.loop(layer, step, sequences, [*states, nothing])

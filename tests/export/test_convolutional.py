@@ -73,8 +73,8 @@ def masked_input():
     return x, layers.TimeDistributed(layers.Identity())(x, mask=counts)
 
 
-def with_masked_steps(rng):
-    array = rng.standard_normal((3, 5, 6, 2)).astype("float32")
+def with_masked_steps(rng, size=2):
+    array = rng.standard_normal((3, 5, 6, size)).astype("float32")
     array[0, :2] = array[0, 3] = array[1, -2:] = array[2] = 0
     return array
 
@@ -91,6 +91,17 @@ def test_masked_steps(rng, path, options, zeros):
     layer.zero_output_for_mask = zeros
     model = randomize(keras.Model(x, keras.tree.flatten(layer(masked))), rng)
     check_model(path, model, with_masked_steps(rng))
+
+
+@pytest.mark.parametrize("data_format", ["channels_last", "channels_first"])
+def test_masks_of_single_places(rng, path, data_format):
+    """What does not count keeps its state, and is still seen by its neighbours."""
+    x, counts = keras.Input((5, 6, 6)), keras.Input((5, 6), dtype="bool")
+    options = {"padding": "same", "return_sequences": True, "data_format": data_format}
+    y = recurrent.ConvLSTM1D(6, 2, **options)(x, mask=counts)
+    check_model(
+        path, randomize(keras.Model([x, counts], y), rng), with_masked_steps(rng, 6), rng.random((3, 5, 6)) < 0.6
+    )
 
 
 def test_masked_steps_from_given_states(rng, path):

@@ -138,6 +138,26 @@ def test_time_distributed_takes_and_makes_the_masks_of_its_layer():
         assert np.allclose(outputs[:, step], wanted, atol=1e-6)
 
 
+def test_masks_that_models_make_when_they_are_called():
+    """Keras knows no mask behind a nested model before that is called."""
+    x = np.random.default_rng(0).standard_normal((2, 3, 4, 2)).astype("float32")
+    x[0, 1, 2:] = 0.0
+    x[1, 0] = 0.0
+    one, other = keras.Input((3, 4, 2)), keras.Input((3, 4, 2))
+    words = keras.Input((4, 2))
+    inner = keras.Model(words, keras.layers.Masking()(words))
+    made = masking.TimeDistributed(masking.TimeDistributed(inner))(keras.ops.expand_dims(one, 1))[:, 0]
+    made = masking.TimeDistributed(inner)(made)
+    known = keras.layers.Masking()(other)
+    merged = [merging.Add()([made, known]), merging.Concatenate(axis=1)([known, made])]
+    model = keras.Model([one, other], [ReadMask()(tensor) for tensor in (made, *merged)])
+    first, both, joined = (keras.ops.convert_to_numpy(mask) for mask in model([x, x[::-1]]))
+    counts = (x != 0).any(-1)
+    assert np.array_equal(first, counts)
+    assert np.array_equal(both, counts & counts[::-1])
+    assert np.array_equal(joined, np.concatenate([counts[::-1], counts], axis=1))
+
+
 SHAPES = [
     ((6, 6), (6, 1)),
     ((1, 1, 6), (1, 6, 1)),

@@ -71,10 +71,12 @@ class Call:
     Attributes:
         masked: Whether a mask may come with its inputs.
         has_initial_state: Whether a recurrent layer is given initial states.
+        keeps_states: Whether a `TimeDistributed` wraps a stateful layer, also where that forgets its states.
     """
 
     masked: bool = False
     has_initial_state: bool = False
+    keeps_states: bool = False
 
 
 UNMASKED = Call()
@@ -310,10 +312,9 @@ def _time_distributed(
     inner = config.get("layer")
     if not isinstance(inner, Mapping):
         return None, config
-    keeps_states = has(inner, "stateful")
-    if not (call.masked or keeps_states or has(inner, "time_major") or _Masks(()).hands_on(inner, False)):
+    if not (call.masked or has(inner, "stateful") or has(inner, "time_major") or _Masks(()).hands_on(inner, False)):
         return None, config
-    rule = dialect.distributes(inner["class_name"], inner["class_name"] not in custom, keeps_states)
+    rule = dialect.distributes(inner["class_name"], inner["class_name"] not in custom, call.keeps_states)
     return {"class_name": "TimeDistributed", **({} if rule == "without_masks" else {"fixed_batch": rule})}, config
 
 

@@ -25,6 +25,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Collection, Mapping
+from dataclasses import replace
 from typing import Any
 
 from keras_gru_ext.errors import ConfigError, UnsafeContentError
@@ -158,7 +159,8 @@ class Upgrade:
         class_name, new = upgrade_layer_config(class_name, config, self.dialect, self.custom, self.left_out, where)
         if class_name == "Bidirectional" and new.get("layer") is None:
             raise ConfigError(f"{where}: a Bidirectional wraps a layer, and there is none.")
-        if class_name == "TimeDistributed" and has(new.get("layer"), "stateful"):
+        keeps_states = class_name == "TimeDistributed" and has(new.get("layer"), "stateful")
+        if keeps_states:
             new["layer"] = self._of_steps(new["layer"], where)
         for key in new.keys() & _NESTED:
             new[key] = self._nested(new[key], f"{where}, {key}", depth, call)
@@ -166,6 +168,7 @@ class Upgrade:
             raise ConfigError(f"{where}: a Bidirectional wraps one layer, or two. Received: {config!r:.200}.")
         if class_name == "Bidirectional" and self.dialect.bidirectional_says_what_is_trained:
             new["layer"] = _trained_if(new.get("trainable") is not False, new["layer"])
+        call = replace(call, keeps_states=keeps_states)
         own, new = substitute(class_name, new, self.dialect, call, self.custom)
         written = {"written": written_as} if written_as != class_name and written_as not in WITHOUT_ARRAYS else {}
         return {"class_name": class_name, "config": new, **({"own": own} if own else {}), **written}

@@ -9,7 +9,7 @@ that its layer makes. So this is written in its place, into the graph of the mod
     a mask of more axes              TimeDistributed -> where its layer consumes the mask, that of the steps that have
                                      any entry is put there
     around `time_major`, so that     the steps of all samples one behind the other, by reshaping -> the layer, as a
-    sequences run through samples    model -> reshaped back; the mask likewise
+    sequences run through samples    model -> reshaped back; the mask likewise. So is a model that makes a mask
     step by step, so that states     the first step, then all, one behind the other, without mask -> TimeDistributed,
     go on, and the first step        which calls its layer for each in turn -> all but the first -> at steps that do not
     comes twice                      count the output before -> the mask is put there again
@@ -132,8 +132,43 @@ def _held(x: Any, mask: Any) -> Any:
 
 
 def runs_through_samples(entry: Mapping) -> bool:
-    """Whether the sequences of a layer within run through the samples of a batch."""
-    return masks_of_versions.has(entry["config"]["layer"], "time_major") and not is_step_by_step(entry)
+    """Whether the sequences of a layer within run through the samples of a batch, or a model within makes a mask.
+
+    Either is written by reshaping in the graph, where a model hands its mask on.
+    """
+    inner = entry["config"]["layer"]
+    is_model = inner["class_name"] in ("Functional", "Sequential")
+    makes_a_mask = is_model and _rule(entry) == "as_open" and _has_a_source(inner) and _axes_behind(inner, 0) > 0
+    return (masks_of_versions.has(inner, "time_major") or makes_a_mask) and not is_step_by_step(entry)
+
+
+def _has_a_source(value: Any) -> bool:
+    """Whether anything in a serialized layer makes masks."""
+    if isinstance(value, (list, tuple)):
+        return any(map(_has_a_source, value))
+    if not isinstance(value, Mapping):
+        return False
+    is_one = value.get("class_name") == "Masking" or value.get("mask_zero") is True
+    return is_one or any(map(_has_a_source, value.values()))
+
+
+def _axes_behind(inner: Mapping, axes: int) -> int:
+    """How many axes the mask behind a serialized model has, 0 for none; one of so many comes to it."""
+    seen = []
+
+    class Probe(keras.layers.Layer):
+        def call(self, x, mask=None):
+            seen.append(0 if mask is None else len(mask.shape))
+            return x
+
+        def compute_mask(self, x, mask=None):
+            return mask
+
+    model = graphs.layer_of(inner)
+    shape = [size or 2 for size in model.input.shape]
+    mask = {"mask": ops.ones(shape[:axes], dtype="bool")} if axes else {}
+    Probe(autocast=False)(model(ops.zeros(shape, dtype=model.input.dtype), **mask))
+    return seen[-1]
 
 
 def is_written_anyway(entry: Mapping) -> bool:
@@ -152,7 +187,8 @@ def written_through_samples(entry: Mapping, stock: Mapping[str, Any], prefix: st
     """
     inside, dtype = f"{prefix}inside", entry["config"]["dtype"]
     opened, finder = graphs.Opened(entry), masks.Finder(prefix, dtype)
-    model = graphs.layer_of(stock, name=inside)
+    model, inner = graphs.layer_of(stock, name=inside), entry["config"]["layer"]
+    is_open_model = inner["class_name"] in ("Functional", "Sequential") and _rule(entry) == "as_open"
     results = []
     for number, ([x], kwargs) in enumerate(opened.calls):
         given = _training(kwargs)
@@ -164,9 +200,18 @@ def written_through_samples(entry: Mapping, stock: Mapping[str, Any], prefix: st
             operations.shapes.note(mask, [batch, steps, *others[: axes[number] - 2]])
             [its_mask] = operations.run("reshape", {"tensor": mask, "shape": [-1, *others[: axes[number] - 2]]})
             given["mask"] = its_mask
-        y = masks.hidden(model(masks.hidden(y), **given))
-        [result] = operations.run("reshape", {"tensor": y, "shape": [batch, steps, *_sizes(operations, y)[1:]]})
-        if mask is not None:
+        y = model(masks.hidden(y), **given)
+        inside_axes = axes[number] - 1 if axes[number] > masks.OF_STEPS else 0
+        made = _axes_behind(inner, inside_axes) if is_open_model else 0
+        its_mask = finder.of(y, made) if made else None
+        y = masks.hidden(y)
+        sizes = _sizes(operations, y)[1:]
+        [result] = operations.run("reshape", {"tensor": y, "shape": [batch, steps, *sizes]})
+        if its_mask is not None:
+            operations.shapes.note(its_mask, [None, *sizes[: made - 1]])
+            [mask] = operations.run("reshape", {"tensor": its_mask, "shape": [batch, steps, *sizes[: made - 1]]})
+            result = masks.with_mask(result, mask, dtype, f"{prefix}{number}_masked")
+        elif mask is not None:
             if _mask_needed(entry, axes[number]) == "steps":
                 mask = ops.any(mask, axis=tuple(range(masks.OF_STEPS, axes[number])))
             result = masks.with_mask(result, mask, dtype, f"{prefix}{number}_masked")
@@ -186,6 +231,8 @@ def _mask_needed(entry: Mapping, axes: int) -> str:
         return ""
     if _rule(entry) == "without_masks" or axes == masks.OF_STEPS:
         return "whole" if "mask" in inspect.signature(layer.call).parameters else ""
+    if isinstance(layer, keras.Model):
+        return "" if _axes_behind(entry["config"]["layer"], axes - 1) else "steps"
     mask = keras.Input((None,) * (axes - 1), dtype="bool")
     is_consumed = not layer.supports_masking or layer.compute_mask(None, mask) is None
     return "steps" if is_consumed else ""

@@ -6,14 +6,23 @@ SCALES = (0.5, 0.25, 0.1)
 
 
 def inputs(described, float64=False):
-    """The array that a plan describes: batch 3, with masked steps (zeros) in every place that matters."""
+    """The array that a plan describes: batch 3, with masked steps (zeros) in every place that matters.
+
+    "words within" and "padded within" have masked steps in sequences of sequences, others in the outer ones alone.
+    """
     random = numpy.random.RandomState(described["seed"])
     shape = (BATCH,) + tuple(described["shape"])
+    if described["kind"] == "words within":
+        array = random.randint(1, described["words"], size=shape)
+        array[masks_within(random, shape)] = 0
+        return array.astype("int32")
     if described["kind"] == "words":
         array = random.randint(1, described["words"], size=shape)
         array[masks(random, shape[1])] = 0
         return array.astype("int32")
     array = random.normal(size=shape)
+    if described["kind"] == "padded within":
+        array[masks_within(random, shape[:-1])] = 0.0
     if described["kind"] == "padded":
         array[masks(random, shape[1])] = 0.0
     return array.astype("float64" if float64 else "float32")
@@ -32,6 +41,22 @@ def masks(random, steps):
         elif pattern == 2:
             masked[row] = random.uniform() < 0.5
     return masked
+
+
+def masks_within(random, shape):
+    """Which steps of sequences in sequences are masked: the same places, in whole sequences or in none."""
+    masked = numpy.zeros(shape, bool).reshape((-1, shape[-1]))
+    for row in masked:
+        pattern = random.randint(6)
+        if pattern in (0, 1):
+            row[-1 - random.randint(max(1, len(row) // 2)):] = True
+        elif pattern == 2:
+            row[: 1 + random.randint(max(1, len(row) // 2))] = True
+        elif pattern == 3:
+            row[:] = random.uniform(size=len(row)) < 0.4
+        elif pattern == 4:
+            row[:] = True
+    return masked.reshape(shape)
 
 
 def weights(library, model, seed, scale):

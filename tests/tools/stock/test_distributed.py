@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 import keras_gru_ext
-from keras_gru_ext.layers import GRUCell, locally_connected, masking, recurrent
+from keras_gru_ext.layers import GRUCell, locally_connected, masking, merging, recurrent
 from keras_gru_ext.layers.masking import TimeDistributed
 from keras_gru_ext.tools.stock import to_stock
 from tests.legacy import test_fixtures
@@ -56,7 +56,30 @@ def masks_that_are_made():
     return keras.Model(x, [y, keras_gru_ext.GRU(2)(y)])
 
 
+def words_that_count(size=FEATURES):
+    x = keras.Input((TIME, size))
+    return keras.Model(x, keras_gru_ext.GRU(3, **SEQUENCES)(keras.layers.Masking()(x)))
+
+
+def masks_that_models_make():
+    """Other ones than come to the models, and one that meets the mask of another input."""
+    x, y = keras.Input((2, TIME, FEATURES)), keras.Input((2, TIME, FEATURES))
+    made = TimeDistributed(words_that_count())(x)
+    both = merging.Add()([made, TimeDistributed(words_that_count())(keras.layers.Masking()(y))])
+    again = TimeDistributed(words_that_count(3))(keras.layers.Masking()(both))
+    return keras.Model(
+        [x, y],
+        [
+            made,
+            both,
+            TimeDistributed(keras_gru_ext.GRU(2))(both),
+            keras_gru_ext.GRU(2)(TimeDistributed(keras_gru_ext.GRU(3))(again)),
+        ],
+    )
+
+
 DISTRIBUTED = {
+    "made by models": masks_that_models_make,
     "made": masks_that_are_made,
     "two axes, sequences": one_vector_for_each_step(True),
     "two axes, last": one_vector_for_each_step(False),
@@ -74,6 +97,7 @@ DISTRIBUTED = {
 
 
 @on_each_kind
+@pytest.mark.filterwarnings("ignore:.*does not support masking")
 @pytest.mark.parametrize("make", DISTRIBUTED.values(), ids=DISTRIBUTED)
 def test_masks_of_time_distributed(make, tmp_path):
     check_saved(random_weights(make()), tmp_path)
