@@ -118,16 +118,19 @@ def _flip(graph: Graph, operation: Any, x: Value) -> str:
 
 @operation("Roll")
 def _roll(graph: Graph, operation: Any, x: Value) -> str:
-    if not isinstance(operation.axis, int) or not isinstance(operation.shift, int):
-        raise ConfigError(f"The operation {operation.name!r} rolls several axes. Expected one.")
-    axis = operation.axis % len(x.shape)
-    size = x.shape[axis]
-    if size is None:
-        raise ConfigError(f"The operation {operation.name!r} rolls an axis whose size is not known.")
-    shift = operation.shift % size
-    if not shift:
-        return x.name
-    return graph.add("Concat", graph.slice(x.name, axis, -shift, _END), graph.slice(x.name, axis, 0, -shift), axis=axis)
+    if operation.axis is None:
+        raise ConfigError(f"The operation {operation.name!r} rolls no axis. Expected one or several.")
+    axes, shifts = ([one] if isinstance(one, int) else list(one) for one in (operation.axis, operation.shift))
+    name = x.name
+    for axis, shift in zip(axes, shifts, strict=True):
+        axis %= len(x.shape)
+        size = x.shape[axis]
+        if size is None:
+            raise ConfigError(f"The operation {operation.name!r} rolls an axis whose size is not known.")
+        if shift % size:
+            parts = (graph.slice(name, axis, -(shift % size), _END), graph.slice(name, axis, 0, -(shift % size)))
+            name = graph.add("Concat", *parts, axis=axis)
+    return name
 
 
 @operation("Pad")
@@ -243,6 +246,21 @@ def _take_along_axis(graph: Graph, operation: Any, x: Any, indices: Any) -> str:
     if operation.axis is None:
         raise ConfigError(f"The operation {operation.name!r} takes along no axis. Expected one.")
     return graph.add("GatherElements", name_of(graph, x), name_of(graph, indices, "int64"), axis=operation.axis)
+
+
+@operation("Scatter")
+def _scatter(graph: Graph, operation: Any, indices: Any, values: Any) -> str:
+    zeros = graph.add("Expand", graph.constant(0, dtype_of(values)), graph.ints(*operation.shape))
+    return graph.add("ScatterND", zeros, name_of(graph, indices, "int64"), name_of(graph, values), reduction="add")
+
+
+@operation("ScatterUpdate")
+def _scatter_update(graph: Graph, operation: Any, inputs: Any, indices: Any, updates: Any) -> str:
+    if getattr(operation, "reduction", None) is not None:
+        raise ConfigError(f"The operation {operation.name!r} has reduction={operation.reduction!r}. Expected None.")
+    dtype = promoted(inputs, updates)
+    names = name_of(graph, inputs, dtype), name_of(graph, indices, "int64"), name_of(graph, updates, dtype)
+    return graph.add("ScatterND", *names)
 
 
 @operation("OneHot")

@@ -16,8 +16,8 @@ from keras import ops
 from keras_gru_ext.errors import ConfigError
 from keras_gru_ext.legacy.build.dimensions import Shapes, Size, is_tensor
 from keras_gru_ext.legacy.build.shape_operations import SHAPES
-from keras_gru_ext.legacy.build.size_arguments import limited, sizes_of
-from keras_gru_ext.legacy.build.values import alike
+from keras_gru_ext.legacy.build.size_arguments import axis_of, limited, range_of, sizes_of
+from keras_gru_ext.legacy.build.values import alike, tensor
 from keras_gru_ext.legacy.build.window_operations import check_channels_last, window_of
 
 _reshape, _transpose = SHAPES["reshape"], SHAPES["transpose"]
@@ -107,6 +107,20 @@ def _batch_to_space(shapes: Shapes, input: Any, block_shape: Any, crops: Any) ->
     cut = [slice(before, -after if after else None) for before, after in widths]
     left = [size - sum(pair) for size, pair in zip(dims[1:], widths, strict=False)]
     return shapes.note(x[(slice(None), *cut)], [batch, *left, *rest])
+
+
+def _reverse_sequence(shapes: Shapes, input: Any, seq_lengths: Any, seq_axis: Any, batch_axis: Any) -> Any:
+    """Turns the first entries of each sequence round, as many as it has, and leaves the others."""
+    rank = len(input.shape)
+    time, batch = (axis_of(axis or 0, rank) for axis in (seq_axis, batch_axis))
+    order = [batch, time, *(axis for axis in range(rank) if axis not in (batch, time))]
+    x = input if order == list(range(rank)) else _transpose(shapes, input, order)
+    steps = ops.expand_dims(ops.cast(range_of(shapes.of(x)[1]), "int32"), 0)
+    lengths = ops.expand_dims(ops.cast(tensor(seq_lengths), "int32"), 1)
+    places = ops.where(ops.less(steps, lengths), ops.subtract(ops.subtract(lengths, 1), steps), steps)
+    x = SHAPES["gather_nd"](shapes, x, ops.expand_dims(places, -1), 1)
+    x = x if order == list(range(rank)) else _transpose(shapes, x, np.argsort(order).tolist())
+    return shapes.note(x, shapes.of(input))
 
 
 def _space_to_depth(shapes: Shapes, input: Any, block_size: Any, data_format: Any) -> Any:
@@ -203,6 +217,7 @@ GRIDS: Mapping[str, Callable] = MappingProxyType(
         "resize": _image_resize,
         "resize_bilinear": _resize_as_ever("bilinear"),
         "resize_nearest": _resize_as_ever("nearest"),
+        "reverse_sequence": _reverse_sequence,
         "space_to_batch": _space_to_batch,
         "space_to_depth": _space_to_depth,
         "transposed_convolution": _transposed_convolution,

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-import string
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Any
@@ -21,7 +19,7 @@ def _pointwise(function: Callable) -> Callable:
     return lambda **arguments: function(*alike(list(arguments.values())))
 
 
-def _axes(axis: Any) -> Any:
+def axes_of(axis: Any) -> Any:
     """An axis, a tuple of axes, or `None` for all."""
     if axis is None or isinstance(axis, int):
         return axis
@@ -31,42 +29,34 @@ def _axes(axis: Any) -> Any:
     return int(found) if found.ndim == 0 else tuple(int(one) for one in found)
 
 
+def kept(x: Any, axes: Any, keepdims: Any) -> dict[str, Any]:
+    """The arguments of a reduction; Keras on PyTorch keeps no axes where none is named."""
+    axes = tuple(range(len(x.shape))) if axes is None and keepdims else axes
+    return {"axis": axes, "keepdims": bool(keepdims)}
+
+
 def _reduction(function: Callable) -> Callable:
     def reduced(input_tensor: Any, axis: Any, keepdims: Any) -> Any:
-        axes = _axes(axis)
-        x = tensor(input_tensor)
-        return x if axes == () else function(x, axis=axes, keepdims=bool(keepdims))
+        axes, x = axes_of(axis), tensor(input_tensor)
+        return x if axes == () else function(x, **kept(x, axes, keepdims))
 
     return reduced
 
 
-def _euclidean(x: Any, axis: Any, keepdims: bool) -> Any:
+def euclidean(x: Any, axis: Any, keepdims: bool) -> Any:
     return ops.sqrt(ops.sum(ops.square(x), axis=axis, keepdims=keepdims))
-
-
-def _norm(tensor: Any, ord: Any, axis: Any, keepdims: Any) -> Any:
-    axes = _axes(axis)
-    options = {"axis": axes, "keepdims": bool(keepdims)}
-    if ord in ("euclidean", "fro", 2) and (ord != 2 or not isinstance(axes, tuple)):
-        return _euclidean(tensor, **options)
-    if (isinstance(axes, tuple) and len(axes) > 1) or not isinstance(ord, (int, float)):
-        raise ConfigError(f"the norm of matrices with ord={ord!r} has no equivalent")
-    size = ops.absolute(tensor)
-    if math.isinf(ord):
-        return ops.max(size, **options)
-    return ops.power(ops.sum(ops.power(size, ord), **options), 1 / ord)
 
 
 def _arg(function: Callable) -> Callable:
     def found(input: Any, axis: Any, output_type: Any) -> Any:
-        return function(tensor(input), axis=_axes(axis) or 0)
+        return function(tensor(input), axis=axes_of(axis) or 0)
 
     return found
 
 
 def _cumulative(function: Callable, neutral: float) -> Callable:
     def cumulated(x: Any, axis: Any, exclusive: bool, reverse: bool) -> Any:
-        axis = _axes(axis) % len(x.shape)
+        axis = axes_of(axis) % len(x.shape)
         x = ops.flip(x, axis) if reverse else x
         if exclusive:
             pads = [[int(one == axis), 0] for one in range(len(x.shape))]
@@ -78,31 +68,6 @@ def _cumulative(function: Callable, neutral: float) -> Callable:
     return cumulated
 
 
-def _matmul(a: Any, b: Any, transpose_a: Any, transpose_b: Any, output_type: Any = None) -> Any:
-    a, b = alike([a, b])
-    return ops.matmul(ops.swapaxes(a, -1, -2) if transpose_a else a, ops.swapaxes(b, -1, -2) if transpose_b else b)
-
-
-def _tensordot(a: Any, b: Any, axes: Any) -> Any:
-    a, b = alike([a, b])
-    axes = constant(axes).tolist()
-    if isinstance(axes, int):
-        axes = [list(range(len(a.shape) - axes, len(a.shape))), list(range(axes))]
-    in_a, in_b = ([one] if isinstance(one, int) else one for one in axes)
-    letters = iter(string.ascii_letters)
-    left = [next(letters) for _ in a.shape]
-    right = [next(letters) for _ in b.shape]
-    for one, other in zip(in_a, in_b, strict=True):
-        right[other] = left[one]
-    summed = {left[one] for one in in_a}
-    kept = [letter for letter in left + right if letter not in summed]
-    return ops.einsum(f"{''.join(left)},{''.join(right)}->{''.join(kept)}", a, b)
-
-
-def _einsum(inputs: Any, equation: str) -> Any:
-    return ops.einsum(equation, *alike(inputs))
-
-
 def _add_n(inputs: Any) -> Any:
     first, *others = alike(inputs)
     for other in others:
@@ -110,19 +75,31 @@ def _add_n(inputs: Any) -> Any:
     return first
 
 
-def _band_part(input: Any, num_lower: Any, num_upper: Any) -> Any:
-    lower, upper = int(constant(num_lower)), int(constant(num_upper))
-    x = input if upper < 0 else ops.tril(input, k=upper)
-    return x if lower < 0 else ops.triu(x, k=-lower)
-
-
 def _clip(t: Any, clip_value_min: Any, clip_value_max: Any) -> Any:
     t, low, high = alike([t, clip_value_min, clip_value_max])
     return ops.maximum(ops.minimum(t, high), low)
 
 
+def _clip_by_norm(t: Any, clip_norm: Any, axes: Any) -> Any:
+    squares = ops.sum(ops.square(t), axis=axes_of(axes), keepdims=True)
+    # The root of nothing has no gradient.
+    root = ops.where(ops.greater(squares, 0), ops.sqrt(ops.where(ops.greater(squares, 0), squares, 1.0)), squares)
+    limit = tensor(clip_norm)
+    return ops.divide(ops.multiply(t, limit), ops.maximum(root, limit))
+
+
+def _fused_batch_norm(
+    x: Any, scale: Any, offset: Any, mean: Any, variance: Any, epsilon: Any, data_format: Any, is_training: Any
+) -> list[Any]:
+    if is_training or str(data_format or "").startswith("NC"):
+        raise ConfigError("normalization by the moments of a batch, or of inputs with channels first, is not loaded")
+    mean, variance, scale, offset = (tensor(one) for one in (mean, variance, scale, offset))
+    factor = ops.multiply(ops.rsqrt(ops.add(variance, float(constant(epsilon)))), scale)
+    return [ops.add(ops.multiply(x, factor), ops.subtract(offset, ops.multiply(mean, factor))), mean, variance]
+
+
 def _l2_normalize(x: Any, axis: Any, epsilon: float) -> Any:
-    squares = ops.sum(ops.square(x), axis=_axes(axis), keepdims=True)
+    squares = ops.sum(ops.square(x), axis=axes_of(axis), keepdims=True)
     return ops.multiply(x, ops.rsqrt(ops.maximum(squares, epsilon)))
 
 
@@ -131,10 +108,15 @@ def _multiply_no_nan(x: Any, y: Any) -> Any:
     return ops.where(ops.equal(y, 0), ops.zeros_like(ops.multiply(x, y)), ops.multiply(x, y))
 
 
-def _xdivy(x: Any, y: Any) -> Any:
-    x, y = alike([x, y])
-    quotient = ops.divide(x, y)
-    return ops.where(ops.equal(x, 0), ops.zeros_like(quotient), quotient)
+def _zero_where_zero(function: Callable) -> Callable:
+    """A function of two values that is zero where the first is, whatever the second."""
+
+    def computed(x: Any, y: Any) -> Any:
+        x, y = alike([x, y])
+        found = function(x, y)
+        return ops.where(ops.equal(x, 0), ops.zeros_like(found), found)
+
+    return computed
 
 
 def _bias_add(value: Any, bias: Any, data_format: Any) -> Any:
@@ -145,7 +127,7 @@ def _bias_add(value: Any, bias: Any, data_format: Any) -> Any:
 
 
 def _axis_or_last(axis: Any) -> Any:
-    return -1 if axis is None else _axes(axis)
+    return -1 if axis is None else axes_of(axis)
 
 
 def _sorted(values: Any, axis: Any, direction: str) -> Any:
@@ -160,19 +142,8 @@ def _in_direction(x: Any, axis: int, direction: str) -> Any:
     return x if direction == "ASCENDING" else ops.flip(x, axis)
 
 
-def _sigmoid_cross_entropy(labels: Any, logits: Any) -> Any:
-    labels, logits = alike([labels, logits])
-    linear = ops.subtract(ops.relu(logits), ops.multiply(logits, labels))
-    return ops.add(linear, ops.log1p(ops.exp(ops.negative(ops.absolute(logits)))))
-
-
-def _softmax_cross_entropy(labels: Any, logits: Any, axis: Any) -> Any:
-    labels, logits = alike([labels, logits])
-    return ops.negative(ops.sum(ops.multiply(labels, ops.log_softmax(logits, axis=axis)), axis=axis))
-
-
 def _count_nonzero(input: Any, axis: Any, keepdims: Any, dtype: str) -> Any:
-    return ops.sum(ops.cast(ops.not_equal(input, 0), "int32"), axis=_axes(axis), keepdims=bool(keepdims))
+    return ops.sum(ops.cast(ops.not_equal(input, 0), "int32"), axis=axes_of(axis), keepdims=bool(keepdims))
 
 
 def known_dtype(name: Any) -> str:
@@ -203,6 +174,7 @@ POINTWISE: Mapping[str, Callable] = MappingProxyType(
         "elu": ops.elu,
         "equal": ops.equal,
         "erf": ops.erf,
+        "erfc": lambda x: ops.subtract(1, ops.erf(x)),
         "erfinv": ops.erfinv,
         "exp": ops.exp,
         "expm1": ops.expm1,
@@ -231,6 +203,7 @@ POINTWISE: Mapping[str, Callable] = MappingProxyType(
         "not_equal": ops.not_equal,
         "power": ops.power,
         "reciprocal": ops.reciprocal,
+        "reciprocal_no_nan": lambda x: ops.divide_no_nan(1.0, x),
         "relu": ops.relu,
         "relu6": ops.relu6,
         "round": ops.round,
@@ -258,27 +231,25 @@ NUMBERS: Mapping[str, Callable] = MappingProxyType(
         "argmax": _arg(ops.argmax),
         "argmin": _arg(ops.argmin),
         "argsort": _argsorted,
-        "band_part": _band_part,
         "bias_add": _bias_add,
         "cast": lambda x, dtype: ops.cast(tensor(x), known_dtype(dtype)),
         "clip": _clip,
+        "clip_by_norm": _clip_by_norm,
         "count_nonzero": _count_nonzero,
         "crelu": lambda features, axis: ops.concatenate([ops.relu(features), ops.relu(-features)], axis=axis),
         "cumprod": _cumulative(ops.cumprod, 1),
         "cumsum": _cumulative(ops.cumsum, 0),
-        "einsum": _einsum,
+        "fused_batch_norm": _fused_batch_norm,
         "gelu": lambda features, approximate: ops.gelu(features, approximate=bool(approximate)),
+        "identity_n": lambda input: [ops.copy(tensor(one)) for one in input],
         "l2_loss": lambda t: ops.divide(ops.sum(ops.square(t)), 2),
         "l2_normalize": _l2_normalize,
         "leaky_relu": lambda features, alpha: ops.leaky_relu(features, negative_slope=float(constant(alpha))),
         "log_softmax": lambda logits, axis: ops.log_softmax(logits, axis=_axis_or_last(axis)),
-        "matmul": _matmul,
-        "matrix_transpose": lambda a: ops.swapaxes(a, -1, -2),
         "multiply_no_nan": _multiply_no_nan,
-        "norm": _norm,
         "reduce_all": _reduction(ops.all),
         "reduce_any": _reduction(ops.any),
-        "reduce_euclidean_norm": _reduction(_euclidean),
+        "reduce_euclidean_norm": _reduction(euclidean),
         "reduce_logsumexp": _reduction(ops.logsumexp),
         "reduce_max": _reduction(ops.max),
         "reduce_mean": _reduction(ops.mean),
@@ -287,13 +258,15 @@ NUMBERS: Mapping[str, Callable] = MappingProxyType(
         "reduce_std": _reduction(ops.std),
         "reduce_sum": _reduction(ops.sum),
         "reduce_variance": _reduction(ops.var),
-        "sigmoid_cross_entropy": _sigmoid_cross_entropy,
         "silu": lambda features, beta: ops.multiply(features, ops.sigmoid(ops.multiply(features, beta))),
+        "scale": lambda scalar, x: ops.multiply(*alike([scalar, x])),
         "softmax": lambda logits, axis: ops.softmax(logits, axis=_axis_or_last(axis)),
-        "softmax_cross_entropy": _softmax_cross_entropy,
         "sort": _sorted,
-        "tensordot": _tensordot,
+        "to_floatx": lambda x: ops.cast(tensor(x), keras.config.floatx()),
         "top_k": lambda input, k: list(ops.top_k(input, int(constant(k)))),
-        "xdivy": _xdivy,
+        "xdivy": _zero_where_zero(ops.divide),
+        "xlog1py": _zero_where_zero(lambda x, y: ops.multiply(x, ops.log1p(y))),
+        "xlogy": _zero_where_zero(lambda x, y: ops.multiply(x, ops.log(y))),
+        "zero_fraction": lambda value, dtype: ops.mean(ops.cast(ops.equal(value, 0), "float32")),
     }
 )

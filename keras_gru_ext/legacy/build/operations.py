@@ -16,6 +16,8 @@ from keras_gru_ext.errors import ConfigError
 from keras_gru_ext.legacy.build.dimensions import Shapes, Size, is_tensor
 from keras_gru_ext.legacy.build.filling_operations import FILLING
 from keras_gru_ext.legacy.build.grid_operations import GRIDS
+from keras_gru_ext.legacy.build.loss_operations import LOSSES
+from keras_gru_ext.legacy.build.matrix_operations import MATRICES
 from keras_gru_ext.legacy.build.number_operations import NUMBERS, POINTWISE, known_dtype
 from keras_gru_ext.legacy.build.shape_operations import SHAPES
 from keras_gru_ext.legacy.build.slice_operations import SLICES
@@ -23,7 +25,7 @@ from keras_gru_ext.legacy.build.values import MOST_NUMBERS, constant, has_size, 
 from keras_gru_ext.legacy.build.window_operations import WINDOWS
 
 _ON_SHAPES: Mapping[str, Callable] = {**SHAPES, **SLICES, **FILLING, **GRIDS}
-_ON_NUMBERS: Mapping[str, Callable] = {**NUMBERS, **WINDOWS}
+_ON_NUMBERS: Mapping[str, Callable] = {**NUMBERS, **MATRICES, **LOSSES, **WINDOWS}
 
 # These stay sizes where they compute with sizes.
 _WITH_SIZES: Mapping[str, Callable] = {

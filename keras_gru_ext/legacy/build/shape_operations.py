@@ -193,15 +193,30 @@ def _gather(shapes: Shapes, params: Any, indices: Any, axis: Any, batch_dims: in
         if not has_tensor([params, indices]):
             return np.take(params, constant(indices), axis=axis)
         return ops.take(tensor(params), tensor(indices), axis=axis)
-    if batch != 1 or axis != 1 or len(indices.shape) > 2:
+    indices = indices if is_tensor(indices) else constant(indices)
+    if axis != batch:
         raise ConfigError(f"gather with batch_dims={batch_dims}, axis={axis} has no equivalent here")
-    single = len(indices.shape) == 1
-    places = ops.expand_dims(indices, 1) if single else indices
-    new = _gather_nd(shapes, params, ops.expand_dims(places, -1), 1)
-    return ops.squeeze(new, axis=1) if single else new
+    single = len(indices.shape) == batch
+    places = ops.expand_dims(indices, -1) if single else indices
+    new = _gather_nd(shapes, params, ops.expand_dims(places, -1), batch)
+    return ops.squeeze(new, axis=batch) if single else new
+
+
+def _batch_gather(shapes: Shapes, params: Any, indices: Any) -> Any:
+    return _gather(shapes, params, indices, None, len(np.shape(indices)) - 1)
+
+
+def _scatter_nd(shapes: Shapes, indices: Any, updates: Any, shape: Any) -> Any:
+    return ops.scatter(tensor(indices), tensor(updates), tuple(_only_known(limited(sizes_of(shape)))))
+
+
+def _scatter_update(shapes: Shapes, tensor: Any, indices: Any, updates: Any) -> Any:
+    tensor, updates = alike([tensor, updates])
+    return ops.scatter_update(tensor, indices if is_tensor(indices) else constant(indices), updates)
 
 
 def _gather_nd(shapes: Shapes, params: Any, indices: Any, batch_dims: int = 0) -> Any:
+    indices = indices if is_tensor(indices) else constant(indices)
     dims, depth = shapes.of(params), shapes.of(indices)[-1]
     batch, rank = int(batch_dims or 0), len(indices.shape) - 1
     if not isinstance(depth, int):
@@ -236,6 +251,7 @@ def _batch_flatten(shapes: Shapes, x: Any) -> Any:
 SHAPES: Mapping[str, Callable] = MappingProxyType(
     {
         "batch_flatten": _batch_flatten,
+        "batch_gather": _batch_gather,
         "concat": _concat,
         "ensure_shape": lambda shapes, x, shape: ops.copy(x),
         "expand_dims": _expand_dims,
@@ -248,11 +264,13 @@ SHAPES: Mapping[str, Callable] = MappingProxyType(
         "reshape": _reshape,
         "reverse": lambda shapes, tensor, axis: ops.flip(tensor, tuple(sizes_of(axis))),
         "roll": lambda shapes, input, shift, axis: ops.roll(input, tuple(sizes_of(shift)), tuple(sizes_of(axis))),
+        "scatter_nd": _scatter_nd,
         "shape": _shape,
         "size": lambda shapes, input, out_type: math.prod(shapes.of(input)),
         "split": _split,
         "squeeze": _squeeze,
         "stack": _stack,
+        "tensor_scatter_update": _scatter_update,
         "tile": _tile,
         "transpose": _transpose,
         "unstack": _unstack,

@@ -48,7 +48,7 @@ abs(x): math.abs
 acos(x): math.acos
 acosh(x): math.acosh
 add(x, y): math.add __operators__.add math.add_v2
-add_n(inputs): math.add_n
+add_n(inputs): math.add_n math.accumulate_n
 argmax(input, axis=0, output_type="int64", dimension=None): math.argmax compat.v1.argmax
 argmin(input, axis=0, output_type="int64", dimension=None): math.argmin compat.v1.argmin
 argsort(values, axis=-1, direction="ASCENDING"): argsort
@@ -61,12 +61,16 @@ average_pool(input, ksize, strides, padding, data_format=None): nn.avg_pool1d nn
     compat.v1.nn.avg_pool
 band_part(input, num_lower, num_upper): linalg.band_part
 batch_flatten(x): keras.backend.batch_flatten
+batch_gather(params, indices): compat.v1.batch_gather
 batch_to_space(input, block_shape, crops): compat.v1.batch_to_space_nd
 bias_add(value, bias, data_format=None): nn.bias_add compat.v1.nn.bias_add
+binary_cross_entropy(target, output, from_logits=False): keras.backend.binary_crossentropy
 broadcast_to(input, shape): broadcast_to
 cast(x, dtype): cast
+categorical_cross_entropy(target, output, from_logits=False, axis=-1): keras.backend.categorical_crossentropy
 ceil(x): math.ceil
 clip(t, clip_value_min, clip_value_max): clip_by_value
+clip_by_norm(t, clip_norm, axes=None): clip_by_norm
 concat(values, axis=0): concat
 convolution(input, filters, strides=1, padding="VALID", data_format=None, dilations=None, filter=None, stride=None,
     dilation_rate=None, explicit_paddings=None): nn.conv1d compat.v1.nn.conv1d compat.v1.nn.conv2d nn.conv3d
@@ -75,16 +79,20 @@ cos(x): math.cos
 cosh(x): math.cosh
 count_nonzero(input, axis=None, keepdims=False, dtype="int64"): math.count_nonzero
 crelu(features, axis=-1): nn.crelu compat.v1.nn.crelu
+ctc_loss(labels, logits, label_length, logit_length, logits_time_major=True, blank_index=None): nn.ctc_loss
 cumprod(x, axis=0, exclusive=False, reverse=False): math.cumprod
 cumsum(x, axis=0, exclusive=False, reverse=False): math.cumsum
 depth_to_space(input, block_size, data_format=None): nn.depth_to_space compat.v1.nn.depth_to_space
 depthwise_convolution(input, filter, strides, padding, rate=None, data_format=None, dilations=None):
     compat.v1.nn.depthwise_conv2d compat.v1.nn.depthwise_conv2d_native
+diag(diagonal): linalg.diag
+diag_part(input): linalg.diag_part
 divide(x, y): math.truediv math.divide compat.v1.div realdiv
 divide_no_nan(x, y): math.divide_no_nan
 elu(features): nn.elu
 equal(x, y): math.equal
 erf(x): math.erf
+erfc(x): math.erfc
 erfinv(x): math.erfinv
 exp(x): math.exp
 expand_dims(input, axis=None, dim=None): expand_dims compat.v1.expand_dims
@@ -95,14 +103,19 @@ fill(dims, value): fill
 floor(x): math.floor
 floor_divide(x, y): math.floordiv compat.v1.floor_div floor_div
 floor_mod(x, y): math.floormod math.mod
+fused_batch_norm(x, scale, offset, mean=None, variance=None, epsilon=0.001, data_format=None, is_training=True):
+    compat.v1.nn.fused_batch_norm
 gather(params, indices, axis=None, batch_dims=0): gather compat.v1.gather
 gather_nd(params, indices, batch_dims=0): gather_nd compat.v1.gather_nd
 gelu(features, approximate=False): nn.gelu
 getitem(tensor, slice_spec): __operators__.getitem
 greater(x, y): math.greater
 greater_equal(x, y): math.greater_equal
-identity(input): identity convert_to_tensor compat.v1.convert_to_tensor
+identity(input): identity convert_to_tensor compat.v1.convert_to_tensor keras.backend.print_tensor
+    debugging.check_numerics debugging.assert_all_finite math.real math.conj
 ensure_shape(x, shape): ensure_shape
+identity_n(input): identity_n
+in_top_k(predictions, targets, k): compat.v1.math.in_top_k
 is_finite(x): math.is_finite
 is_inf(x): math.is_inf
 is_nan(x): math.is_nan
@@ -122,7 +135,7 @@ logical_or(x, y): math.logical_or
 logical_xor(x, y): math.logical_xor
 look_up(params, ids): nn.embedding_lookup compat.v1.nn.embedding_lookup
 matmul(a, b, transpose_a=False, transpose_b=False, output_type=None): linalg.matmul matmul
-matrix_transpose(a): linalg.matrix_transpose
+matrix_transpose(a): linalg.matrix_transpose linalg.adjoint
 max_pool(input, ksize, strides, padding, data_format=None): nn.max_pool1d nn.max_pool2d nn.max_pool nn.max_pool3d
     compat.v1.nn.max_pool
 maximum(x, y): math.maximum
@@ -131,6 +144,7 @@ multiply(x, y): math.multiply
 multiply_no_nan(x, y): math.multiply_no_nan
 negative(x): math.negative
 norm(tensor, ord="euclidean", axis=None, keepdims=None, keep_dims=None): norm compat.v1.norm
+normalize(tensor, ord="euclidean", axis=None): linalg.normalize
 not_equal(x, y): math.not_equal
 one_hot(indices, depth, on_value=None, off_value=None, axis=None, dtype=None): one_hot
 ones(shape, dtype="float32"): ones compat.v1.ones
@@ -142,6 +156,7 @@ power(x, y): math.pow
 range(start, limit=None, delta=1, dtype=None): range
 rank(input): rank
 reciprocal(x): math.reciprocal
+reciprocal_no_nan(x): math.reciprocal_no_nan
 reduce_all(input_tensor, axis=None, keepdims=False): math.reduce_all
 reduce_any(input_tensor, axis=None, keepdims=False): math.reduce_any
 reduce_euclidean_norm(input_tensor, axis=None, keepdims=False): math.reduce_euclidean_norm
@@ -161,9 +176,12 @@ resize(images, size, method="bilinear", preserve_aspect_ratio=False, antialias=F
 resize_bilinear(images, size, align_corners=False, half_pixel_centers=False): compat.v1.image.resize_bilinear
 resize_nearest(images, size, align_corners=False, half_pixel_centers=False): compat.v1.image.resize_nearest_neighbor
 reverse(tensor, axis): reverse
+reverse_sequence(input, seq_lengths, seq_axis=None, batch_axis=None, seq_dim=None, batch_dim=None): reverse_sequence
 roll(input, shift, axis): roll
 round(x): math.round math.rint
 rsqrt(x): math.rsqrt
+scale(scalar, x): compat.v1.math.scalar_mul
+scatter_nd(indices, updates, shape): scatter_nd
 selu(features): nn.selu
 separable_convolution(input, depthwise_filter, pointwise_filter, strides, padding, rate=None, data_format=None,
     dilations=None): compat.v1.nn.separable_conv2d
@@ -186,6 +204,10 @@ softsign(features): nn.softsign
 sort(values, axis=-1, direction="ASCENDING"): sort
 space_to_batch(input, block_shape, paddings): space_to_batch_nd
 space_to_depth(input, block_size, data_format=None): nn.space_to_depth compat.v1.nn.space_to_depth
+sparse_categorical_cross_entropy(target, output, from_logits=False, axis=-1):
+    keras.backend.sparse_categorical_crossentropy
+sparse_softmax_cross_entropy(labels, logits): nn.sparse_softmax_cross_entropy_with_logits
+    compat.v1.nn.sparse_softmax_cross_entropy_with_logits
 split(value, num_or_size_splits, axis=0): split
 sqrt(x): math.sqrt
 square(x): math.square
@@ -198,15 +220,22 @@ strided_slice(input_, begin, end, strides=None, begin_mask=0, end_mask=0, ellips
 subtract(x, y): math.subtract
 tan(x): math.tan
 tanh(x): math.tanh
+tensor_scatter_update(tensor, indices, updates): tensor_scatter_nd_update
 tensordot(a, b, axes): tensordot
 tile(input, multiples): tile
+to_floatx(x): keras.backend.cast_to_floatx
 top_k(input, k=1): math.top_k nn.top_k
+trace(x): linalg.trace
 transpose(a, perm=None): transpose compat.v1.transpose
 transposed_convolution(input, filters, output_shape, strides=1, padding="SAME", data_format=None, dilations=None,
     rate=None): nn.conv1d_transpose nn.conv2d_transpose nn.conv3d_transpose nn.atrous_conv2d_transpose
 unstack(value, axis=0): unstack
+weighted_cross_entropy(labels, logits, pos_weight): nn.weighted_cross_entropy_with_logits
 where(condition, x=None, y=None): where compat.v1.where
 xdivy(x, y): math.xdivy
+xlog1py(x, y): math.xlog1py
+xlogy(x, y): math.xlogy
+zero_fraction(value, dtype="int64"): math.zero_fraction
 zeros(shape, dtype="float32"): zeros compat.v1.zeros
 zeros_like(input, dtype=None): zeros_like compat.v1.zeros_like
 """
@@ -260,6 +289,7 @@ Elu: elu(features)
 EnsureShape: ensure_shape(x, shape=shape)
 Equal: equal(x, y)
 Erf: erf(x)
+Erfc: erfc(x)
 EuclideanNorm: reduce_euclidean_norm(input_tensor, axis, keep_dims=keepdims)
 Exp: exp(x)
 ExpandDims: expand_dims(input, axis)
@@ -269,11 +299,14 @@ Fill: fill(dims, value)
 Floor: floor(x)
 FloorDiv: floor_divide(x, y)
 FloorMod: floor_mod(x, y)
+FusedBatchNormV3: fused_batch_norm(x, scale, offset, mean, variance, epsilon=epsilon, data_format=data_format,
+    is_training=is_training)
 GatherNd: gather_nd(params, indices)
 GatherV2: gather(params, indices, axis, batch_dims=batch_dims)
 Greater: greater(x, y)
 GreaterEqual: greater_equal(x, y)
 Identity: identity(input)
+InTopKV2: in_top_k(predictions, targets, k)
 IsFinite: is_finite(x)
 IsInf: is_inf(x)
 IsNan: is_nan(x)
@@ -290,6 +323,8 @@ LogicalNot: logical_not(x)
 LogicalOr: logical_or(x, y)
 MatMul: matmul(a, b, transpose_a=transpose_a, transpose_b=transpose_b)
 MatrixBandPart: band_part(input, num_lower, num_upper)
+MatrixDiag: diag(diagonal)
+MatrixDiagPart: diag_part(input)
 Max: reduce_max(input_tensor, axis, keep_dims=keepdims)
 MaxPool: max_pool(input, ksize=ksize, strides=strides, padding=padding, data_format=data_format)
 MaxPool3D: max_pool(input, ksize=ksize, strides=strides, padding=padding, data_format=data_format)
@@ -318,11 +353,13 @@ Relu6: relu6(features)
 Reshape: reshape(tensor, shape)
 ResizeBilinear: resize_bilinear(images, size, align_corners=align_corners, half_pixel_centers=half_pixel_centers)
 ResizeNearestNeighbor: resize_nearest(images, size, align_corners=align_corners, half_pixel_centers=half_pixel_centers)
+ReverseSequence: reverse_sequence(input, seq_lengths, seq_dim=seq_axis, batch_dim=batch_axis)
 ReverseV2: reverse(tensor, axis)
 Rint: round(x)
 Roll: roll(input, shift, axis)
 Round: round(x)
 Rsqrt: rsqrt(x)
+ScatterNd: scatter_nd(indices, updates, shape)
 Select: where(condition, x, y)
 SelectV2: where(condition, x, y)
 Selu: selu(features)
@@ -351,11 +388,13 @@ Sub: subtract(x, y)
 Sum: reduce_sum(input_tensor, axis, keep_dims=keepdims)
 Tan: tan(x)
 Tanh: tanh(x)
+TensorScatterUpdate: tensor_scatter_update(tensor, indices, updates)
 Tile: tile(input, multiples)
 TopKV2: top_k(input, k)
 Transpose: transpose(a, perm)
 Unpack: unstack(value, axis=axis)
 Xdivy: xdivy(x, y)
+Xlogy: xlogy(x, y)
 ZerosLike: zeros_like(input)
 """
 

@@ -40,6 +40,10 @@ _WITHOUT_EFFECT: Mapping[str, tuple | None] = MappingProxyType(
         "num": None,
         "grad_a": None,
         "grad_b": None,
+        "message": None,
+        "summarize": None,
+        "exponential_avg_factor": None,
+        "align": None,
         "use_cudnn_on_gpu": None,
         "conjugate": (False, None),
         "max_norm": (None,),
@@ -50,28 +54,46 @@ _WITHOUT_EFFECT: Mapping[str, tuple | None] = MappingProxyType(
         "layout": (None,),
         "dtype_hint": (None,),
         "preferred_dtype": (None,),
+        "tensor_dtype": (None,),
+        "shape": (None,),
+        "unique": (None,),
+        "ignore_class": (None,),
+        "k": (0,),
+        "num_rows": (-1,),
+        "num_cols": (-1,),
+        "padding_value": (0,),
     }
 )
 
-_LOST = "tf.keras did not write its operands into the file, and cannot load it either. Rebuild the model from its code"
-_RANDOM = "it draws random numbers, which Keras 3 does in layers only"
-# Why some functions that models do use are not in the table.
-_REASONS: Mapping[str, str] = MappingProxyType(
-    {
-        "__operators__.eq": _LOST,
-        "__operators__.ne": _LOST,
-        "einsum": _LOST,
-        "meshgrid": _LOST,
-        "nn.dropout": _RANDOM,
-        "random.normal": _RANDOM,
-        "random.truncated_normal": _RANDOM,
-        "random.uniform": _RANDOM,
-        "compat.v1.random_normal": _RANDOM,
-        "compat.v1.random_uniform": _RANDOM,
-        "compat.v1.boolean_mask": "the number of rows that it gives depends on the numbers",
-        "unique": "the number of rows that it gives depends on the numbers",
-    }
-)
+# Why some functions and nodes that models do use are not in the tables.
+_REASONS = """
+tf.keras did not write its operands into the file, and cannot load it either. Rebuild the model from its code:
+    __operators__.eq __operators__.ne einsum meshgrid
+it takes a function, which tf.keras did not write into the file and cannot load either. Rebuild the model from its code:
+    py_function numpy_function map_fn vectorized_map while_loop cond compat.v1.foldl compat.v1.foldr compat.v1.scan
+    keras.backend.rnn nn.with_space_to_batch
+it draws random numbers, which Keras 3 does in layers only:
+    nn.dropout random.normal random.truncated_normal random.uniform random.gamma random.shuffle nn.fractional_max_pool
+    compat.v1.random_normal compat.v1.random_uniform image.random_flip_left_right image.random_flip_up_down
+    RandomStandardNormal RandomUniform TruncatedNormal FractionalMaxPool
+the number of rows that it gives depends on the numbers:
+    compat.v1.boolean_mask unique unique_with_counts dynamic_partition Where Unique DynamicPartition
+    keras.backend.ctc_decode nn.ctc_greedy_decoder nn.ctc_beam_search_decoder CTCGreedyDecoder
+it is of sparse tensors, which models of Keras 3 do not compute with:
+    keras.backend.ctc_label_dense_to_sparse compat.v1.nn.ctc_loss
+it is of complex numbers, which models of Keras 3 do not compute with:
+    dtypes.complex signal.fft signal.fft2d signal.ifft signal.ifft2d signal.rfft signal.irfft signal.stft
+    signal.inverse_stft math.angle math.imag Complex FFT FFT2D IFFT RFFT IRFFT ComplexAbs Real Imag
+"""
+
+
+def _reasons() -> Iterator[tuple[str, str]]:
+    for line in _REASONS.strip().replace("\n    ", " ").splitlines():
+        reason, _, names = line.rpartition(": ")
+        yield from ((name, reason) for name in names.split())
+
+
+_REASON_OF: Mapping[str, str] = MappingProxyType(dict(_reasons()))
 _ADVICE = "Load the part of the model before it, by the names of its last layers: outputs=[...]."
 
 
@@ -96,7 +118,7 @@ def upgrade_operation(class_name: str, config: Mapping[str, Any], where: str) ->
         )
     found = FUNCTIONS.get(written) if class_name in _BY_FUNCTION else NODES.get(written)
     if found is None:
-        reason = _REASONS.get(written, "it is not among the TensorFlow operations that this package knows")
+        reason = _REASON_OF.get(written, "it is not among the TensorFlow operations that this package knows")
         raise ConfigError(f"{where}: the TensorFlow operation {written!r} cannot be loaded: {reason}. {_ADVICE}")
     return {"class_name": OPERATION, "config": {"name": config.get("name"), "operation": found.operation}}
 
@@ -248,6 +270,8 @@ _OTHER_NAMES = {
     "keep_dims": "keepdims",
     "rate": "dilations",
     "rates": "dilations",
+    "batch_dim": "batch_axis",
+    "seq_dim": "seq_axis",
     "squeeze_dims": "axis",
     "stride": "strides",
     "window_shape": "ksize",

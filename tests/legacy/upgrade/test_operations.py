@@ -104,6 +104,17 @@ REFUSED = {
     "unknown": ("TFOpLambda", {"function": "os.system"}, r"here: .*'os.system'.*not among the TensorFlow operations"),
     "operands lost": ("TFOpLambda", {"function": "einsum"}, r"'einsum'.*did not write its operands into the file"),
     "random": ("TFOpLambda", {"function": "random.normal"}, r"'random.normal'.*random numbers.*outputs="),
+    "code": (
+        "TFOpLambda",
+        {"function": "py_function"},
+        r"'py_function'.*takes a function, which tf.keras did not write",
+    ),
+    "complex": ("TFOpLambda", {"function": "signal.stft"}, r"'signal.stft'.*complex numbers"),
+    "random, as a node": (
+        "TensorFlowOpLayer",
+        {"node_def": {"op": "RandomUniform"}},
+        r"'RandomUniform'.*random numbers",
+    ),
     "of ragged tensors": (
         "InstanceMethod",
         {"cls_symbol": "RaggedTensor", "method_name": "to_tensor"},
