@@ -15,9 +15,9 @@ KERAS_VERSION = tuple(map(int, keras.__version__.split(".")[:2]))
 BATCH, TIME, FEATURES, UNITS = 3, 7, 5, 4
 
 
-def only_on(backend):
-    """The mark of a test that says something about one backend."""
-    return pytest.mark.skipif(backend != BACKEND, reason=f"{NEEDS_BACKEND}{backend}")
+def only_on(*backends):
+    """The mark of a test that says something about some backends."""
+    return pytest.mark.skipif(BACKEND not in backends, reason=f"{NEEDS_BACKEND}{' or '.join(backends)}")
 
 
 def skip_before(version, reason):

@@ -6,7 +6,9 @@ import keras
 import numpy as np
 import pytest
 
-from keras_gru_ext.kernels import kernel_for
+from keras_gru_ext import GRU, Bidirectional
+from keras_gru_ext.kernels import compiled, kernel_for
+from keras_gru_ext.kernels.compiled import sharing
 from tests.helpers import only_on, short
 from tests.kernels.test_kernels import (
     BACKEND,
@@ -47,7 +49,8 @@ def test_scans(case):
 def calls(function, *arrays, **options):
     """The custom calls in the program of a function."""
     text = jax.jit(function, **options).lower(*arrays).as_text()
-    return [f"keras_gru_ext_{name}" for name in ("forward", "backward") if f"@keras_gru_ext_{name}_float" in text]
+    names = ("forward", "forward_both", "backward")
+    return [f"keras_gru_ext_{name}" for name in names if f"@keras_gru_ext_{name}_float" in text]
 
 
 def loss_of(case):
@@ -79,8 +82,6 @@ def test_an_exported_program_needs_nothing_of_ours():
 
 
 def test_several_threads_give_the_same_bits(monkeypatch):
-    from keras_gru_ext.kernels import compiled
-
     # Enough units to share among three.
     case = dataclasses.replace(VARIANTS[8], units=130)
     arguments, _ = problem(case)
@@ -101,6 +102,39 @@ def test_several_threads_give_the_same_bits(monkeypatch):
             np.testing.assert_array_equal(mine, value)
 
 
+@pytest.fixture
+def both(monkeypatch):
+    """Predicts by a Bidirectional for which two threads are worth it, and inputs for it."""
+    monkeypatch.setattr(compiled, "available_threads", lambda: 2)
+    monkeypatch.setattr(sharing, "WORTH_A_THREAD", 1)
+    layer = Bidirectional(GRU(16, return_sequences=True))
+    layer.build((2, 7, 5))
+    return layer, jnp.asarray(np.random.default_rng(0).normal(size=(2, 7, 5)).astype("float32"))
+
+
+def test_both_directions_are_one_call_for_predictions_only(both, monkeypatch):
+    layer, x = both
+
+    def loss(x):
+        return jnp.sum(layer(x) ** 2)
+
+    assert calls(layer, x) == ["keras_gru_ext_forward_both"]
+    assert calls(jax.grad(loss), x) == ["keras_gru_ext_forward", "keras_gru_ext_backward"]
+    assert calls(jax.vmap(layer), jnp.stack([x, x])) == []
+    exported = jax.export.export(jax.jit(layer))(x)
+    assert "@keras_gru_ext_" not in exported.mlir_module()
+    found = [layer(x), jax.vmap(layer)(x[None])[0], exported.call(x)]
+    gradient, moved = jax.grad(loss)(x), jax.jvp(layer, (x,), (x,))[1]
+    monkeypatch.setattr(compiled, "available_threads", lambda: 1)
+    assert calls(lambda x: layer(x), x) == ["keras_gru_ext_forward"]
+    expected = layer(x)
+    np.testing.assert_array_equal(found[0], expected)
+    for one in found[1:]:
+        np.testing.assert_allclose(one, expected, atol=1e-6)
+    np.testing.assert_allclose(gradient, jax.grad(loss)(x), atol=1e-6)
+    np.testing.assert_allclose(moved, jax.jvp(layer, (x,), (x,))[1], atol=1e-6)
+
+
 def test_another_version_of_the_interface_is_left_alone(monkeypatch):
     from keras_gru_ext.kernels.compiled import xla
 
@@ -114,8 +148,6 @@ def test_another_version_of_the_interface_is_left_alone(monkeypatch):
 
 def test_a_layer_predicts_in_two_python_threads():
     import concurrent.futures
-
-    from keras_gru_ext import GRU
 
     model = keras.Sequential([keras.Input((20, 8)), GRU(32, return_sequences=True)])
     inputs = np.random.default_rng(0).normal(size=(6, 20, 8)).astype("float32")

@@ -14,7 +14,7 @@ The gradients of the weights (B6, B7, B9) stay matrix products of the framework,
 
 from keras_gru_ext.kernels.compiled.availability import DTYPES, projects, why_not
 from keras_gru_ext.kernels.compiled.calls import Calls, Inputs, Weights, backward, forward, in_order, openmp, run
-from keras_gru_ext.kernels.compiled.sharing import available_threads, block_length, useful_threads
+from keras_gru_ext.kernels.compiled.sharing import available_threads, block_length, threads_for_calls, useful_threads
 
 __all__ = [
     "DTYPES",
@@ -29,6 +29,7 @@ __all__ = [
     "openmp",
     "projects",
     "run",
+    "threads_for_calls",
     "useful_threads",
     "why_not",
 ]

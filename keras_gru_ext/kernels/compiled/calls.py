@@ -75,7 +75,7 @@ class Calls:
         table = jobs.Table()
         table[jobs.COUNT], table[jobs.EACH] = count, jobs.address("forward", self._dtype)
         table[jobs.TABLES : jobs.TABLES + count] = [ctypes.addressof(one) for one in self._tables]
-        parts = max(1, min(self._threads, count, self._work // sharing.WORTH_A_THREAD))
+        parts = sharing.threads_for_calls(count, self._work, self._threads)
         teams.run("each", self._dtype, table, parts, self._openmp)
         self._tables, self._work = [], 0
         self.alive.clear()

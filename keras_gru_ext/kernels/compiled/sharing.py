@@ -39,6 +39,11 @@ def useful_threads(steps, batch, units, dtype, threads, together=True):
     return by_rows, False
 
 
+def threads_for_calls(count, work, threads):
+    """Returns how many threads share calls out among them, for which one is enough each, of `work` multiplications."""
+    return max(1, min(threads, count, work // WORTH_A_THREAD))
+
+
 def block_length(steps, batch, units, parts, by_units):
     """Returns of how many steps a part of `forward` makes P before it goes on; even, if it is not all."""
     rows = batch if by_units else -(-batch // parts)

@@ -50,6 +50,7 @@ def _symbol(name, real):
 
 
 _address_of_forward, _address_of_backward = _address_of("forward"), _address_of("backward")
+_address_of_each = _address_of("each")
 
 
 @_compiled
@@ -81,8 +82,11 @@ def _answers_version(frame):
 
 
 @_compiled
-def _table(frame, real, blocks):
-    """What both functions find in the same places of a frame; where nobody keeps the gates, there are blocks of P."""
+def _table(frame, real, blocks, results):
+    """What all functions find in the same places of a frame, whose results stand from `results` on.
+
+    Where nobody keeps the gates, there are blocks of P.
+    """
     settings = words(_address(frame, _ARGUMENTS, 0), 9)
     threads, by_units, steps, batch, units, block = settings[3:]
     table = np.zeros(jobs.WORDS + (threads + 1) * loops.LINE // 8, np.int64)
@@ -90,7 +94,7 @@ def _table(frame, real, blocks):
     table[jobs.AFTER], table[jobs.ACTIVATION], table[jobs.RECURRENT_ACTIVATION] = settings[0], settings[1], settings[2]
     table[jobs.BY_UNITS] = by_units
     table[jobs.BOARD] = (table[jobs.WORDS :].ctypes.data + loops.LINE - 1) // loops.LINE * loops.LINE
-    table[jobs.GATES] = _address(frame, _RESULTS, 0)
+    table[jobs.GATES] = _address(frame, _RESULTS, results)
     size = loops.workspace(batch, loops._padded(units, np.zeros(1, real)), threads, by_units)
     of_blocks = 0
     if blocks and not table[jobs.GATES]:
@@ -124,33 +128,60 @@ def _ordered(recurrent_kernel, table, transposed, real):
     return ordered
 
 
+@_compiled
+def _of_forward(frame, real, first, results):
+    """The table of a forward pass, how many threads share it, and the arrays that it knows by their addresses only.
+
+    Arguments from `first` on: P, U, c, h0, mask, m, x, W, b. Results from `results` on: z | r | g, last state, states,
+    q. Either P is there, and z | r | g in its place; or x and W are, and z | r | g if they are wanted.
+    """
+    table, workspace, threads = _table(frame, real, True, results)
+    batch, units = table[jobs.BATCH], table[jobs.UNITS]
+    weights = _ordered(_address(frame, _ARGUMENTS, first + 1), table, False, real)
+    h0 = numba.carray(pointer(_address(frame, _ARGUMENTS, first + 3)), (batch * units,), real)
+    loops._copy(numba.carray(pointer(_address(frame, _RESULTS, results + 1)), (batch * units,), real), h0)
+    scratch = np.empty(batch * units, real)
+    _masks(table, frame, first + 4, first + 5)
+    table[jobs.BIAS], table[jobs.STATE] = _address(frame, _ARGUMENTS, first + 2), _address(frame, _RESULTS, results + 1)
+    table[jobs.STATES] = _address(frame, _RESULTS, results + 2)
+    table[jobs.PRODUCTS] = _address(frame, _RESULTS, results + 3)
+    table[jobs.SCRATCH] = scratch.ctypes.data
+    table[jobs.INPUTS] = _address(frame, _ARGUMENTS, first + 6)
+    if table[jobs.INPUTS]:
+        features = words(_buffer(frame, _ARGUMENTS, first + 6)[_DIMENSIONS], 3)[2]
+        table[jobs.INPUTS_BATCH], table[jobs.FEATURES] = features * scratch.itemsize, features
+        table[jobs.INPUTS_TIME] = batch * features * scratch.itemsize
+        table[jobs.KERNEL] = _address(frame, _ARGUMENTS, first + 7)
+        table[jobs.INPUT_BIAS] = _address(frame, _ARGUMENTS, first + 8)
+    return table, threads, weights, scratch, workspace
+
+
 def _make_forward(real, stamp):
     def handle(frame):
-        """Arguments: settings, P, U, c, h0, mask, m, x, W, b; results: z | r | g, last state, states, q.
-
-        Either P is there, and z | r | g in its place; or x and W are, and z | r | g if they are wanted.
-        """
+        """Arguments: settings, then those of `_of_forward`, and so the results."""
         if _answers_version(frame):
             return 0
-        table, workspace, threads = _table(frame, real, True)
-        batch, units = table[jobs.BATCH], table[jobs.UNITS]
-        weights = _ordered(_address(frame, _ARGUMENTS, 2), table, False, real)
-        h0 = numba.carray(pointer(_address(frame, _ARGUMENTS, 4)), (batch * units,), real)
-        loops._copy(numba.carray(pointer(_address(frame, _RESULTS, 1)), (batch * units,), real), h0)
-        scratch = np.empty(batch * units, real)
-        _masks(table, frame, 5, 6)
-        table[jobs.BIAS], table[jobs.STATE] = _address(frame, _ARGUMENTS, 3), _address(frame, _RESULTS, 1)
-        table[jobs.STATES], table[jobs.PRODUCTS] = _address(frame, _RESULTS, 2), _address(frame, _RESULTS, 3)
-        table[jobs.SCRATCH] = scratch.ctypes.data
-        table[jobs.INPUTS] = _address(frame, _ARGUMENTS, 7)
-        if table[jobs.INPUTS]:
-            features = words(_buffer(frame, _ARGUMENTS, 7)[_DIMENSIONS], 3)[2]
-            table[jobs.INPUTS_BATCH], table[jobs.FEATURES] = features * scratch.itemsize, features
-            table[jobs.INPUTS_TIME] = batch * features * scratch.itemsize
-            table[jobs.KERNEL], table[jobs.INPUT_BIAS] = _address(frame, _ARGUMENTS, 8), _address(frame, _ARGUMENTS, 9)
+        table, threads, weights, scratch, workspace = _of_forward(frame, real, 1, 0)
         done = jobs.in_threads(_address_of_forward(real(0)), table.ctypes.data, threads)
         # Arrays that are known by their addresses only are in use until here.
         return 0 if stamp and done + len(weights) + len(scratch) + len(table) + len(workspace) >= 0 else 1
+
+    return handle
+
+
+def _make_forward_both(real, stamp):
+    def handle(frame):
+        """Arguments: settings, then those of `_of_forward` twice, and so the results. A thread for each."""
+        if _answers_version(frame):
+            return 0
+        one, other = _of_forward(frame, real, 1, 0), _of_forward(frame, real, 10, 4)
+        table = np.zeros(jobs.WORDS, np.int64)
+        table[jobs.COUNT], table[jobs.EACH] = 2, _address_of_forward(real(0))
+        table[jobs.TABLES], table[jobs.TABLES + 1] = one[0].ctypes.data, other[0].ctypes.data
+        done = jobs.in_threads(_address_of_each(real(0)), table.ctypes.data, 2)
+        for _, _, weights, scratch, workspace in (one, other):
+            done += len(weights) + len(scratch) + len(workspace)
+        return 0 if stamp and done + len(one[0]) + len(other[0]) + len(table) >= 0 else 1
 
     return handle
 
@@ -162,7 +193,7 @@ def _make_backward(real, stamp):
         """
         if _answers_version(frame):
             return 0
-        table, workspace, threads = _table(frame, real, False)
+        table, workspace, threads = _table(frame, real, False, 0)
         batch, units = table[jobs.BATCH], table[jobs.UNITS]
         weights = _ordered(_address(frame, _ARGUMENTS, 2), table, True, real)
         d_last = numba.carray(pointer(_address(frame, _ARGUMENTS, 9)), (batch * units,), real)
@@ -182,7 +213,15 @@ def _make_backward(real, stamp):
 
 @cache
 def address(name, dtype):
-    """The address of the function `name`, `"forward"` or `"backward"`, for a NumPy dtype."""
-    make = {"forward": _make_forward, "backward": _make_backward}[name]
-    binding.add_symbol(_symbol(name, dtype.name), jobs.address(name, dtype))
+    """The address of the function `name`, "forward", "forward_both" or "backward", for a NumPy dtype."""
+    make, needed = _MADE[name]
+    for one in needed:
+        binding.add_symbol(_symbol(one, dtype.name), jobs.address(one, dtype))
     return jobs.cached(make(dtype.type, jobs.stamp()))
+
+
+_MADE = {
+    "forward": (_make_forward, ["forward"]),
+    "forward_both": (_make_forward_both, ["forward", "each"]),
+    "backward": (_make_backward, ["backward"]),
+}

@@ -69,6 +69,43 @@ def gru(
     return outputs, last_output, final_state
 
 
+def may_run_both(inputs, *layers):
+    """Whether `gru_both` can stand for calls of two layers on inputs, and takes less time."""
+    batch, steps, features = inputs.shape
+    return _is_for_compiled(inputs) and foreign.runs_both(features, steps, batch, layers[0].units, inputs.dtype)
+
+
+def gru_both(spec, first, second):
+    """As `on_torch.gru_both`."""
+    backwards = tuple(go_backwards for go_backwards, *_ in (first, second))
+    return _gru_both(spec, backwards, first[1:], second[1:])
+
+
+@partial(jax.jit, static_argnums=(0, 1), inline=True)
+def _gru_both(spec, backwards, *pair):
+    turned = [
+        (jnp.flip(x.swapaxes(0, 1), 0) if flag else x.swapaxes(0, 1), *others)
+        for flag, (x, *others) in zip(backwards, pair, strict=True)
+    ]
+    return [
+        (states.swapaxes(0, 1) if spec.return_sequences else None, state, state)
+        for states, state in _recurrences(spec, *turned)
+    ]
+
+
+@partial(jax.custom_jvp, nondiff_argnums=(0,))
+def _recurrences(spec, first, second):
+    return foreign.forward_both(spec, first, second)
+
+
+@_recurrences.defjvp
+def _recurrences_jvp(spec, primals, tangents):
+    def one_after_the_other(*pair):
+        return [_recurrence(spec, *one, None, None, None) for one in pair]
+
+    return jax.jvp(one_after_the_other, primals, tangents)
+
+
 def why_not_compiled(dtype):
     """Returns why the compiled loop cannot run for arrays of the dtype of that name, or `None`."""
     return foreign.why_not(jnp.dtype(dtype))

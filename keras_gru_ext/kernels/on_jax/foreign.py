@@ -45,6 +45,22 @@ def forward(spec, *arrays):
     return (states[0] if states else None), final
 
 
+def runs_both(features, steps, batch, units, dtype):
+    """Whether two recurrences take less time in one call, a thread for each, than one after the other."""
+    alone, _ = _threads(steps, batch, units, dtype)
+    work = 2 * 3 * steps * batch * units * units
+    both = compiled.threads_for_calls(2, work, _available_threads())
+    return compiled.projects(features, units, dtype) and (alone, both) == (1, 2)
+
+
+def forward_both(spec, first, second):
+    """`scan.forward` twice, where it `runs_both`; `first` and `second` are x, W, b, U, c and h0 of each."""
+    results = _bind(_forward_both, spec, (first, second))
+    *states, final = results[: len(results) // 2]
+    *others, last = results[len(results) // 2 :]
+    return [(states[0] if states else None, final), (others[0] if others else None, last)]
+
+
 def forward_kept(spec, *arrays):
     """`scan.forward_kept`."""
     states, final, gates, *q = _bind(_forward_kept, spec, arrays)
@@ -106,7 +122,8 @@ def _primitive(name, by_scan, by_call):
     return primitive
 
 
-def _called_forward(spec, x, W, b, U, c, h0, mask, m_x, m, keep):
+def _of_forward(spec, x, W, b, U, c, h0, mask, m_x, m, keep):
+    """The arguments of a forward pass but its settings, and the shapes of its results."""
     (steps, batch, features), units = x.shape, h0.shape[1]
     projects = m_x is None and compiled.projects(features, units, x.dtype)
     nothing, wanted = (0, 0, 0), (steps, batch, units)
@@ -115,25 +132,22 @@ def _called_forward(spec, x, W, b, U, c, h0, mask, m_x, m, keep):
         P, of_inputs = jnp.zeros(nothing, x.dtype), (x, W, jnp.zeros(0, x.dtype) if b is None else b)
     else:
         P = scan.project(x, W, b, m_x)  # F0
-    result = partial(jax.ShapeDtypeStruct, dtype=x.dtype)
     shapes = [
         (steps, batch, 3 * units) if keep or not projects else nothing,
         h0.shape,
         wanted if keep or spec.return_sequences else nothing,
         wanted if keep and spec.reset_after else nothing,
     ]
-    gates, final, states, q = jax.ffi.ffi_call(
-        _target("forward", x.dtype),
-        [result(shape) for shape in shapes],
-        input_output_aliases={} if projects else {1: 0},
-    )(
-        _settings(spec, steps, batch, units, x.dtype),
-        P,
-        U,
-        jnp.zeros(0, x.dtype) if c is None else c,
-        h0,
-        *_masks(mask, m, x.dtype),
-        *of_inputs,
+    c = jnp.zeros(0, x.dtype) if c is None else c
+    results = [jax.ShapeDtypeStruct(shape, x.dtype) for shape in shapes]
+    return [P, U, c, h0, *_masks(mask, m, x.dtype), *of_inputs], results
+
+
+def _called_forward(spec, x, W, b, U, c, h0, mask, m_x, m, keep):
+    given, results = _of_forward(spec, x, W, b, U, c, h0, mask, m_x, m, keep)
+    aliases = {1: 0} if given[0].size else {}
+    gates, final, states, q = jax.ffi.ffi_call(_target("forward", x.dtype), results, input_output_aliases=aliases)(
+        _settings(spec, x, h0), *given
     )
     return states, final, gates, q
 
@@ -141,6 +155,22 @@ def _called_forward(spec, x, W, b, U, c, h0, mask, m_x, m, keep):
 def _call_forward(spec, *arrays):
     states, final, _, _ = _called_forward(spec, *(*arrays, False))
     return (states if spec.return_sequences else None), final
+
+
+_NO_MASKS = None, None, None
+"""Of the steps, of dropout on the inputs and on the state."""
+
+
+def _scan_forward_both(spec, *pair):
+    return [scan.forward(spec, *(*one, *_NO_MASKS)) for one in pair]
+
+
+def _call_forward_both(spec, *pair):
+    (given, results), (others, more) = (_of_forward(spec, *(*one, *_NO_MASKS, False)) for one in pair)
+    x, *_, h0 = pair[0]
+    settings = _settings(spec, x, h0)
+    made = jax.ffi.ffi_call(_target("forward_both", x.dtype), [*results, *more])(settings, *given, *others)
+    return [(states if spec.return_sequences else None, final) for _, final, states, _ in (made[:4], made[4:])]
 
 
 def _call_forward_kept(spec, *arrays):
@@ -157,7 +187,6 @@ def _scan_backward(spec, x, W, U, h0, mask, m_x, m, states, gates, q, d_states, 
 
 
 def _call_backward(spec, x, W, U, h0, mask, m_x, m, states, gates, q, d_states, d_final, b=None, c=None):
-    steps, batch, units = states.shape
     result = partial(jax.ShapeDtypeStruct, dtype=x.dtype)
     nothing = jnp.zeros((0, 0, 0), x.dtype)
     dP, products, dh0 = jax.ffi.ffi_call(
@@ -165,7 +194,7 @@ def _call_backward(spec, x, W, U, h0, mask, m_x, m, states, gates, q, d_states, 
         [result(shape) for shape in (gates.shape, states.shape, h0.shape)],
         input_output_aliases={1: 0, 3: 1} if spec.reset_after else {1: 0},
     )(
-        _settings(spec, steps, batch, units, x.dtype),
+        _settings(spec, x, h0),
         gates,
         U,
         q if spec.reset_after else nothing,
@@ -198,6 +227,7 @@ def _transposed(cotangents, *arrays, spec, tree):
 
 
 _forward = _primitive("forward", scan.forward, _call_forward)
+_forward_both = _primitive("forward_both", _scan_forward_both, _call_forward_both)
 _forward_kept = _primitive("forward_kept", scan.forward_kept, _call_forward_kept)
 _tangents = _primitive("tangents", scan.tangents, scan.tangents)
 _backward = _primitive("backward", _scan_backward, _call_backward)
@@ -218,13 +248,22 @@ def _absent(dtype, *shapes):
     return tuple(jnp.zeros(shape, dtype) for shape in shapes)
 
 
-def _settings(spec, steps, batch, units, dtype):
+def _settings(spec, x, h0):
+    (steps, batch, _), units, dtype = x.shape, h0.shape[1], x.dtype
     codes = [ACTIVATIONS.index(name) for name in (spec.activation, spec.recurrent_activation)]
-    threads = 1 if "xla_cpu_multi_thread_eigen=false" in os.environ.get("XLA_FLAGS", "") else None
-    threads, by_units = compiled.useful_threads(steps, batch, units, dtype, threads or compiled.available_threads())
+    threads, by_units = _threads(steps, batch, units, dtype)
     block = compiled.block_length(steps, batch, units, threads, by_units)
     words = spec.reset_after, *codes, threads, by_units, steps, batch, units, block
     return np.array(words, np.int64).view(np.int32)
+
+
+def _threads(steps, batch, units, dtype):
+    return compiled.useful_threads(steps, batch, units, dtype, _available_threads())
+
+
+def _available_threads():
+    is_one = "xla_cpu_multi_thread_eigen=false" in os.environ.get("XLA_FLAGS", "")
+    return 1 if is_one else compiled.available_threads()
 
 
 def _masks(mask, m, dtype):
