@@ -13,6 +13,7 @@ that every backend computes the same, and every version of Keras finds its rule 
 `zero_output_for_mask=True` gives zeros instead. Without a mask the stock implementation runs, but not in float64, in
 which Keras' SimpleRNN fails on JAX. With `prefers_kept_state`
 a stateful layer that is given an initial state takes the one that it keeps, unless that is zero, as in tf.keras 2.4.
+With `time_major`, sequences and masks have the time before the batch, as in tf.keras.
 
 Sources: `rnn` in `backend/tensorflow_backend.py` of Keras 1.2.2, 2.2.4 and in `backend.py` of tf.keras 1.15 to 2.15.
 """
@@ -142,17 +143,39 @@ def _kept_or_given(kept, given):
 class _MaskedSteps(_KeptStates):
     """Masks and states for a layer class of Keras, which comes after it."""
 
-    def __init__(self, *args, masked_output="repeat", prefers_kept_state=False, **kwargs):
+    def __init__(self, *args, masked_output="repeat", prefers_kept_state=False, time_major=False, **kwargs):
         super().__init__(*args, **kwargs)
         self.prefers_kept_state = bool(prefers_kept_state)
+        self.time_major = bool(time_major)
         arguments.check_choice(masked_output, MASKED_OUTPUTS, "masked_output", f"{type(self).__name__} {self.name!r}")
         self.masked_output = masked_output
+
+    def build(self, sequences_shape, *others, **more):
+        """Builds the cell for steps of shape (B, ...)."""
+        super().build(self._swapped(sequences_shape), *others, **more)
 
     def call(self, sequences, initial_state=None, mask=None, training=False, sequences_mask=None):
         # Keras passes the inputs' own mask as `mask`, or as `sequences_mask` when there is an initial state as well.
         mask = sequences_mask if mask is None else mask
         mask = keras.tree.flatten(mask)[0] if isinstance(mask, (list, tuple)) else mask
-        return super().call(sequences, initial_state=initial_state, mask=mask, training=training)
+        if not self.time_major:
+            return super().call(sequences, initial_state=initial_state, mask=mask, training=training)
+        sequences, mask = (None if one is None else ops.swapaxes(one, 0, 1) for one in (sequences, mask))
+        found = super().call(sequences, initial_state=initial_state, mask=mask, training=training)
+        output, *states = found if self.return_state else [found]
+        output = ops.swapaxes(output, 0, 1) if self.return_sequences else output
+        return (output, *states) if self.return_state else output
+
+    def compute_output_shape(self, sequences_shape, *others, **more):
+        """Returns the shape of the output, or with `return_state` that and the shapes of the states."""
+        found = super().compute_output_shape(self._swapped(sequences_shape), *others, **more)
+        output, *states = found if self.return_state else [found]
+        output = self._swapped(output) if self.return_sequences else output
+        return (output, *states) if self.return_state else output
+
+    def _swapped(self, shape):
+        """Batch and time of a shape in the other order where the layer is time-major."""
+        return (shape[1], shape[0], *shape[2:]) if self.time_major else tuple(shape)
 
     def inner_loop(self, sequences, initial_state, mask, training=False):
         """Runs the recurrence: by Keras without a mask, else by the cell, whose steps take the mask into account."""
@@ -172,6 +195,7 @@ class _MaskedSteps(_KeptStates):
     def get_config(self):
         """Returns the config of the class of Keras and the arguments of this class."""
         own = {"masked_output": self.masked_output, "prefers_kept_state": self.prefers_kept_state}
+        own |= {"time_major": True} if self.time_major else {}
         return {**super().get_config(), **own}
 
 
@@ -193,7 +217,7 @@ class RNN(_MaskedSteps, keras.layers.RNN):
         cell: As in `keras.layers.RNN`. A cell that is given constants takes them as `call(inputs, states, constants)`,
             a list of tensors, and, if it asks for it, their shapes as `build(input_shape, constants_shape)`.
         num_constants: How many constants the layer is called with, or `None`.
-        **kwargs: Other arguments of `keras.layers.RNN`, `masked_output` and `prefers_kept_state`.
+        **kwargs: Other arguments of `keras.layers.RNN`, `masked_output`, `prefers_kept_state` and `time_major`.
     """
 
     def __init__(self, cell, *args, num_constants=None, **kwargs):
@@ -222,7 +246,8 @@ class RNN(_MaskedSteps, keras.layers.RNN):
             and not self.cell.built
             and "constants_shape" in inspect.signature(self.cell.build).parameters
         ):
-            self.cell.build((sequences_shape[0], *sequences_shape[2:]), constants_shape=constants_shape)
+            batch, _, *others = self._swapped(sequences_shape)
+            self.cell.build((batch, *others), constants_shape=constants_shape)
         super().build(sequences_shape, initial_state_shape)
 
     def call(self, sequences, initial_state=None, mask=None, training=False, sequences_mask=None, constants=None):

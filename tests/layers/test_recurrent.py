@@ -67,6 +67,29 @@ def test_float64(kind, mask, float64):
 
 
 @pytest.mark.in_turn
+@pytest.mark.parametrize("options", [{}, {"return_sequences": True}, {"return_sequences": True, "return_state": True}])
+@pytest.mark.parametrize("mask", [None, MASK], ids=["no_mask", "mask"])
+@pytest.mark.parametrize("kind", ["SimpleRNN", "LSTM", "RNN"])
+def test_time_major(kind, mask, options):
+    what = [GRUCell(UNITS), GRUCell(UNITS + 1)] if kind == "RNN" else UNITS
+    plain = getattr(recurrent, kind)(what, stateful=True, go_backwards=True, **options)
+    swapped = type(plain).from_config({**plain.get_config(), "time_major": True})
+    assert swapped.get_config() == {**plain.get_config(), "time_major": True}
+    plain.build(X.shape)
+    swapped.build((TIME, BATCH, FEATURES))
+    swapped.set_weights(plain.get_weights())
+    for _ in range(2):
+        wanted, *states = map(array, keras.tree.flatten(plain(X, mask=mask)))
+        result = swapped(X.swapaxes(0, 1), mask=None if mask is None else MASK.T)
+        got, *others = map(array, keras.tree.flatten(result))
+        np.testing.assert_allclose(got.swapaxes(0, 1) if options else got, wanted, atol=1e-6)
+        for state, other in zip(states, others, strict=True):
+            np.testing.assert_allclose(other, state, atol=1e-6)
+    shapes = swapped.compute_output_shape((TIME, BATCH, FEATURES))
+    assert (list(shapes) if states else [shapes]) == [got.shape, *(other.shape for other in others)]
+
+
+@pytest.mark.in_turn
 @pytest.mark.parametrize(("go_backwards", "unroll"), [(False, False), (True, True), (True, False)])
 @pytest.mark.parametrize("rule", ["repeat", "first_cell", "last_cell", "zero"])
 @pytest.mark.parametrize("kind", LAYERS)

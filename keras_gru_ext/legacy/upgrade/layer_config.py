@@ -136,6 +136,9 @@ def _gru(class_name: str, config: Mapping, where: str) -> dict:
 def _stock(class_name: str, config: dict, rule: Rule, where: str) -> dict:
     if class_name == "BatchNormalization" and isinstance(config.get("axis"), list) and len(config["axis"]) == 1:
         config = {**config, "axis": config["axis"][0]}
+    if config.get("time_major") is False:
+        # Stock layers do not have it.
+        config = without(config, ["time_major"])
     unknown = [] if rule.arguments is None else sorted(set(config) - rule.arguments - COMMON)
     if unknown:
         raise ConfigError(

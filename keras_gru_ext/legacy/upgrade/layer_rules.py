@@ -60,14 +60,14 @@ GATES: Mapping[str, int] = MappingProxyType({**_GATES, **{f"{name}Cell": count f
 _KERNEL = """activation use_bias kernel_initializer bias_initializer kernel_regularizer bias_regularizer
     kernel_constraint bias_constraint"""
 _RECURRENT = """recurrent_initializer recurrent_regularizer recurrent_constraint dropout recurrent_dropout
-    units return_sequences return_state go_backwards stateful unroll zero_output_for_mask"""
+    units return_sequences return_state go_backwards stateful unroll zero_output_for_mask time_major"""
 _SEPARABLE = """depthwise_initializer pointwise_initializer depthwise_regularizer pointwise_regularizer
     depthwise_constraint pointwise_constraint depth_multiplier activation use_bias bias_initializer
     bias_regularizer bias_constraint"""
 _WINDOW = "kernel_size strides padding data_format dilation_rate"
 _POOL = "pool_size strides padding data_format"
 
-_RNN_DROPPED = {"implementation": ANYTHING, "time_major": (False,)}
+_RNN_DROPPED = {"implementation": ANYTHING}
 _RECURRENT_DEFAULTS = {"recurrent_activation": "hard_sigmoid"}
 _CONVOLUTION = Rule(_words(f"{_KERNEL} {_WINDOW} filters groups"))
 _TRANSPOSED = Rule(_words(f"{_KERNEL} {_WINDOW} filters output_padding"), dropped={"groups": (1,)})
@@ -136,16 +136,15 @@ RULES: Mapping[str, Rule] = MappingProxyType(
         "Conv2DTranspose": _TRANSPOSED,
         "Conv3D": _CONVOLUTION,
         "Conv3DTranspose": Rule(dropped={"groups": (1,)}),
-        "ConvLSTM2D": Rule(dropped=_RNN_DROPPED, defaults=_RECURRENT_DEFAULTS),
+        "ConvLSTM2D": Rule(dropped={**_RNN_DROPPED, "time_major": (False,)}, defaults=_RECURRENT_DEFAULTS),
         "Cropping1D": Rule(_words("cropping")),
         "Cropping2D": Rule(_words("cropping data_format")),
         "CuDNNGRU": Rule(
             _words(f"{_KERNEL} {_RECURRENT}"),
-            dropped={"time_major": (False,)},
             now="GRU",
             pinned={**_CUDNN, "reset_after": True, "use_bias": True},
         ),
-        "CuDNNLSTM": Rule(_WITH_RECURRENT_ACTIVATION, dropped={"time_major": (False,)}, now="LSTM", pinned=_CUDNN),
+        "CuDNNLSTM": Rule(_WITH_RECURRENT_ACTIVATION, now="LSTM", pinned=_CUDNN),
         "Dense": Rule(_words(f"{_KERNEL} units")),
         "DepthwiseConv1D": _DEPTHWISE_CONVOLUTION,
         "DepthwiseConv2D": _DEPTHWISE_CONVOLUTION,
@@ -189,7 +188,8 @@ RULES: Mapping[str, Rule] = MappingProxyType(
         "Permute": Rule(_words("dims")),
         "RNN": Rule(
             _words(
-                "cell num_constants return_sequences return_state go_backwards stateful unroll zero_output_for_mask"
+                "cell num_constants return_sequences return_state go_backwards stateful unroll zero_output_for_mask "
+                "time_major"
             ),
             dropped=_RNN_DROPPED,
         ),

@@ -244,9 +244,8 @@ def _choice(class_name: str, config: Mapping[str, Any], dialect: Dialect, call: 
         return own
     kept = {"prefers_kept_state": True} if dialect.prefers_kept_states and call.has_initial_state else {}
     is_float64 = config.get("dtype") == "float64"
-    if class_name in _RECURRENT and (
-        call.masked or config.get("stateful") or config.get("num_constants") or is_float64
-    ):
+    needs_own = any(config.get(key) for key in ("stateful", "num_constants", "time_major"))
+    if class_name in _RECURRENT and (call.masked or needs_own or is_float64):
         return {**own, **_masked_output(config, dialect), **(kept if config.get("stateful") else {})}
     if class_name == "GRU" and config.get("stateful") and kept:
         return {"class_name": "LegacyMaskGRU", **_masked_output(config, dialect), **kept}

@@ -138,7 +138,7 @@ def runs_through_samples(entry: Mapping) -> bool:
     """
     inner = entry["config"]["layer"]
     is_model = inner["class_name"] in ("Functional", "Sequential")
-    makes_a_mask = is_model and _rule(entry) == "as_open" and _has_a_source(inner) and _axes_behind(inner, 0) > 0
+    makes_a_mask = is_model and _rule(entry) == "as_open" and _has_a_source(inner) and _axes_behind(entry, 0) > 0
     return (masks_of_versions.has(inner, "time_major") or makes_a_mask) and not is_step_by_step(entry)
 
 
@@ -152,8 +152,8 @@ def _has_a_source(value: Any) -> bool:
     return is_one or any(map(_has_a_source, value.values()))
 
 
-def _axes_behind(inner: Mapping, axes: int) -> int:
-    """How many axes the mask behind a serialized model has, 0 for none; one of so many comes to it."""
+def _axes_behind(entry: Mapping, axes: int) -> int:
+    """How many axes the mask behind the model in a serialized layer has, 0 for none; one of so many comes to it."""
     seen = []
 
     class Probe(keras.layers.Layer):
@@ -164,10 +164,10 @@ def _axes_behind(inner: Mapping, axes: int) -> int:
         def compute_mask(self, x, mask=None):
             return mask
 
-    model = graphs.layer_of(inner)
-    shape = [size or 2 for size in model.input.shape]
+    model = graphs.layer_of(entry["config"]["layer"])
+    shape = [2, *(size or 2 for size in entry["build_config"]["input_shape"][2:])]
     mask = {"mask": ops.ones(shape[:axes], dtype="bool")} if axes else {}
-    Probe(autocast=False)(model(ops.zeros(shape, dtype=model.input.dtype), **mask))
+    Probe(autocast=False)(model(ops.zeros(shape), **mask))
     return seen[-1]
 
 
@@ -187,8 +187,8 @@ def written_through_samples(entry: Mapping, stock: Mapping[str, Any], prefix: st
     """
     inside, dtype = f"{prefix}inside", entry["config"]["dtype"]
     opened, finder = graphs.Opened(entry), masks.Finder(prefix, dtype)
-    model, inner = graphs.layer_of(stock, name=inside), entry["config"]["layer"]
-    is_open_model = inner["class_name"] in ("Functional", "Sequential") and _rule(entry) == "as_open"
+    model = graphs.layer_of(stock, name=inside)
+    is_open_model = entry["config"]["layer"]["class_name"] in ("Functional", "Sequential") and _rule(entry) == "as_open"
     results = []
     for number, ([x], kwargs) in enumerate(opened.calls):
         given = _training(kwargs)
@@ -202,7 +202,7 @@ def written_through_samples(entry: Mapping, stock: Mapping[str, Any], prefix: st
             given["mask"] = its_mask
         y = model(masks.hidden(y), **given)
         inside_axes = axes[number] - 1 if axes[number] > masks.OF_STEPS else 0
-        made = _axes_behind(inner, inside_axes) if is_open_model else 0
+        made = _axes_behind(entry, inside_axes) if is_open_model else 0
         its_mask = finder.of(y, made) if made else None
         y = masks.hidden(y)
         sizes = _sizes(operations, y)[1:]
@@ -232,7 +232,7 @@ def _mask_needed(entry: Mapping, axes: int) -> str:
     if _rule(entry) == "without_masks" or axes == masks.OF_STEPS:
         return "whole" if "mask" in inspect.signature(layer.call).parameters else ""
     if isinstance(layer, keras.Model):
-        return "" if _axes_behind(entry["config"]["layer"], axes - 1) else "steps"
+        return "" if _axes_behind(entry, axes - 1) else "steps"
     mask = keras.Input((None,) * (axes - 1), dtype="bool")
     is_consumed = not layer.supports_masking or layer.compute_mask(None, mask) is None
     return "steps" if is_consumed else ""

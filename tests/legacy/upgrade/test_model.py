@@ -283,7 +283,7 @@ def test_upgrading_twice_changes_nothing_more(fixture):
 REFUSED = {
     "unknown key": (layer("Dense", "d", units=1, colour="red"), r"the model > d: .*\['colour'\].*custom_objects"),
     "unknown key of a GRU": (layer("GRU", "g", units=1, colour="red"), r"the model > g: .*'colour'"),
-    "time-major LSTM": (layer("LSTM", "l", units=1, time_major=True), "time_major=True has no equivalent"),
+    "time-major ConvLSTM": (layer("ConvLSTM2D", "l", filters=1, time_major=True), "time_major=True has no equivalent"),
     "two spellings": (layer("LeakyReLU", "r", alpha=1, negative_slope=1), "'negative_slope' twice"),
     "no config": ({"class_name": "Dense"}, "must be written as"),
     "no class": ({"config": {}}, "must be written as"),
