@@ -13,6 +13,7 @@ from keras import ops
 
 from keras_gru_ext.errors import ConfigError
 from keras_gru_ext.legacy.build.number_operations import axes_of, euclidean, kept
+from keras_gru_ext.legacy.build.size_arguments import limited
 from keras_gru_ext.legacy.build.values import alike, constant
 
 
@@ -52,7 +53,7 @@ def _identity(x: Any) -> np.ndarray:
     rows, columns = (-1 if size is None else size for size in x.shape[-2:])
     if min(rows, columns) < 0:
         raise ConfigError("the diagonal of a matrix whose size is not known has no equivalent")
-    return np.eye(rows, columns, dtype=bool)
+    return np.eye(*limited([rows, columns]), dtype=bool)
 
 
 def _diag(diagonal: Any) -> Any:
@@ -60,7 +61,7 @@ def _diag(diagonal: Any) -> Any:
     if size is None:
         raise ConfigError("the diagonal of a matrix whose size is not known has no equivalent")
     column = ops.expand_dims(diagonal, -1)
-    return ops.where(np.eye(size, dtype=bool), column, ops.zeros_like(column))
+    return ops.where(np.eye(*limited([size, size]), dtype=bool), column, ops.zeros_like(column))
 
 
 def _diag_part(input: Any) -> Any:

@@ -192,6 +192,11 @@ REFUSED = {
         [("tile", [*X, {"multiples": [1, 1, 2500]}]), ("nn.local_response_normalization", [*A, {}])],
         "no model needs",
     ),
+    "a huge diagonal": ([("tile", [*X, {"multiples": [1, 1, 2500]}]), ("linalg.diag", [*A, {}])], "no model needs"),
+    "a diagonal of a huge matrix": (
+        [("reshape", [*X, {"shape": [1, 10**4, 10**4]}]), ("linalg.diag_part", [*A, {}])],
+        "no model needs",
+    ),
     "a huge picture": ([PICTURE, ("image.resize", [*A, {"size": [10**5, 10**5]}])], "no model needs"),
     "huge pads": (
         [("nn.conv1d", [*X, {"filters": [[[1.0]] * 4], "padding": [[0, 0], [10**9, 0], [0, 0]]}])],
