@@ -212,6 +212,9 @@ def test_weights_of_other_shapes(copy):
 def test_the_other_suffixes(tmp_path):
     with pytest.raises(FileFormatError, match=r"told by its name, and '\.onnx'"):
         load_model(tmp_path / "model.onnx")
+    (tmp_path / "model.json").write_text("{")
+    with pytest.raises(FileFormatError, match=r"a folder is a model if it has a 'saved_model\.pb'"):
+        load_model(tmp_path)
 
 
 def test_lambda_is_refused(copy):

@@ -125,11 +125,15 @@ def opened(path: str | os.PathLike) -> Iterator[Container]:
     elif suffix in _TEXT_SUFFIXES:
         text = parse_architecture(path)
         yield Container(path, stated_version(text), text=text)
+    elif os.path.isdir(path):
+        raise FileFormatError(
+            f"{path}: a folder is a model if it has a 'saved_model.pb' (a SavedModel), or the 'model.json' that "
+            "TensorFlow.js or its converter wrote. Expected one of them."
+        )
     elif suffix not in HDF5_SUFFIXES:
         raise FileFormatError(
             f"{path}: the kind of a model file is told by its name, and {suffix!r} is none of "
-            f"{[*HDF5_SUFFIXES, *_TEXT_SUFFIXES]}, nor is this a SavedModel folder. Rename the file if it is "
-            "one of these."
+            f"{[*HDF5_SUFFIXES, *_TEXT_SUFFIXES]}. Rename the file if it is one of these."
         )
     elif _is_archive(path):
         with Archive(path) as archive:

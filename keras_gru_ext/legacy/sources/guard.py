@@ -206,7 +206,7 @@ def _check_reference(item: Mapping[str, Any], custom: Collection[str], where: st
         _check_vocabulary(config, where)
         return
     raise UnsafeContentError(
-        f"{where}: the file asks for the class {name!r:.100} of {module!r:.200}"
+        f"{where}: the file asks for the class {name!r:.100}{'' if module is None else f' of {module!r:.200}'}"
         f"{'' if plain else f', registered as {registered!r:.100}'}, which is not one of Keras' for models. If it is "
         f"yours, pass it: custom_objects={{{str(registered or name)[:100]!r}: ...}}."
     )

@@ -105,7 +105,10 @@ def _root_metadata(path: str) -> Mapping[str, Any]:
     except FileFormatError as error:
         raise FileFormatError(f"{path}: {error}") from error
     if not written:
-        raise FileFormatError(f"{path}: the SavedModel was not written by Keras; it holds functions, no layers.")
+        raise FileFormatError(
+            f"{path}: the SavedModel was not written by Keras; it holds functions, no layers. On TensorFlow, "
+            "keras.layers.TFSMLayer calls them."
+        )
     described = parse_json(written, f"{path}, the description of its Keras model")
     if not isinstance(described, Mapping):
         raise FileFormatError(f"{path}: the description of its Keras model is not an object.")

@@ -63,7 +63,7 @@ def _weight(stored):
 
 BAD = {
     "no manifest": (lambda s: s.pop("weightsManifest"), FileFormatError, "no list 'weightsManifest'"),
-    "no topology": (lambda s: s.update(modelTopology=None), FileFormatError, "only the format 'layers-model'"),
+    "no topology": (lambda s: s.update(modelTopology=None), FileFormatError, "has no 'modelTopology'"),
     "a graph": (lambda s: s.update(format="graph-model"), FileFormatError, "'graph-model' has no layers"),
     "a graph's nodes": (lambda s: s.update(modelTopology={"node": []}), FileFormatError, "only the format"),
     "no config": (lambda s: s["modelTopology"].pop("config"), FileFormatError, "'class_name' and 'config'"),
