@@ -81,3 +81,31 @@ def operations_constants(keras):
     steps = keras.layers.GRU(UNITS, return_sequences=True)(source, initial_state=first, mask=tf.constant(mask))
     both = keras.layers.Bidirectional(keras.layers.GRU(2, return_sequences=True))
     return keras.Model(source, both(steps, initial_state=second)), sequences(45)
+
+
+@case
+def operations_windows(keras):
+    """Steps convolved, halved by pooling and doubled again by a transposed convolution, with open sizes."""
+    source = keras.Input((None, FEATURES))
+    steps = keras.layers.GRU(UNITS, return_sequences=True)(source)
+    near = tf.nn.conv1d(tf.pad(steps, [[0, 0], [2, 0], [0, 0]]), sequences(50, 3, UNITS, 4), stride=1, padding="VALID")
+    halved = tf.nn.max_pool1d(tf.nn.leaky_relu(near), 2, 2, padding="SAME")
+    shape = tf.shape(halved)
+    doubled = tf.nn.conv1d_transpose(halved, sequences(51, 3, 2, 4), [shape[0], 2 * shape[1], 2], strides=2)
+    encoded = keras.layers.Bidirectional(keras.layers.GRU(UNITS))(doubled)
+    mean, variance = tf.nn.moments(halved, axes=[1])
+    losses = tf.nn.sigmoid_cross_entropy_with_logits(labels=tf.nn.sigmoid(mean), logits=variance)
+    return keras.Model(source, [encoded, losses]), sequences(49)
+
+
+@case
+def operations_pictures(keras):
+    """Steps and features as a picture of fixed sizes: convolutions, pooling, resizing; all that TensorFlow 2.0 can save."""
+    source = keras.Input((TIME, FEATURES), batch_size=BATCH)
+    steps = keras.layers.GRU(UNITS, return_sequences=True)(source)
+    picture = tf.nn.conv2d(tf.expand_dims(steps, -1), sequences(53, 3, 2, 1, 4), strides=[1, 2, 1, 1], padding="SAME")
+    apart = tf.nn.depthwise_conv2d(picture, sequences(54, 2, 2, 4, 1), strides=[1, 1, 1, 1], padding="VALID")
+    back = tf.nn.conv2d_transpose(apart, sequences(55, 3, 3, 2, 4), [BATCH, TIME - 1, 8, 2], strides=2)
+    wide = tf.image.resize(tf.nn.max_pool2d(back, 2, 2, padding="VALID"), [5, 6])
+    rows = tf.nn.avg_pool2d(wide, [1, 2], [1, 2], padding="SAME")
+    return keras.Model(source, keras.layers.GRU(UNITS)(tf.reshape(rows, [BATCH, 5, 6]))), sequences(52)

@@ -17,11 +17,17 @@ from tensorflow import keras
 # TensorFlow 1.15 and 2.0 cannot save the other cases: one layer's name is the beginning of another's there.
 CASES_OF = {
     "tf.keras-1.15.5": ("operations_attention", "operations_constants"),
-    "tf.keras-2.0.4": ("operations_attention",),
+    "tf.keras-2.0.4": ("operations_attention", "operations_pictures"),
     "tf.keras-2.4.4": tuple(sorted(OPERATIONS)),
     "tf.keras-2.9.3": ("operations_features",),
     "tf.keras-2.12.1": ("operations_open_times",),
-    "tf.keras-2.15.1": ("operations_constants", "operations_features", "operations_states"),
+    "tf.keras-2.15.1": (
+        "operations_constants",
+        "operations_features",
+        "operations_pictures",
+        "operations_states",
+        "operations_windows",
+    ),
     "tf_keras-2.21.0": ("operations_open_times",),
 }
 
