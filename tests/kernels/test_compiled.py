@@ -258,6 +258,19 @@ def test_what_is_no_number_goes_where_it_goes_elsewhere(after, bad, rng):
     np.testing.assert_array_equal(np.isneginf(states), np.isneginf(exact))
 
 
+@pytest.mark.parametrize(("dtype", "end"), [("float32", 95), ("float64", 720)])
+def test_gates_are_numbers_however_far_from_zero(dtype, end, rng):
+    spec = spec_of(True, activation="linear", recurrent_activation="sigmoid")
+    arrays = problem(rng, spec, 1, 20 * end, 4, dtype)
+    projected, U, c, h0, *_ = arrays
+    x = np.linspace(-end, end, 20 * end).astype(dtype)
+    projected[:], U[:], c[:], h0[:] = x[:, None], 0, 0, 1
+    with np.errstate(over="ignore", under="ignore"):
+        z = 1 / (1 + np.exp(-x.astype("float64")))
+    wanted = np.repeat((z + (1 - z) * x)[:, None], 4, 1)
+    np.testing.assert_allclose(run(spec, arrays)[0][0], wanted, rtol=16 * ROUNDING[dtype], atol=16 * ROUNDING[dtype])
+
+
 @pytest.mark.parametrize("after", [False, True])
 def test_an_overflow_at_masked_steps_leaves_no_trace(after, rng):
     spec = spec_of(after, "holes", activation="linear", recurrent_activation="relu")

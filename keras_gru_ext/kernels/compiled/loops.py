@@ -303,7 +303,8 @@ def _sigmoid(x):
     one, least, most = _constant(x, 1.0, 1.0), _constant(x, -87.0, -708.0), _constant(x, 89.0, 710.0)
     x = least if -x < least else -x
     part, power = _exp(most if x > most else x)
-    return one / (one + _fma(power, part, power))
+    # Where the power is infinite, the part may be below zero: infinity times it, and infinity, would be no number.
+    return one / (one + power * (one + part))
 
 
 @_compiled
