@@ -112,7 +112,7 @@ def bidirectional(
     [ahead, *states], [back, *others] = ways
     if layer.return_sequences:
         # Keras reverses the second layer's sequence, whichever way it ran.
-        back = replace(back, name=graph.flip(back.name, 0 if getattr(pair[0], "time_major", False) else 1))
+        back = replace(back, name=graph.flip(back.name, getattr(layer, "turned_axis", 1)))
     merged = _merged(graph, layer.merge_mode, [ahead.name, back.name])
     widths = [ahead.shape[-1], back.shape[-1]]
     if layer.merge_mode == "concat":

@@ -27,6 +27,8 @@ class Bidirectional(keras.layers.Bidirectional):
         weights: As in `keras.layers.Bidirectional`.
         backward_layer: As in `keras.layers.Bidirectional`.
         zero_output_for_mask: Whether a masked step outputs zeros (`True`) or repeats the previous output (`False`).
+        turns_batch: Whether what the second of two `time_major` layers returns for each step is turned along the batch,
+            not along the time, as in tf.keras up to 2.2.
         num_constants: How many constants it is called with, or `None`. Both layers are then a
             `keras_gru_ext.layers.recurrent.RNN` over a cell of your own.
         **kwargs: `name`, `trainable`, `dtype`.
@@ -44,11 +46,13 @@ class Bidirectional(keras.layers.Bidirectional):
         weights: Sequence[Any] | None = None,
         backward_layer: keras.Layer | None = None,
         zero_output_for_mask: bool = False,
+        turns_batch: bool = False,
         num_constants: int | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(layer, merge_mode=merge_mode, weights=weights, backward_layer=backward_layer, **kwargs)
         self.zero_output_for_mask = bool(zero_output_for_mask)
+        self.turns_batch = bool(turns_batch)
         for direction in (self.forward_layer, self.backward_layer):
             if hasattr(direction, "zero_output_for_mask"):
                 direction.zero_output_for_mask = self.zero_output_for_mask
@@ -90,9 +94,14 @@ class Bidirectional(keras.layers.Bidirectional):
             forward, backward = forward[0], backward[0]
         forward, backward = (ops.cast(one, self.compute_dtype) for one in (forward, backward))
         if self.return_sequences:
-            backward = ops.flip(backward, axis=0 if getattr(self.forward_layer, "time_major", False) else 1)
+            backward = ops.flip(backward, axis=self.turned_axis)
         merged = self._merged(forward, backward)
         return (*merged, *last_states) if len(merged) > 1 or self.return_state else merged[0]
+
+    @property
+    def turned_axis(self):
+        """Along which axis the returned sequences of the second direction are turned."""
+        return 0 if getattr(self.forward_layer, "time_major", False) and not self.turns_batch else 1
 
     def _merged(self, forward, backward):
         if self.merge_mode is None:
@@ -111,9 +120,9 @@ class Bidirectional(keras.layers.Bidirectional):
         return [mask, mask] if self.merge_mode is None else [mask] if self.return_state else mask
 
     def get_config(self):
-        """Returns the stock config, `zero_output_for_mask` and `num_constants`."""
+        """Returns the stock config, `zero_output_for_mask`, `num_constants` and, where it is on, `turns_batch`."""
         own = {"zero_output_for_mask": self.zero_output_for_mask, "num_constants": self.num_constants}
-        return {**super().get_config(), **own}
+        return {**super().get_config(), **own, **({"turns_batch": True} if self.turns_batch else {})}
 
     @classmethod
     def from_torch(cls, module, layer=0, merge_mode="concat", **kwargs):

@@ -65,6 +65,14 @@ class Dialect:
         return (2,) <= self.version < (2, 2, 3)
 
     @property
+    def turns_batches(self) -> bool:
+        """Whether a `Bidirectional` turns the sequences of its second direction along axis 1, whichever the time is.
+
+        Source: `Bidirectional.call` in `layers/wrappers.py` of TensorFlow 1.15, 2.0, 2.1, 2.2 (does) and 2.4.
+        """
+        return self.library == BUNDLED and self.version < (2, 4)
+
+    @property
     def forgets_states_in_bidirectional(self) -> bool:
         """Whether a stateful layer in a `Bidirectional` begins every batch anew: Keras 2 and TensorFlow 1.
 

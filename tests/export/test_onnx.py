@@ -277,6 +277,12 @@ def test_time_major(rng, path):
     check_layers(path, model, made, sequences(rng, TIME, BATCH), np.ascontiguousarray(MASKS["holes"].T))
 
 
+def test_a_second_direction_that_turns_the_batch(rng, path):
+    x = keras.Input(batch_shape=(None, None, FEATURES))
+    both = keras_gru_ext.Bidirectional(GRU(UNITS, time_major=True, return_sequences=True), turns_batch=True)
+    check_model(path, randomize(keras.Model(x, both(x)), rng), sequences(rng, TIME, BATCH))
+
+
 def test_one_file_for_every_batch_size_and_length(rng, path):
     tokens = keras.Input((None,), dtype="int32")
     x = layers.Embedding(5, FEATURES, mask_zero=True)(tokens)

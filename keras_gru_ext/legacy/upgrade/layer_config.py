@@ -21,6 +21,9 @@ from keras_gru_ext.vocabulary import upgrade_gru_cell_config, upgrade_gru_config
 
 _MOST_CONSTANTS = 1000
 
+# Settings of tf.keras that call for a layer of this package, or an argument of its calls, where they are on.
+_NOT_IN_STOCK_LAYERS = ("causal", "time_major")
+
 _GRU_UPGRADES: Mapping[str, Callable[[Mapping], dict]] = {
     "GRU": upgrade_gru_config,
     "GRUCell": upgrade_gru_cell_config,
@@ -136,9 +139,7 @@ def _gru(class_name: str, config: Mapping, where: str) -> dict:
 def _stock(class_name: str, config: dict, rule: Rule, where: str) -> dict:
     if class_name == "BatchNormalization" and isinstance(config.get("axis"), list) and len(config["axis"]) == 1:
         config = {**config, "axis": config["axis"][0]}
-    if config.get("time_major") is False:
-        # Stock layers do not have it.
-        config = without(config, ["time_major"])
+    config = without(config, [key for key in _NOT_IN_STOCK_LAYERS if config.get(key) is False])
     unknown = [] if rule.arguments is None else sorted(set(config) - rule.arguments - COMMON)
     if unknown:
         raise ConfigError(

@@ -302,7 +302,9 @@ def _bidirectional(
     is_plain = not (runs_backwards or is_refused or inner.get("time_major") or config.get("num_constants"))
     if is_plain and (not call.masked or (is_as_stock and not call.has_initial_state)):
         return None, config
-    return {"class_name": "Bidirectional"}, {**config, "zero_output_for_mask": zeros}
+    turns_batch = bool(inner.get("time_major") and inner.get("return_sequences") and dialect.turns_batches)
+    own = {"class_name": "Bidirectional", **({"turns_batch": True} if turns_batch else {})}
+    return own, {**config, "zero_output_for_mask": zeros}
 
 
 def _time_distributed(

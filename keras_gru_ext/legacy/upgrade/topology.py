@@ -113,7 +113,18 @@ def upgrade_graph(
         for layer, entry, name in zip(layers, entries, names, strict=True)
     ]
     ends = {key: _ends(config, key, renumber, where) for key in ("input_layers", "output_layers")}
-    return {"layers": graph, **ends}
+    return {"layers": [_with_causal_calls(layer) for layer in graph], **ends}
+
+
+def _with_causal_calls(layer: dict[str, Any]) -> dict[str, Any]:
+    """A setting of attention layers in tf.keras before 2.10, which Keras 3 has as an argument of their calls."""
+    if layer["class_name"] not in ("Attention", "AdditiveAttention") or not layer["config"].get("causal"):
+        return layer
+    config = {key: value for key, value in layer["config"].items() if key != "causal"}
+    calls = [
+        [[*first[:3], {**first[3], "use_causal_mask": True}], *others] for first, *others in layer["inbound_nodes"]
+    ]
+    return {**layer, "config": config, "inbound_nodes": calls}
 
 
 def _ends(config: Mapping, key: str, renumber: _Renumbering, where: str) -> Any:

@@ -137,7 +137,8 @@ class _Written:
             last_states += new if direction["config"].get("return_state") else []
         if parts > 1:
             mode = self._entry["config"]["merge_mode"]
-            return _merged(outputs, mode, traits.returns_sequences(self._entry)), last_states
+            turned = None if not traits.returns_sequences(self._entry) else 0 if traits.turns_batch(self._entry) else 1
+            return _merged(outputs, mode, turned), last_states
         return outputs, last_states
 
     def _direction(
@@ -256,9 +257,9 @@ def _from_the_start(output: Any, start: Any, mask: Any) -> Any:
     return ops.where(ops.expand_dims(has_begun, -1), output, ops.expand_dims(start, 1))
 
 
-def _merged(outputs: Sequence, mode: str | None, are_sequences: bool) -> list:
+def _merged(outputs: Sequence, mode: str | None, turned_axis: int | None) -> list:
     ahead, back = outputs
-    back = ops.flip(back, axis=1) if are_sequences else back
+    back = back if turned_axis is None else ops.flip(back, axis=turned_axis)
     if mode is None:
         return [ahead, back]
     if mode == "concat":

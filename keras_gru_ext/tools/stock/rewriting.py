@@ -262,7 +262,11 @@ class Rewriting:
         if self._masked and "unroll" in config:
             config["unroll"] = False  # Stock layers that lay out a loop over a mask fail on PyTorch.
         # The stock Bidirectional has a rule of its own; that is looked at above.
-        left_out = ("zero_output_for_mask", "num_constants") if entry["class_name"] == "Bidirectional" else _NOT_STOCK
+        left_out = (
+            ("zero_output_for_mask", "num_constants", "turns_batch")
+            if entry["class_name"] == "Bidirectional"
+            else _NOT_STOCK
+        )
         return {key: value for key, value in config.items() if key not in left_out}
 
     def _why_not_stock(self, entry: Mapping) -> str | None:

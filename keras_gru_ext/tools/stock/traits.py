@@ -112,6 +112,11 @@ def is_time_major(direction: Mapping) -> bool:
     return bool(direction["config"].get("time_major"))
 
 
+def turns_batch(entry: Mapping) -> bool:
+    """Whether a serialized `Bidirectional` turns the sequences of its second direction along the batch."""
+    return bool(entry["config"].get("turns_batch")) and is_time_major(directions(entry)[0])
+
+
 def starts_elsewhere(entry: Mapping) -> bool:
     """Whether a layer has an output before the first step that counts, and may have a state there that is not zero."""
     is_convolutional = directions(entry)[0]["class_name"] in _CONVOLUTIONAL  # zeros stand there, stock or not

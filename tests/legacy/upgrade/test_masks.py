@@ -182,6 +182,20 @@ def test_a_bidirectional_whose_layers_keep_and_return_their_states_is_replaced(s
 
 
 @pytest.mark.parametrize(
+    ("producer", "sequences", "turns"),
+    [
+        ("tf.keras 1.15", True, True),
+        ("tf.keras 2.0", True, True),
+        ("tf.keras 2.0", False, False),
+        ("tf.keras 2.4", True, False),
+    ],
+)
+def test_what_the_second_direction_turns(producer, sequences, turns):
+    entry = layer("Bidirectional", "b", layer=rnn("GRU", time_major=True, return_sequences=sequences))
+    assert last([entry], producer)["own"].get("turns_batch", False) == turns
+
+
+@pytest.mark.parametrize(
     ("producer", "prefers"), [("keras 2.3.1", False), ("tf.keras 2.0", False), ("tf.keras 2.4", True)]
 )
 @pytest.mark.parametrize("class_name", ["GRU", "LSTM"])

@@ -274,6 +274,7 @@ TIME_MAJOR = {
     "masked": time_major(lambda: turned(**SEQUENCES), masked=True),
     "masked, last": time_major(turned, masked=True),
     "both": time_major(lambda: Bidirectional(turned(**SEQUENCES))),
+    "both, batch turned": time_major(lambda: Bidirectional(turned(**SEQUENCES), turns_batch=True)),
     "both, masked": time_major(lambda: Bidirectional(turned(**SEQUENCES), merge_mode="sum"), masked=True),
 }
 
