@@ -289,7 +289,7 @@ def _time_distributed(graph: Graph, layer: keras.layers.TimeDistributed, x: Valu
     """
     is_own = type(layer) is masking.TimeDistributed
     rule = layer.rule if is_own else "as_open"
-    if rule == "step_by_step":
+    if rule in ("each_alone", "step_by_step"):
         return _step_by_step(graph, layer, x, mask)
     if getattr(layer.layer, "stateful", False):
         raise ConfigError(f"{described(layer)} wraps a stateful layer, which has no equivalent in ONNX.")
@@ -311,17 +311,19 @@ def _time_distributed(graph: Graph, layer: keras.layers.TimeDistributed, x: Valu
 
 
 def _step_by_step(graph: Graph, layer: masking.TimeDistributed, x: Value, mask: Value | None) -> Value:
-    """Runs the inner layer over the first step, then over each, as `layers.masking` does."""
+    """Runs the inner layer over each step, with states over the first one before, as `layers.masking` does."""
 
     def at(value: Value, step: int) -> Value:
         taken = graph.squeeze(graph.slice(value.name, 1, step, step + 1), 1)
         return replace(value, name=taken, shape=(value.shape[0], *value.shape[2:]), mask=None)
 
-    convert_layer(graph, layer.layer, at(x, 0))
+    keeps_states = layer.rule == "step_by_step"
+    if keeps_states:
+        convert_layer(graph, layer.layer, at(x, 0))
     names: list[str] = []
     for step in range(x.shape[1] or 0):  # the layer refuses an open number
         [output] = convert_layer(graph, layer.layer, at(x, step))
-        if mask is not None:
+        if mask is not None and keeps_states:
             counts = at(mask, step)
             wider = range(len(counts.shape), len(output.shape))
             condition = graph.unsqueeze(counts.name, *wider) if wider else counts.name

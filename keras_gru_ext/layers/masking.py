@@ -15,7 +15,7 @@ _SEQUENCES = 3
 _PROJECTED = 4
 _LOWEST_OF_FLOAT16 = -65504.0
 
-FIXED_BATCHES = ("without_masks", "with_masks", "as_open", "step_by_step")
+FIXED_BATCHES = ("without_masks", "each_alone", "with_masks", "as_open", "step_by_step")
 """What a `TimeDistributed` may do where the batch size is fixed."""
 
 
@@ -228,12 +228,13 @@ class TimeDistributed(keras.layers.TimeDistributed):
     | fixed_batch | the layer sees | the mask behind | as in |
     |---|---|---|---|
     | `"without_masks"` | all steps at once, no mask | that of the input | Keras; some layers of TensorFlow 1 |
+    | `"each_alone"` | one step after the other, no mask | that of the input | there, around `time_major` layers |
     | `"with_masks"` | all steps at once, and masks | that of the input | tf.keras 1.14 to 2.1 |
     | `"as_open"` | all steps at once, and masks | as above | tf.keras from 2.2 on |
     | `"step_by_step"` | the first step, then each; no mask | that of the input | there, layers that keep states |
 
-    The last puts the output before where the mask of the input does not count. That the first step comes twice shows in
-    the states.
+    `"step_by_step"` puts the output before where the mask of the input does not count. That the first step comes twice
+    shows in the states.
 
     Args:
         layer: The layer.
@@ -270,6 +271,8 @@ class TimeDistributed(keras.layers.TimeDistributed):
         given = {"training": training} if "training" in known else {}
         if self.rule == "step_by_step":
             return self._step_by_step(inputs, mask, given)
+        if self.rule == "each_alone":
+            return self._step_by_step(inputs, None, given)
         if mask is not None and len(mask.shape) > 2 and "mask" in known and self.rule != "without_masks":
             given["mask"] = ops.reshape(mask, (-1, *_sizes(mask, 2)))
         outputs = self.layer.call(ops.reshape(inputs, (-1, *_sizes(inputs, 2))), **given)
@@ -284,7 +287,8 @@ class TimeDistributed(keras.layers.TimeDistributed):
                 f"TimeDistributed {self.name!r} calls the layer {self.layer.name!r} for one step after the other, and "
                 f"their number is open: {tuple(inputs.shape)}. Say it in the shape of the model's input."
             )
-        self.layer.call(inputs[:, 0], **given)
+        if self.rule == "step_by_step":
+            self.layer.call(inputs[:, 0], **given)
         outputs: list[Any] = []
         for step in range(inputs.shape[1]):
             output = self.layer.call(inputs[:, step], **given)

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from keras_gru_ext import GRU
+from keras_gru_ext.layers.masking import TimeDistributed
 from tests.export.helpers import TOKENS, check_model
 from tests.helpers import BACKEND, FEATURES, KERAS_VERSION, UNITS, randomize
 
@@ -57,6 +58,17 @@ def test_time_distributed_hands_the_mask_of_a_step_on(rng, path):
     model = keras.Model(words, [layers.TimeDistributed(one)(embedded) for one in inner])
     tokens = np.stack([TOKENS, TOKENS[::-1]]).copy()
     check_model(path, randomize(model, rng), tokens)
+
+
+def test_each_step_alone(rng, path):
+    """Sequences run through the samples of one step, and no mask comes to them."""
+    x = keras.Input((3, 4, FEATURES), batch_size=2)
+    y = TimeDistributed(GRU(UNITS, time_major=True, return_sequences=True), fixed_batch="each_alone")(
+        layers.Masking()(x)
+    )
+    values = rng.standard_normal((2, 3, 4, FEATURES)).astype("float32")
+    values[0, 1, 2:] = 0
+    check_model(path, randomize(keras.Model(x, y), rng), values)
 
 
 @pytest.mark.filterwarnings("ignore:.*does not support masking")

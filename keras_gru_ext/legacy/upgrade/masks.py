@@ -316,6 +316,9 @@ def _time_distributed(
     if not (call.masked or has(inner, "stateful") or has(inner, "time_major") or _Masks(()).hands_on(inner, False)):
         return None, config
     rule = dialect.distributes(inner["class_name"], inner["class_name"] not in custom, call.keeps_states)
+    if rule == "without_masks" and has(inner, "time_major"):
+        # Elsewhere it makes no difference that the steps came one after the other.
+        rule = "each_alone"
     return {"class_name": "TimeDistributed", **({} if rule == "without_masks" else {"fixed_batch": rule})}, config
 
 

@@ -139,7 +139,8 @@ def runs_through_samples(entry: Mapping) -> bool:
     inner = entry["config"]["layer"]
     is_model = inner["class_name"] in ("Functional", "Sequential")
     makes_a_mask = is_model and _rule(entry) == "as_open" and _has_a_source(inner) and _axes_behind(entry, 0) > 0
-    return (masks_of_versions.has(inner, "time_major") or makes_a_mask) and not is_step_by_step(entry)
+    is_one = masks_of_versions.has(inner, "time_major") or makes_a_mask
+    return is_one and _rule(entry) not in ("each_alone", "step_by_step")
 
 
 def _has_a_source(value: Any) -> bool:
@@ -229,7 +230,7 @@ def _mask_needed(entry: Mapping, axes: int) -> str:
     layer = graphs.layer_of(entry["config"]["layer"])
     if not axes or _rule(entry) == "with_masks":
         return ""
-    if _rule(entry) == "without_masks" or axes == masks.OF_STEPS:
+    if _rule(entry) in ("without_masks", "each_alone") or axes == masks.OF_STEPS:
         return "whole" if "mask" in inspect.signature(layer.call).parameters else ""
     if isinstance(layer, keras.Model):
         return "" if _axes_behind(entry, axes - 1) else "steps"

@@ -123,6 +123,12 @@ def test_what_is_done_with_a_batch_size_that_is_fixed(producer, rules):
         assert new["config"]["layers"][-1]["own"].get("fixed_batch") == rule
 
 
+@pytest.mark.parametrize(("class_name", "rule"), [("GRU", "each_alone"), ("SimpleRNN", "with_masks")])
+def test_time_before_batch_where_tensorflow_1_took_one_step_after_the_other(class_name, rule):
+    distributed = layer("TimeDistributed", "t", layer=layer(class_name, "r", units=2, time_major=True))
+    assert last([distributed], "tf.keras 1.15")["own"] == {"class_name": "TimeDistributed", "fixed_batch": rule}
+
+
 @pytest.mark.parametrize("producer", ["keras 2.2.4", "tf.keras 1.15", "tf.keras 2.0", "tf.keras 2.4"])
 def test_states_within_time_distributed(producer):
     entry = layer("TimeDistributed", "t", layer=rnn("GRU", stateful=True))

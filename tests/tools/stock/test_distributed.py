@@ -175,7 +175,7 @@ THROUGH_SAMPLES = {
     "masked": through_samples(both, masked=True),
     "model": through_samples(in_a_model),
     "model, masked": through_samples(in_a_model, masked=True),
-    "fixed": through_samples(one, batch=4, masked=True),
+    "fixed": through_samples(one, batch=4, masked=True, fixed_batch="each_alone"),
     "fixed, masks inside": through_samples(one, batch=4, masked=True, fixed_batch="with_masks"),
     "open": through_samples(one, shape=(None, None, FEATURES)),
     "open, masked": through_samples(both, shape=(None, None, FEATURES), masked=True),
