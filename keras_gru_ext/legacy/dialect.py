@@ -176,6 +176,15 @@ class Dialect:
         """
         return self.version >= (2, 12)
 
+    @property
+    def lists_layers_of_wrappers_apart(self) -> bool:
+        """Whether a frozen wrapper lists the arrays of one layer in it after the other, whatever of them is frozen.
+
+        Source: `non_trainable_weights` in `engine/base_layer.py` and `weights` in `engine/network.py` of TensorFlow
+        1.15 and 2.0, `engine/training.py` of tf.keras 2.4 to 2.15. Keras 2.2.4 and 2.3.1 list what is trainable first.
+        """
+        return self.library == BUNDLED
+
     def lists_as_trainable(self, class_name: str) -> bool:
         """Whether the arrays of a layer stand among the trainable ones of a nested model though the layer is frozen.
 

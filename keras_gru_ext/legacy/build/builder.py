@@ -82,7 +82,7 @@ class Builder:
         self, entry: Mapping, layer: keras.Layer, path: str, frozen: tuple[str, ...], models: tuple[str, ...]
     ) -> Iterator[tuple[Leaf, keras.Layer]]:
         config, stored = entry["config"], entry.get("stored", {})
-        if config.get("trainable") is False and not stored.get("trainable"):
+        if (config.get("trainable") is False and not stored.get("trainable")) or stored.get("apart"):
             frozen = (*frozen, path)
         if entry["class_name"] in (SEQUENTIAL, FUNCTIONAL):
             for inner_path, inner in _layers_of(entry, path):
@@ -99,7 +99,7 @@ class Builder:
     def _leaf(
         self, entry: Mapping, layer: keras.Layer, path: str, frozen: tuple[str, ...], models: tuple[str, ...]
     ) -> Leaf:
-        stored = {key: value for key, value in entry.get("stored", {}).items() if key != "trainable"}
+        stored = {key: value for key, value in entry.get("stored", {}).items() if key not in ("trainable", "apart")}
         return Leaf(
             path=path,
             class_name=entry["class_name"],

@@ -35,7 +35,14 @@ from keras_gru_ext.legacy.upgrade.advice import advice_on_code
 from keras_gru_ext.legacy.upgrade.inputs import input_of, upgrade_input
 from keras_gru_ext.legacy.upgrade.lambdas import named_function, upgrade_lambda
 from keras_gru_ext.legacy.upgrade.layer_config import upgrade_layer_config, without
-from keras_gru_ext.legacy.upgrade.layer_rules import CONTAINERS, INPUT_KEYS, SEQUENTIAL, STATES, WITHOUT_ARRAYS
+from keras_gru_ext.legacy.upgrade.layer_rules import (
+    CONTAINERS,
+    FUNCTIONAL,
+    INPUT_KEYS,
+    SEQUENTIAL,
+    STATES,
+    WITHOUT_ARRAYS,
+)
 from keras_gru_ext.legacy.upgrade.masks import UNMASKED, Call, has, reached, substitute, without_states
 from keras_gru_ext.legacy.upgrade.names import accepted_name, with_accepted_names
 from keras_gru_ext.legacy.upgrade.operations import CLASSES, OPERATION, upgrade_operation
@@ -49,6 +56,7 @@ _MOST_LAYERS = 2_000
 _MOST_IN_ALL = 10_000
 
 _NESTED = ("layer", "backward_layer", "cell", "cells")
+_WRAPPED = ("layer", "backward_layer")
 
 
 def upgrade_model(
@@ -168,6 +176,9 @@ class Upgrade:
             raise ConfigError(f"{where}: a Bidirectional wraps one layer, or two. Received: {config!r:.200}.")
         if class_name == "Bidirectional" and self.dialect.bidirectional_says_what_is_trained:
             new["layer"] = _trained_if(new.get("trainable") is not False, new["layer"])
+        if new.get("trainable") is False and self.dialect.lists_layers_of_wrappers_apart:
+            for key in new.keys() & _WRAPPED:
+                new[key] = _apart(new[key])
         call = replace(call, keeps_states=keeps_states)
         own, new = substitute(class_name, new, self.dialect, call, self.custom)
         written = {"written": written_as} if written_as != class_name and written_as not in WITHOUT_ARRAYS else {}
@@ -267,6 +278,16 @@ def _is_stateful(layer: Mapping[str, Any]) -> bool:
 
 def _is_layer(value: Any) -> bool:
     return value is None or (isinstance(value, Mapping) and isinstance(value.get("config"), Mapping))
+
+
+def _apart(entry: Any) -> Any:
+    """A layer, or a model with all its layers, whose arrays stand together in the file, as those of frozen ones do."""
+    if not isinstance(entry, Mapping):
+        return entry
+    new = {**entry, "stored": {**entry.get("stored", {}), "apart": True}}
+    if entry["class_name"] in (SEQUENTIAL, FUNCTIONAL):
+        new["config"] = {**entry["config"], "layers": [_apart(one) for one in entry["config"]["layers"]]}
+    return new
 
 
 def _trained_if(trainable: bool, layer: Mapping[str, Any]) -> dict[str, Any]:
