@@ -109,3 +109,17 @@ def operations_pictures(keras):
     wide = tf.image.resize(tf.nn.max_pool2d(back, 2, 2, padding="VALID"), [5, 6])
     rows = tf.nn.avg_pool2d(wide, [1, 2], [1, 2], padding="SAME")
     return keras.Model(source, keras.layers.GRU(UNITS)(tf.reshape(rows, [BATCH, 5, 6]))), sequences(52)
+
+
+@case
+def operations_added_losses(keras):
+    """An autoencoder whose loss and a metric of it are added to the graph; a layer that only they need."""
+    source = keras.Input((TIME, FEATURES))
+    encoded = keras.layers.GRU(UNITS)(source)
+    mean, spread = keras.layers.Dense(2)(encoded), keras.layers.Dense(2)(encoded)
+    decoded = keras.layers.GRU(FEATURES, return_sequences=True)(keras.layers.RepeatVector(TIME)(mean))
+    model = keras.Model(source, decoded)
+    divergence = -0.5 * keras.backend.sum(1 + spread - keras.backend.square(mean) - keras.backend.exp(spread), axis=-1)
+    model.add_loss(keras.backend.mean(keras.backend.sum(keras.losses.mse(source, decoded), axis=-1) + divergence))
+    model.add_metric(divergence, name="divergence", aggregation="mean")
+    return model, sequences(56)

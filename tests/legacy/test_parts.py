@@ -206,6 +206,7 @@ def is_composed(fixture):
 
 
 @pytest.mark.full
+@pytest.mark.filterwarnings("ignore:Losses and metrics that were added to the graph")
 @pytest.mark.parametrize("fixture", list(filter(is_composed, FIXTURES)), ids=lambda one: f"{one.producer}-{one.case}")
 def test_two_parts_make_the_whole(fixture):
     load = functools.partial(load_model, fixture.model)

@@ -48,12 +48,17 @@ def _band_part(input: Any, num_lower: Any, num_upper: Any) -> Any:
     return x if lower < 0 else ops.triu(x, k=-lower)
 
 
+def _places(rows: int, columns: int) -> np.ndarray:
+    limited([rows, columns])
+    return np.eye(rows, columns, dtype=bool)
+
+
 def _identity(x: Any) -> np.ndarray:
     """The places of the diagonal of (..., N, M), of which the smaller is known."""
     rows, columns = (-1 if size is None else size for size in x.shape[-2:])
     if min(rows, columns) < 0:
         raise ConfigError("the diagonal of a matrix whose size is not known has no equivalent")
-    return np.eye(*limited([rows, columns]), dtype=bool)
+    return _places(rows, columns)
 
 
 def _diag(diagonal: Any) -> Any:
@@ -61,7 +66,7 @@ def _diag(diagonal: Any) -> Any:
     if size is None:
         raise ConfigError("the diagonal of a matrix whose size is not known has no equivalent")
     column = ops.expand_dims(diagonal, -1)
-    return ops.where(np.eye(*limited([size, size]), dtype=bool), column, ops.zeros_like(column))
+    return ops.where(_places(size, size), column, ops.zeros_like(column))
 
 
 def _diag_part(input: Any) -> Any:

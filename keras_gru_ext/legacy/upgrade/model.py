@@ -31,6 +31,7 @@ from typing import Any
 from keras_gru_ext.errors import ConfigError, UnsafeContentError
 from keras_gru_ext.legacy.dialect import JAVASCRIPT, Dialect
 from keras_gru_ext.legacy.upgrade import keras_1, keras_1_models, tensorflow_js
+from keras_gru_ext.legacy.upgrade.added_losses import without_added_losses
 from keras_gru_ext.legacy.upgrade.advice import advice_on_code
 from keras_gru_ext.legacy.upgrade.inputs import input_of, upgrade_input
 from keras_gru_ext.legacy.upgrade.lambdas import named_function, upgrade_lambda
@@ -85,6 +86,12 @@ def upgrade_model(
         raise UnsafeContentError(f"{error}{advice_on_code(config)}") from None
     if upgrade.left_out:
         warnings.warn(_about(upgrade.left_out), stacklevel=2)
+    if upgrade.added:
+        warnings.warn(
+            f"Losses and metrics that were added to the graph were left out: {upgrade.added}. Keras 3 has no such "
+            "layers. Predictions do not depend on them; to train further, compile the model with a loss.",
+            stacklevel=2,
+        )
     if upgrade.renamed:
         names = ", ".join(f"{old!r} is now {new_name!r}" for old, new_name in upgrade.renamed.items())
         warnings.warn(f"Names that Keras 3 or PyTorch refuse were changed: {names}.", stacklevel=2)
@@ -109,6 +116,7 @@ class Upgrade:
         self.safe_mode = safe_mode
         self.left_out: dict[str, list[str]] = {}
         self.renamed: dict[str, str] = {}
+        self.added: list[str] = []
         self._made = 0
 
     def layer(self, entry: Any, where: str, depth: int = 0, call: Call = UNMASKED) -> dict[str, Any]:
@@ -203,6 +211,9 @@ class Upgrade:
             config = {"layers": config}
         if not isinstance(config, Mapping) or not isinstance(config.get("layers"), list):
             raise ConfigError(f"{where}: a {kind} config must list its layers. Received: {config!r:.200}.")
+        if kind != SEQUENTIAL and len(config["layers"]) <= _MOST_LAYERS:
+            config, added = without_added_losses(config, self.custom)
+            self.added += added
         entries = config["layers"]
         if len(entries) > _MOST_LAYERS:
             raise ConfigError(f"{where}: {len(entries)} layers; no model needs more than {_MOST_LAYERS} in one.")
