@@ -139,6 +139,26 @@ def distributed_states(lib):
 
 
 @case
+def distributed_models(lib):
+    """A model over sentences, called with the mask of words and with one of sentences, which it hands on."""
+    x = lib.Input(shape=(2, 3, TIME, FEATURES))
+    counts = lib.Input(shape=(2, 3), dtype="bool")
+    sentence = lib.Input(shape=(3, TIME, FEATURES))
+    added = lib.layers.Add()([lib.layers.Dense(FEATURES, activation="tanh")(sentence), sentence])
+    each = lib.layers.TimeDistributed(lib.models.Model(sentence, added))
+    words, sentences_alone = each(lib.layers.Masking()(x)), each(x, mask=counts)
+    if hasattr(lib.layers, "ConvLSTM1D"):
+        sentences_alone = lib.layers.TimeDistributed(lib.layers.ConvLSTM1D(2, 2))(sentences_alone)
+    outputs = [lib.layers.TimeDistributed(lib.layers.TimeDistributed(lib.gru(2)))(words), sentences_alone]
+    arrays = numpy.stack([sentences(71), sentences(73), padded(75)[:, None].repeat(2, 1)], 2)
+    return lib.models.Model([x, counts], outputs), [arrays, sentences_that_count()]
+
+
+def sentences_that_count():
+    return numpy.array([[[1, 0, 1], [1, 1, 1]], [[0, 0, 1], [1, 0, 0]], [[0, 1, 1], [0, 0, 0]]], "bool")
+
+
+@case
 def convolutional_masked(lib):
     """With a fixed batch size TimeDistributed hands the mask of its input on, whatever is in it."""
     x = lib.Input(batch_shape=(BATCH, TIME, FEATURES))

@@ -16,7 +16,8 @@ NAMES = (
 )
 BUILDS = dict(((name, CASES[name]) for name in NAMES), loss_at_the_end=loss_at_the_end)
 BUILDS.update((name, MASKED[name]) for name in COMMON + (
-    "attention_heads", "distributed_fixed_batch", "distributed_states", "distributed_time_major", "kept_and_given_states", "locally_connected", "normalized_over_time",
+    "attention_heads", "distributed_fixed_batch", "distributed_models", "distributed_states", "distributed_time_major",
+    "kept_and_given_states", "locally_connected", "normalized_over_time",
 ))
 
 for name, build in selected(BUILDS):

@@ -9,6 +9,7 @@ Run: CUDA_VISIBLE_DEVICES= TF_CPP_MIN_LOG_LEVEL=3 python generate/tf_keras_2_4.p
 """
 import tensorflow as tf
 from cases import CASES, FEATURES, TIME, UNITS, Library, cudnn, equal_to_cudnn, sequences
+from cases_masks import distributed_models
 from recording import environment, record, selected
 from tensorflow import keras
 
@@ -43,6 +44,7 @@ def equivalent(path):
 
 builds = {name: (build, {}) for name, build in CASES.items()}
 builds.update(("classic_" + name, (CASES[name], CLASSIC)) for name in CLASSIC_CASES)
+builds["distributed_models"] = (distributed_models, {})
 builds["compat_v1"] = (compat_v1, {})
 builds["bidirectional_time_major"] = (bidirectional_time_major, {})
 builds["cudnn"] = (lambda lib: cudnn(lib, tf.compat.v1.keras.layers.CuDNNGRU), {})

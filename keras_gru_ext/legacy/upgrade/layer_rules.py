@@ -136,7 +136,10 @@ RULES: Mapping[str, Rule] = MappingProxyType(
         "Conv2DTranspose": _TRANSPOSED,
         "Conv3D": _CONVOLUTION,
         "Conv3DTranspose": Rule(dropped={"groups": (1,)}),
-        "ConvLSTM2D": Rule(dropped={**_RNN_DROPPED, "time_major": (False,)}, defaults=_RECURRENT_DEFAULTS),
+        **dict.fromkeys(
+            ("ConvLSTM1D", "ConvLSTM2D", "ConvLSTM3D"),
+            Rule(dropped={**_RNN_DROPPED, "time_major": (False,)}, defaults=_RECURRENT_DEFAULTS),
+        ),
         "Cropping1D": Rule(_words("cropping")),
         "Cropping2D": Rule(_words("cropping data_format")),
         "CuDNNGRU": Rule(

@@ -4,6 +4,7 @@ rewriting.py    goes through a serialized model, and decides what stands in the 
 scaling.py      the legacy hard sigmoid, by scaled weights
 graphs.py       opens the calls of a layer, and grafts what takes its place into the graph
 masks.py        which masks tensors have, masks as tensors, tensors with masks
+steps.py        `TimeDistributed` around models, and around what runs through samples, opened first
 inlining.py     the layers of a nested model in the graph around it, where its calls differ in their masks
 recurrent.py, merges.py, distributed.py, maskless.py, local.py
 what is written in the place of these kinds of layers
@@ -19,7 +20,7 @@ import keras
 from keras_gru_ext.legacy.build.budget import drawing_nothing
 from keras_gru_ext.legacy.build.handover import handing_over, make_room
 from keras_gru_ext.legacy.build.live import places, size_of
-from keras_gru_ext.tools.stock import inlining, observation, scaling
+from keras_gru_ext.tools.stock import inlining, observation, scaling, steps
 from keras_gru_ext.tools.stock.rewriting import PACKAGE, Rewriting
 
 __all__ = ["to_stock"]
@@ -42,8 +43,9 @@ def to_stock(model: keras.Model) -> keras.Model:
     """
     config = keras.saving.serialize_keras_object(model)
     masked = any(_makes_masks(place.layer) for place in places(model)) or _names_a_mask(config)
+    with drawing_nothing(), handing_over():
+        config, moves = steps.opened(config, masked)
     seen = observation.seen_in(model, config, PACKAGE) if masked else None
-    moves: list[Mapping[tuple[str, ...], tuple[str, ...]]] = []
     while seen and (name := inlining.model_with_masks_of_both_kinds(config, seen)):
         config, moved_here = inlining.inlined(config, name)
         moves.append({(name, member): (now,) for member, now in moved_here.items()})

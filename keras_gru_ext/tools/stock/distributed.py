@@ -8,8 +8,6 @@ that its layer makes. So this is written in its place, into the graph of the mod
     the layer is not to see          likewise all masks, if the batch size is fixed
     a mask of more axes              TimeDistributed -> where its layer consumes the mask, that of the steps that have
                                      any entry is put there
-    around `time_major`, so that     the steps of all samples one behind the other, by reshaping -> the layer, as a
-    sequences run through samples    model -> reshaped back; the mask likewise. So is a model that makes a mask
     step by step, so that states     the first step, then all, one behind the other, without mask -> TimeDistributed,
     go on, and the first step        which calls its layer for each in turn -> all but the first -> at steps that do not
     comes twice                      count the output before -> the mask is put there again
@@ -25,8 +23,6 @@ from typing import Any
 import keras
 from keras import ops
 
-from keras_gru_ext.legacy.build.operations import Operations
-from keras_gru_ext.legacy.upgrade import masks as masks_of_versions
 from keras_gru_ext.tools.stock import graphs, masks
 
 
@@ -39,7 +35,7 @@ def is_its_layer(entry: Mapping) -> bool:
     """Whether the layer inside, on all steps at once, is what shall stand in the place of a `TimeDistributed`."""
     inner = entry["config"]["layer"]
     makes_a_mask = inner["class_name"] == "Masking" or bool(inner["config"].get("mask_zero"))
-    return makes_a_mask and _rule(entry) == "as_open"
+    return makes_a_mask and rule(entry) == "as_open"
 
 
 def as_its_layer(entry: Mapping, stock: Mapping) -> dict[str, Any]:
@@ -72,7 +68,7 @@ def written_out(entry: Mapping, stock: Mapping[str, Any], prefix: str, axes: Seq
     for number, ([x], kwargs) in enumerate(opened.calls):
         named, hides = kwargs.get("mask"), needed[number] == "whole"
         asked = {} if named is None or hides else {"mask": named}
-        result = layer(masks.hidden(x) if hides else x, **asked, **_training(kwargs))
+        result = layer(masks.hidden(x) if hides else x, **asked, **training(kwargs))
         if not needed[number]:
             results.append(result)
             continue
@@ -84,7 +80,8 @@ def written_out(entry: Mapping, stock: Mapping[str, Any], prefix: str, axes: Seq
     return opened.grafted(results, prefix, [inside])
 
 
-def _training(kwargs: Mapping) -> dict[str, Any]:
+def training(kwargs: Mapping) -> dict[str, Any]:
+    """What a call says about training."""
     return {} if kwargs.get("training") is None else {"training": kwargs["training"]}
 
 
@@ -96,7 +93,7 @@ def _mask_of(x: Any, kwargs: Mapping, axes: int, finder: masks.Finder) -> Any:
 
 def is_step_by_step(entry: Mapping) -> bool:
     """Whether the layer within is called for one step after the other, and for the first one twice."""
-    return _rule(entry) == "step_by_step"
+    return rule(entry) == "step_by_step"
 
 
 def written_step_by_step(entry: Mapping, stock: Mapping[str, Any], prefix: str, axes: Sequence[int]) -> graphs.Part:
@@ -107,7 +104,7 @@ def written_step_by_step(entry: Mapping, stock: Mapping[str, Any], prefix: str, 
     layer = graphs.layer_of(stock, name=inside)
     results = []
     for number, ([x], kwargs) in enumerate(opened.calls):
-        result = layer(ops.concatenate([x[:, :1], x], axis=1), **_training(kwargs))[:, 1:]
+        result = layer(ops.concatenate([x[:, :1], x], axis=1), **training(kwargs))[:, 1:]
         if axes[number]:
             mask = _mask_of(x, kwargs, axes[number], finder)
             result = masks.with_mask(_held(result, mask), mask, dtype, f"{prefix}{number}_masked")
@@ -131,115 +128,23 @@ def _held(x: Any, mask: Any) -> Any:
     return ops.where(begun > 0, ops.take_along_axis(x, last, axis=1), ops.zeros_like(x))
 
 
-def runs_through_samples(entry: Mapping) -> bool:
-    """Whether the sequences of a layer within run through the samples of a batch, or a model within makes a mask.
-
-    Either is written by reshaping in the graph, where a model hands its mask on.
-    """
-    inner = entry["config"]["layer"]
-    is_model = inner["class_name"] in ("Functional", "Sequential")
-    makes_a_mask = is_model and _rule(entry) == "as_open" and _has_a_source(inner) and _axes_behind(entry, 0) > 0
-    is_one = masks_of_versions.has(inner, "time_major") or makes_a_mask
-    return is_one and _rule(entry) not in ("each_alone", "step_by_step")
-
-
-def _has_a_source(value: Any) -> bool:
-    """Whether anything in a serialized layer makes masks."""
-    if isinstance(value, (list, tuple)):
-        return any(map(_has_a_source, value))
-    if not isinstance(value, Mapping):
-        return False
-    is_one = value.get("class_name") == "Masking" or value.get("mask_zero") is True
-    return is_one or any(map(_has_a_source, value.values()))
-
-
-def _axes_behind(entry: Mapping, axes: int) -> int:
-    """How many axes the mask behind the model in a serialized layer has, 0 for none; one of so many comes to it."""
-    seen = []
-
-    class Probe(keras.layers.Layer):
-        def call(self, x, mask=None):
-            seen.append(0 if mask is None else len(mask.shape))
-            return x
-
-        def compute_mask(self, x, mask=None):
-            return mask
-
-    model = graphs.layer_of(entry["config"]["layer"])
-    shape = [2, *(size or 2 for size in entry["build_config"]["input_shape"][2:])]
-    mask = {"mask": ops.ones(shape[:axes], dtype="bool")} if axes else {}
-    Probe(autocast=False)(model(ops.zeros(shape), **mask))
-    return seen[-1]
-
-
-def is_written_anyway(entry: Mapping) -> bool:
-    """Whether the stock class does not do, though there are no masks."""
-    return runs_through_samples(entry) or is_step_by_step(entry)
-
-
-def written_through_samples(entry: Mapping, stock: Mapping[str, Any], prefix: str, axes: Sequence[int]) -> graphs.Part:
-    """Writes a `TimeDistributed` out that `runs_through_samples`.
-
-    Args:
-        entry: The serialized layer with its calls.
-        stock: The layer inside as a model of stock layers, serialized.
-        prefix: What the names of the other new layers begin with.
-        axes: For each call how many axes the mask of its input has, 0 for none.
-    """
-    inside, dtype = f"{prefix}inside", entry["config"]["dtype"]
-    opened, finder = graphs.Opened(entry), masks.Finder(prefix, dtype)
-    model = graphs.layer_of(stock, name=inside)
-    is_open_model = entry["config"]["layer"]["class_name"] in ("Functional", "Sequential") and _rule(entry) == "as_open"
-    results = []
-    for number, ([x], kwargs) in enumerate(opened.calls):
-        given = _training(kwargs)
-        operations = Operations()
-        batch, steps, *others = _sizes(operations, x)
-        [y] = operations.run("reshape", {"tensor": x, "shape": [-1, *others]})
-        mask = _mask_of(x, kwargs, axes[number], finder) if axes[number] else None
-        if axes[number] > masks.OF_STEPS and _rule(entry) != "without_masks":
-            operations.shapes.note(mask, [batch, steps, *others[: axes[number] - 2]])
-            [its_mask] = operations.run("reshape", {"tensor": mask, "shape": [-1, *others[: axes[number] - 2]]})
-            given["mask"] = its_mask
-        y = model(masks.hidden(y), **given)
-        inside_axes = axes[number] - 1 if axes[number] > masks.OF_STEPS else 0
-        made = _axes_behind(entry, inside_axes) if is_open_model else 0
-        its_mask = finder.of(y, made) if made else None
-        y = masks.hidden(y)
-        sizes = _sizes(operations, y)[1:]
-        [result] = operations.run("reshape", {"tensor": y, "shape": [batch, steps, *sizes]})
-        if its_mask is not None:
-            operations.shapes.note(its_mask, [None, *sizes[: made - 1]])
-            [mask] = operations.run("reshape", {"tensor": its_mask, "shape": [batch, steps, *sizes[: made - 1]]})
-            result = masks.with_mask(result, mask, dtype, f"{prefix}{number}_masked")
-        elif mask is not None:
-            if _mask_needed(entry, axes[number]) == "steps":
-                mask = ops.any(mask, axis=tuple(range(masks.OF_STEPS, axes[number])))
-            result = masks.with_mask(result, mask, dtype, f"{prefix}{number}_masked")
-        results.append(result)
-    return opened.grafted(results, prefix, [inside])
-
-
-def _sizes(operations: Operations, x: Any) -> list[Any]:
-    [sizes] = operations.run("shape", {"input": x, "out_type": "int32"})
-    return list(sizes)
-
-
 def _mask_needed(entry: Mapping, axes: int) -> str:
     """Which mask has to be put behind the stock class: the "whole", which its layer is not given, "steps", or none."""
     layer = graphs.layer_of(entry["config"]["layer"])
-    if not axes or _rule(entry) == "with_masks":
+    if not axes or rule(entry) == "with_masks":
         return ""
-    if _rule(entry) in ("without_masks", "each_alone") or axes == masks.OF_STEPS:
+    if rule(entry) in ("without_masks", "each_alone") or axes == masks.OF_STEPS:
         return "whole" if "mask" in inspect.signature(layer.call).parameters else ""
-    if isinstance(layer, keras.Model):
-        return "" if _axes_behind(entry, axes - 1) else "steps"
-    mask = keras.Input((None,) * (axes - 1), dtype="bool")
-    is_consumed = not layer.supports_masking or layer.compute_mask(None, mask) is None
-    return "steps" if is_consumed else ""
+    return "steps" if consumes_masks(layer) else ""
 
 
-def _rule(entry: Mapping) -> str:
+def consumes_masks(layer: keras.Layer) -> bool:
+    """Whether there is no mask behind a layer that is called with one."""
+    mask = keras.Input((None,), dtype="bool")
+    return not layer.supports_masking or layer.compute_mask(None, mask) is None
+
+
+def rule(entry: Mapping) -> str:
     """What holds for the batch size of a serialized `TimeDistributed`, as the attribute of this package's class."""
     is_open = (entry.get("build_config") or {}).get("input_shape", [None])[0] is None
     return "as_open" if is_open else str(entry["config"].get("fixed_batch", "without_masks"))

@@ -21,6 +21,7 @@ from keras_gru_ext.tools.stock import (
     observation,
     recurrent,
     scaling,
+    steps,
     traits,
 )
 
@@ -94,7 +95,7 @@ class Rewriting:
     def _may_need_a_graph(self, entry: Mapping) -> bool:
         own = (entry.get("registered_name") or "").startswith(f"{PACKAGE}>")
         is_written = traits.needs_writing_out(entry, self._masked) or entry["class_name"] in local.KINDS
-        is_written |= entry["class_name"] == "TimeDistributed" and distributed.is_written_anyway(entry)
+        is_written |= entry["class_name"] == "TimeDistributed" and distributed.is_step_by_step(entry)
         return is_written or (own and (self._masked or entry["class_name"] == "LayerNormalization"))
 
     def _written_out(self, config: Mapping, where: _Names) -> dict[str, Any]:
@@ -115,7 +116,9 @@ class Rewriting:
         """What stands in the place of a layer in a graph, or `None` for what `entry` makes of it."""
         if self._masked and merges.needs_writing_out(one):
             return merges.written_out(one, prefix, self._axes(one, where))
-        if distributed.is_own(one) and (self._masked or distributed.is_written_anyway(one)):
+        if steps.is_part(one):
+            return steps.written_out(one, prefix, self._axes(one, where))
+        if distributed.is_own(one) and (self._masked or distributed.is_step_by_step(one)):
             return self._distributed(one, where, prefix)
         if local.needs_writing_out(one):
             stock = self.entry(local.as_einsum(one, self._inside(where, prefix)), where[:-1])
@@ -141,9 +144,6 @@ class Rewriting:
             return [distributed.as_its_layer(one, self.entry(one["config"]["layer"], where, "layer"))], {}
         inside = self._inside(where, prefix)
         axes = [count for [count] in self._axes(one, where)]
-        if distributed.runs_through_samples(one):
-            model = self._through_samples(one, where, inside)
-            return distributed.written_through_samples(one, model, prefix, axes)
         write = distributed.written_step_by_step if distributed.is_step_by_step(one) else distributed.written_out
         return write(one, {**self.entry(one, where[:-1]), "name": inside}, prefix, axes)
 
@@ -154,28 +154,13 @@ class Rewriting:
         if not (
             traits.needs_layers_of_its_own(inner, self._masked)
             or (is_own and inner["class_name"] in (*local.KINDS, "LayerNormalization", "Softmax"))
-            or (inner["class_name"] == "TimeDistributed" and distributed.is_written_anyway(inner))
+            or (inner["class_name"] == "TimeDistributed" and distributed.is_step_by_step(inner))
         ):
             return self.entry(inner, where, "layer")
         made = self._around(entry, where, place)
         new = self.entry(made, where, "layer")
         self._unless_moved(place[1:], (*place[1:], inner["config"]["name"]))
         return new
-
-    def _through_samples(self, one: Mapping, where: _Names, name: str) -> dict[str, Any]:
-        """Rewrites the layer of a `TimeDistributed` as a model beside it."""
-        inner, place, beside = one["config"]["layer"], (*where, "layer"), (*where[:-1], name)
-        if inner["class_name"] not in ("Functional", "Sequential"):
-            made, old = self._around(one, where, beside), inner["config"]["name"]
-            new = self.entry({**made, "name": name}, where[:-1], name)
-            self._unless_moved(place[1:], (*beside[1:], old))
-            return new
-        self._within[beside[1:]] = place[1:]
-        for names, calls in list(self._seen.items()):
-            if names[: len(place) - 1] == place[1:]:
-                self._seen[(*beside[1:], *names[len(place) - 1 :])] = calls
-        self.moved[place[1:]] = beside[1:]
-        return self.entry({**inner, "name": name}, where[:-1], name)
 
     def _around(self, entry: Mapping, where: _Names, place: _Names) -> dict[str, Any]:
         """The layer of a `TimeDistributed` in a model at some place, and notes the masks that come to it there."""
@@ -185,8 +170,7 @@ class Rewriting:
         calls = self._seen.get(where[1:]) or []
         masks_inside = {max(0, (count or 0) - 1) for [axes] in calls for count in axes}
         self._seen[within] = [[frozenset(count if count >= masks.OF_STEPS else None for count in masks_inside)]]
-        is_open = distributed.runs_through_samples(entry)
-        return graphs.around(inner, (None if is_open else shape[0], *shape[2:]))
+        return graphs.around(inner, (shape[0], *shape[2:]))
 
     def _unless_moved(self, names: _Names, new: _Names) -> None:
         """Notes where a layer is in the stock model, if it or what is within it is nowhere else."""
@@ -230,21 +214,22 @@ class Rewriting:
         for call, inputs, given in zip(one["inbound_nodes"], calls, seen, strict=True):
             named = call["kwargs"].get("mask")
             counts = [
-                self._number(axes, len(x["config"]["shape"]), where) for axes, x in zip(given, inputs, strict=True)
+                # Of what is no sequence, no layer has a mask of its own, but one that leaves a `TimeDistributed` has.
+                self._number(axes, where) if len(x["config"]["shape"]) > 2 or steps.is_part(one) else 0
+                for axes, x in zip(given, inputs, strict=True)
             ]
             found.append([len(named["config"]["shape"])] if graphs.is_tensor(named) else counts)
         return found
 
-    def _number(self, axes: observation.Axes, rank: int, where: _Names) -> int:
+    def _number(self, axes: observation.Axes, where: _Names) -> int:
         numbers = [number for number in axes if number is not None]
         if len(numbers) > 1:
             raise ConfigError(
-                f"{_line(where)}: its model is called with masks of {' and of '.join(map(str, sorted(numbers)))} axes. "
-                "What stock layers and operations do with masks is written for one of them, and within a wrapper they "
-                "are the same ones in every call of the model. Convert without --stock."
+                f"{_line(where)}: what it is in is called with masks of {' and of '.join(map(str, sorted(numbers)))} "
+                "axes. What stock layers and operations do with masks is written for one of them. Convert without "
+                "--stock."
             )
-        # Of what is no sequence, no layer has a mask of its own.
-        return max(numbers, default=0) if rank > 2 else 0
+        return max(numbers, default=0)
 
     def _value(self, value: Any, where: _Names) -> Any:
         """Rewrites the layers within a value of a config."""

@@ -23,7 +23,7 @@ BACKWARDS = {"go_backwards": True}
 
 
 loses_a_named_mask = pytest.mark.skipif(
-    KERAS_VERSION < (3, 15), reason="no mask that a call names leaves a nested model; a conversion finds that out"
+    KERAS_VERSION < (3, 15), reason="no mask that a call names is behind the call; a conversion finds that out"
 )
 
 
