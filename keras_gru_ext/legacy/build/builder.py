@@ -238,8 +238,10 @@ def _class_named(name: str, custom: Mapping[str, Any]) -> Any:
 
 
 def _reserve_names(entry: Mapping) -> None:
-    """Keeps Keras from giving the operations that compute masks the names of layers, which it does not look at."""
+    """Keeps Keras from giving operations, also those that compute masks, names of layers, which it does not look at."""
     if entry["class_name"] not in (SEQUENTIAL, FUNCTIONAL):
+        if isinstance(wrapped := entry["config"].get("layer"), Mapping):
+            _reserve_names(wrapped)
         return
     for _, inner in _layers_of(entry, ""):
         _reserve_names(inner)
