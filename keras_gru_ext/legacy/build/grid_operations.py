@@ -210,10 +210,41 @@ def _resize_as_ever(method: str) -> Callable:
     return resized
 
 
+def _standardized(image: Any) -> Any:
+    """Each picture less its mean, by its deviation, which is taken for no less than that of one number among all."""
+    axes = tuple(range(len(image.shape) - 3, len(image.shape)))
+    count = math.prod(image.shape[axis] or 0 for axis in axes)
+    if not count:
+        raise ConfigError("pictures whose size is not known are not standardized")
+    x = ops.cast(image, "float32")
+    centred = ops.subtract(x, ops.mean(x, axis=axes, keepdims=True))
+    deviation = ops.sqrt(ops.mean(ops.square(centred), axis=axes, keepdims=True))
+    return ops.divide(centred, ops.maximum(deviation, 1 / math.sqrt(count)))
+
+
+def _grey(images: Any) -> Any:
+    return ops.expand_dims(ops.matmul(images, np.array([0.2989, 0.5870, 0.1140], "float32")), -1)
+
+
+def _of_pictures(function: Callable) -> Callable:
+    """A function that keeps the batch."""
+
+    def computed(shapes: Shapes, **given: Any) -> Any:
+        [image] = given.values()
+        return shapes.note(new := function(image), [shapes.of(image)[0], *[None] * (len(new.shape) - 1)])
+
+    return computed
+
+
 GRIDS: Mapping[str, Callable] = MappingProxyType(
     {
         "batch_to_space": _batch_to_space,
         "depth_to_space": _depth_to_space,
+        "flip_left_right": _of_pictures(lambda image: ops.flip(image, -2)),
+        "flip_up_down": _of_pictures(lambda image: ops.flip(image, -3)),
+        "grayscale_to_rgb": _of_pictures(lambda images: ops.concatenate([images] * 3, axis=-1)),
+        "per_image_standardization": _of_pictures(_standardized),
+        "rgb_to_grayscale": _of_pictures(_grey),
         "resize": _image_resize,
         "resize_bilinear": _resize_as_ever("bilinear"),
         "resize_nearest": _resize_as_ever("nearest"),

@@ -181,8 +181,20 @@ def _pad(shapes: Shapes, tensor: Any, paddings: Any, mode: str, constant_values:
     limited(widths)
     pairs = [widths[index : index + 2] for index in range(0, len(widths), 2)]
     mode = mode.lower()
+    if mode == "symmetric":
+        return _mirrored(tensor, pairs)
     options = {"constant_values": constant(constant_values).item()} if mode == "constant" else {}
     return ops.pad(tensor, pairs, mode=mode, **options)
+
+
+def _mirrored(x: Any, pairs: Sequence[Sequence[int]]) -> Any:
+    """Pads with what stands at each edge, backwards; Keras on PyTorch repeats the last entry instead."""
+    for axis, (before, after) in enumerate(pairs):
+        whole = (slice(None),) * axis
+        left = [ops.flip(x[(*whole, slice(0, before))], axis)] if before else []
+        right = [ops.flip(x[(*whole, slice(-after, None))], axis)] if after else []
+        x = ops.concatenate([*left, x, *right], axis=axis) if left or right else x
+    return x
 
 
 def _gather(shapes: Shapes, params: Any, indices: Any, axis: Any, batch_dims: int) -> Any:

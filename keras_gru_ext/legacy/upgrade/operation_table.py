@@ -100,6 +100,8 @@ expm1(x): math.expm1
 eye(num_rows, num_columns=None, batch_shape=None, dtype="float32"): eye
 extract_patches(images, sizes, strides, rates=None, padding="VALID", dilations=None): image.extract_patches
 fill(dims, value): fill
+flip_left_right(image): image.flip_left_right
+flip_up_down(image): image.flip_up_down
 floor(x): math.floor
 floor_divide(x, y): math.floordiv compat.v1.floor_div floor_div
 floor_mod(x, y): math.floormod math.mod
@@ -109,6 +111,7 @@ gather(params, indices, axis=None, batch_dims=0): gather compat.v1.gather
 gather_nd(params, indices, batch_dims=0): gather_nd compat.v1.gather_nd
 gelu(features, approximate=False): nn.gelu
 getitem(tensor, slice_spec): __operators__.getitem
+grayscale_to_rgb(images): image.grayscale_to_rgb
 greater(x, y): math.greater
 greater_equal(x, y): math.greater_equal
 identity(input): identity convert_to_tensor compat.v1.convert_to_tensor keras.backend.print_tensor
@@ -150,6 +153,7 @@ one_hot(indices, depth, on_value=None, off_value=None, axis=None, dtype=None): o
 ones(shape, dtype="float32"): ones compat.v1.ones
 ones_like(input, dtype=None): ones_like compat.v1.ones_like
 pad(tensor, paddings, mode="CONSTANT", constant_values=0): pad compat.v1.pad
+per_image_standardization(image): image.per_image_standardization
 pool(input, window_shape, pooling_type, padding="VALID", dilation_rate=None, strides=None, data_format=None,
     dilations=None): compat.v1.nn.pool
 power(x, y): math.pow
@@ -177,6 +181,7 @@ resize_bilinear(images, size, align_corners=False, half_pixel_centers=False): co
 resize_nearest(images, size, align_corners=False, half_pixel_centers=False): compat.v1.image.resize_nearest_neighbor
 reverse(tensor, axis): reverse
 reverse_sequence(input, seq_lengths, seq_axis=None, batch_axis=None, seq_dim=None, batch_dim=None): reverse_sequence
+rgb_to_grayscale(images): image.rgb_to_grayscale
 roll(input, shift, axis): roll
 round(x): math.round math.rint
 rsqrt(x): math.rsqrt
