@@ -102,6 +102,10 @@ class Opened:
             return keras.saving.deserialize_keras_object(value)
         return {key: self._of(one) for key, one in value.items()}
 
+    def tensor(self, value: Mapping) -> Any:
+        """The symbolic input for another serialized tensor of the graph around the layer."""
+        return self._of(value)
+
     def grafted(self, results: Sequence[Any], prefix: str, kept: Collection[str] = ()) -> Part:
         """What was computed from the inputs, as a part of the graph.
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import keras
@@ -104,7 +104,7 @@ class Rewriting:
         moved: dict[Any, Any] = {}
         for one in config["layers"]:
             prefix = graphs.prefix_of(one["name"], [other["name"] for other in config["layers"]])
-            made = self._written(one, (*where, one["name"]), prefix)
+            made = self._written(one, (*where, one["name"]), prefix, config["layers"])
             if made is None:
                 layers.append(one)
                 continue
@@ -112,10 +112,10 @@ class Rewriting:
             moved |= made[1]
         return graphs.redirected({**config, "layers": layers}, moved) if moved else dict(config)
 
-    def _written(self, one: Mapping, where: _Names, prefix: str) -> graphs.Part | None:
-        """What stands in the place of a layer in a graph, or `None` for what `entry` makes of it."""
+    def _written(self, one: Mapping, where: _Names, prefix: str, layers: Sequence[Mapping]) -> graphs.Part | None:
+        """What stands in the place of one of the layers of a graph, or `None` for what `entry` makes of it."""
         if self._masked and merges.needs_writing_out(one):
-            return merges.written_out(one, prefix, self._axes(one, where))
+            return merges.written_out(one, prefix, self._axes(one, where), layers)
         if steps.is_part(one):
             return steps.written_out(one, prefix, self._axes(one, where))
         if distributed.is_own(one) and (self._masked or distributed.is_step_by_step(one)):

@@ -140,3 +140,26 @@ WIDE = {
 )
 def test_merging_of_more_axes(make, tmp_path):
     check_saved(random_weights(make()), tmp_path)
+
+
+def flat(x):
+    """Hands on a mask of more axes than its result has, as Keras does where the batch size is fixed."""
+    return TimeDistributed(keras.layers.Flatten())(keras.layers.Masking()(x))
+
+
+def joined_twice(x):
+    y = merging.Concatenate()([flat(x), flat(x)])
+    return keras_gru_ext.GRU(2)(merging.Concatenate()([y, y]))
+
+
+WIDER_MASKS = {
+    "added": lambda x: merging.Add()([flat(x), keras.layers.Dense(6)(flat(x))]),
+    "added twice": lambda x: merging.Add()([merging.Add()([flat(x), flat(x)]), flat(x)]),
+    "joined twice": joined_twice,
+}
+
+
+@pytest.mark.parametrize("make", WIDER_MASKS.values(), ids=WIDER_MASKS)
+def test_masks_of_more_axes_than_what_they_belong_to(make, tmp_path):
+    x = keras.Input((TIME, 2, 3, 1), batch_size=4)
+    check_saved(random_weights(keras.Model(x, make(x))), tmp_path)
