@@ -48,7 +48,8 @@ def over_masked_steps(layer, sequences, initial_state, mask, training):
         sequences: Tensor of shape (B, T, F), for a convolutional cell (B, T, ..., F) or (B, T, F, ...).
         initial_state: The states of the cell, in the structure that it takes.
         mask: Boolean tensor of shape (B, T), for a convolutional cell also with the first of the axes between: where
-            in the image it does not count. The output and the states there stay what they were.
+            in the image it does not count. The output and the states there stay what they were. So may one of as many
+            entries as there are units say which of them stay.
         training: Whether to apply dropout.
 
     Returns:
@@ -60,6 +61,7 @@ def over_masked_steps(layer, sequences, initial_state, mask, training):
     which = state_at_masked_steps(layer)
     # Of what a mask says for a whole image, any entry will do, whichever size the outputs have.
     whole = [slice(0, 1 if size == 1 else None) for size in mask.shape[2:-1]]
+    width = mask.shape[-1]
     known = _arguments_of_cell(layer, training)
 
     states = keras.tree.flatten(initial_state)
@@ -67,8 +69,10 @@ def over_masked_steps(layer, sequences, initial_state, mask, training):
 
     def step(inputs_and_mask, flat):
         *states, before = flat
-        counts = inputs_and_mask[(slice(None), *whole, slice(-1, None))] > 0
-        output, new = layer.cell(inputs_and_mask[..., :-1], keras.tree.pack_sequence_as(initial_state, states), **known)
+        counts = inputs_and_mask[(slice(None), *whole, slice(-width, None))] > 0
+        output, new = layer.cell(
+            inputs_and_mask[..., :-width], keras.tree.pack_sequence_as(initial_state, states), **known
+        )
         instead = ops.zeros_like(output) if zeros_in_the_loop else before if which is None else states[which]
         # Of float64, products and choices of Keras make float32, and JAX loops over states of one dtype only.
         output = ops.cast(ops.where(counts, output, instead), dtype)
