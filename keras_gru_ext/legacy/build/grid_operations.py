@@ -67,14 +67,20 @@ def _transposed_convolution(
 
 
 def _spread(shapes: Shapes, x: Any, steps: Sequence[int]) -> Any:
-    """Puts zeros behind each entry, so that entries stand so many steps apart."""
-    if set(steps) == {1}:
-        return x
-    batch, *sizes, channels = shapes.of(x)
-    limited([*(size * step for size, step in zip(sizes, steps, strict=True)), channels])
-    apart = _reshape(shapes, x, [batch, *(one for size in sizes for one in (size, 1)), channels])
-    apart = ops.pad(apart, [(0, 0), *(pair for step in steps for pair in ((0, 0), (0, step - 1))), (0, 0)])
-    return _reshape(shapes, apart, [batch, *(size * step for size, step in zip(sizes, steps, strict=True)), channels])
+    """Puts zeros behind each entry, so that entries stand so many steps apart.
+
+    One axis after the other, as TensorFlow pads no more than seven axes.
+    """
+    for axis, step in enumerate(steps, start=1):
+        if step == 1:
+            continue
+        dims = shapes.of(x)
+        apart = ops.pad(
+            ops.expand_dims(x, axis + 1), [(0, (step - 1) * (one == axis + 1)) for one in range(len(dims) + 1)]
+        )
+        shapes.note(apart, [*dims[: axis + 1], step, *dims[axis + 1 :]])
+        x = _reshape(shapes, apart, [*dims[:axis], dims[axis] * step, *dims[axis + 1 :]])
+    return x
 
 
 def _space_to_batch(shapes: Shapes, input: Any, block_shape: Any, paddings: Any) -> Any:

@@ -312,7 +312,7 @@ SELECTED = {
         {"input": PICTURE, "filters": FILTERS_BACK, "output_shape": [2, 8, 7, 4], "strides": 1, "padding": "VALID"},
     ],
     "nn.conv3d_transpose": [
-        {"input": ROOM, "filters": KERNEL_BACK[None, None], "output_shape": [2, 3, 8, 10, 3], "strides": [1, 2, 2]},
+        {"input": ROOM, "filters": KERNEL_BACK[None, None], "output_shape": [2, 6, 8, 10, 3], "strides": 2},
     ],
     "nn.atrous_conv2d_transpose": [
         {"value": PICTURE, "filters": FILTERS_BACK, "output_shape": [2, 6, 5, 4], "rate": 2, "padding": "SAME"},
