@@ -69,7 +69,7 @@ def _transposed_convolution(
 def _spread(shapes: Shapes, x: Any, steps: Sequence[int]) -> Any:
     """Puts zeros behind each entry, so that entries stand so many steps apart.
 
-    One axis after the other, as TensorFlow pads no more than seven axes.
+    One axis after the other, as TensorFlow pads no more than six axes.
     """
     for axis, step in enumerate(steps, start=1):
         if step == 1:
