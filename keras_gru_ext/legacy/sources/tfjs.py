@@ -102,7 +102,7 @@ def _topology(stored: Any, path: str) -> Mapping[str, Any]:
             f"{path}: it has no 'modelTopology', where the layers are. Expected the 'model.json' that TensorFlow.js "
             "or its converter wrote."
         )
-    if kind != _LAYERS_MODEL or "node" in topology:
+    if kind != _LAYERS_MODEL or not isinstance(topology, Mapping) or "node" in topology:
         raise FileFormatError(
             f"{path}: of TensorFlow.js only the format 'layers-model' holds a Keras model (found format {kind!r}). "
             "A 'graph-model' has no layers any more: convert the original again, to 'tfjs_layers_model'."
