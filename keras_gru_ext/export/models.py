@@ -296,8 +296,11 @@ def _time_distributed(graph: Graph, layer: keras.layers.TimeDistributed, x: Valu
     asks = "mask" in inspect.signature(layer.layer.call).parameters
     if is_own and mask is not None:
         asks = asks and len(mask.shape) > 2 and rule != "without_masks"
+    all_steps = _steps_in_batch(graph, x)
     inner_mask = _steps_in_batch(graph, mask) if mask is not None and asks else None
-    [inner] = convert_layer(graph, layer.layer, _steps_in_batch(graph, x), mask=inner_mask)
+    if is_own and mask is not None and len(mask.shape) == 2 and rule != "without_masks":
+        inner_mask = _of_samples(graph, mask, all_steps) if masking.runs_through_samples(layer.layer) else None
+    [inner] = convert_layer(graph, layer.layer, all_steps, mask=inner_mask)
     result = _out_of_batch(graph, x, inner)
     if not is_own:
         return result
@@ -331,6 +334,13 @@ def _step_by_step(graph: Graph, layer: masking.TimeDistributed, x: Value, mask: 
         names.append(output.name)
     joined = graph.add("Concat", *(graph.unsqueeze(name, 1) for name in names), axis=1)
     return Value(joined, (output.shape[0], x.shape[1], *output.shape[1:]), output.dtype, mask)
+
+
+def _of_samples(graph: Graph, mask: Value, all_steps: Value) -> Value:
+    """(B, T) to (B T, S), as `layers.masking` has it around `time_major` layers."""
+    column = graph.add("Reshape", mask.name, graph.ints(-1, 1))
+    sizes = graph.add("Concat", graph.ints(1), graph.add("Shape", all_steps.name, start=1, end=2), axis=0)
+    return Value(graph.add("Expand", column, sizes), all_steps.shape[:2], "bool")
 
 
 def _out_of_batch(graph: Graph, x: Value, inner: Value) -> Value:

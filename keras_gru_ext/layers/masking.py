@@ -220,8 +220,9 @@ class BatchNormalization(keras.layers.BatchNormalization):
 class TimeDistributed(keras.layers.TimeDistributed):
     """`keras.layers.TimeDistributed` with the mask of its layer, which sees all steps at once, as part of the batch.
 
-    A mask of more than two axes is that of the inner sequences, and goes to the layer; one that the layer makes
-    (`Masking`, `Embedding`) is handed on; what the layer consumes is reduced to the time steps that have any entry.
+    A mask of more than two axes is that of the inner sequences, and goes to the layer; so does one of two axes where
+    the layer is `time_major`, as its sequences run through all samples. One that the layer makes (`Masking`,
+    `Embedding`) is handed on; what the layer consumes is reduced to the time steps that have any entry.
 
     With a batch size that is fixed, legacy versions do one of these:
 
@@ -273,9 +274,14 @@ class TimeDistributed(keras.layers.TimeDistributed):
             return self._step_by_step(inputs, mask, given)
         if self.rule == "each_alone":
             return self._step_by_step(inputs, None, given)
-        if mask is not None and len(mask.shape) > 2 and "mask" in known and self.rule != "without_masks":
-            given["mask"] = ops.reshape(mask, (-1, *_sizes(mask, 2)))
-        outputs = self.layer.call(ops.reshape(inputs, (-1, *_sizes(inputs, 2))), **given)
+        all_steps = ops.reshape(inputs, (-1, *_sizes(inputs, 2)))
+        if mask is not None and "mask" in known and self.rule != "without_masks":
+            if len(mask.shape) > 2:
+                given["mask"] = ops.reshape(mask, (-1, *_sizes(mask, 2)))
+            elif runs_through_samples(self.layer):
+                # What is a step of a sample here is one of its sequences, too.
+                given["mask"] = ops.logical_and(ops.reshape(mask, (-1, 1)), ops.ones_like(all_steps[..., 0], "bool"))
+        outputs = self.layer.call(all_steps, **given)
         steps = _sizes(inputs, 1)[0]
         if self.rule == "as_open" and self._hands_masks_on:
             return _IN_STEPS([outputs, inputs])
@@ -323,6 +329,11 @@ class TimeDistributed(keras.layers.TimeDistributed):
     def get_config(self):
         """Returns the stock config and `fixed_batch`."""
         return {**super().get_config(), "fixed_batch": self.fixed_batch}
+
+
+def runs_through_samples(layer):
+    """Whether the sequences of a recurrent layer in a `TimeDistributed` run through the samples of a batch."""
+    return bool(getattr(getattr(layer, "forward_layer", layer), "time_major", False))
 
 
 class _InSteps(keras.layers.Layer):

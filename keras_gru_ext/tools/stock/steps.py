@@ -17,6 +17,7 @@ from typing import Any
 import keras
 from keras import ops
 
+from keras_gru_ext.layers.masking import runs_through_samples
 from keras_gru_ext.legacy.build.operations import Operations
 from keras_gru_ext.legacy.upgrade import masks as masks_of_versions
 from keras_gru_ext.tools.stock import distributed, graphs, inlining, masks
@@ -27,11 +28,17 @@ _WITH_MASKS_OF_THEIR_OWN = (*_MODELS, "TimeDistributed")
 
 @keras.saving.register_keras_serializable(package="keras_gru_ext")
 class StepsInBatch(keras.layers.Layer):
-    """(B, T, ...) to (B T, ...), and a mask of more than two axes likewise, if it is handed on."""
+    """(B, T, ...) to (B T, ...), and the mask that belongs there, if it is handed on.
 
-    def __init__(self, hands_on=True, **kwargs):
+    Args:
+        hands_on: Whether it is; one of two axes only if the sequences run through the samples of the batch.
+        of_samples: Whether they do.
+        **kwargs: `name`, `dtype`.
+    """
+
+    def __init__(self, hands_on=True, of_samples=False, **kwargs):
         super().__init__(autocast=False, **kwargs)
-        self.hands_on, self.supports_masking = hands_on, True
+        self.hands_on, self.of_samples, self.supports_masking = hands_on, of_samples, True
 
     def call(self, inputs):
         return _in_batch(inputs)
@@ -42,12 +49,15 @@ class StepsInBatch(keras.layers.Layer):
 
     def compute_mask(self, inputs, mask=None):
         """Returns the mask of each step's part; of tensors without numbers none, as behind a model in a graph."""
-        is_handed_on = mask is not None and self.hands_on and len(mask.shape) > masks.OF_STEPS
-        return _in_batch(mask) if is_handed_on and not keras.utils.is_keras_tensor(mask) else None
+        if mask is None or not self.hands_on or keras.utils.is_keras_tensor(mask):
+            return None
+        if len(mask.shape) > masks.OF_STEPS:
+            return _in_batch(mask)
+        return _spread(ops.reshape(mask, (-1, 1)), _in_batch(inputs)) if self.of_samples else None
 
     def get_config(self):
         """Returns the config of the layer."""
-        return {**super().get_config(), "hands_on": self.hands_on}
+        return {**super().get_config(), "hands_on": self.hands_on, "of_samples": self.of_samples}
 
 
 @keras.saving.register_keras_serializable(package="keras_gru_ext")
@@ -88,6 +98,13 @@ class StepsApart(keras.layers.Layer):
 
 def _in_batch(x: Any) -> Any:
     return ops.reshape(x, (-1, *ops.shape(x)[2:]))
+
+
+def _spread(column: Any, x: Any) -> Any:
+    """(N, 1) to the mask (N, S) of a tensor (N, S, ...)."""
+    return ops.logical_and(
+        column, ops.ones_like(x[(slice(None), slice(None), *[0] * (len(x.shape) - 2))], dtype="bool")
+    )
 
 
 def _apart(x: Any, whole: Any) -> Any:
@@ -169,7 +186,8 @@ def _in_the_graph(entry: Mapping, prefix: str) -> graphs.Part:
     opening, dtype = graphs.Opened(entry), entry["config"]["dtype"]
     rule = distributed.rule(entry) if _is_own(entry) else "with_masks"  # those come in, and the same mask is behind
     layer = graphs.layer_of(entry["config"]["layer"], name=f"{prefix}inside")
-    before = StepsInBatch(rule != "without_masks", dtype=dtype, name=f"{prefix}steps")
+    of_samples = _is_own(entry) and runs_through_samples(layer)
+    before = StepsInBatch(rule != "without_masks", of_samples, dtype=dtype, name=f"{prefix}steps")
     after = StepsApart(_behind(entry, layer), dtype=dtype, name=f"{prefix}apart")
     results = []
     for number, ([x], kwargs) in enumerate(opening.calls):
@@ -217,9 +235,11 @@ def _written_in_batch(x: Any, axes: Sequence[int], config: Mapping, finder: mask
     operations, [count] = Operations(), axes
     sizes = _sizes(operations, x)
     result = _reshaped(operations, x, [-1, *sizes[2:]])
-    if not config["hands_on"] or count <= masks.OF_STEPS:
+    if not config["hands_on"] or count <= (1 if config["of_samples"] else masks.OF_STEPS):
         return result, None
     mask = finder.of(x, count)
+    if count == masks.OF_STEPS:
+        return result, _spread(_reshaped(operations, mask, [-1, 1]), result)
     operations.shapes.note(mask, sizes[:count])
     return result, _reshaped(operations, mask, [-1, *sizes[2:count]])
 
