@@ -64,7 +64,10 @@ def convert(
         # As in Keras: the call may have set masks itself, and `compute_mask` fills in what is missing.
         after = [getattr(one, "_keras_mask", None) for one in returned]
         if not all(one is not None for one in after) and layer.supports_masking:
-            computed = keras.tree.flatten(layer.compute_mask(args[0], masks))
+            # All masks that come are known here; layers that merge compute none before that.
+            merges = hasattr(layer, "mask_of_all") and any(one is not None for one in masks or ())
+            compute = layer.mask_of_all if merges else layer.compute_mask
+            computed = keras.tree.flatten(compute(args[0], masks))
             computed += [None] * (len(returned) - len(computed))
             after = [one if one is not None else other for one, other in zip(after, computed, strict=False)]
         return returned, after

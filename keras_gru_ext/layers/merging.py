@@ -29,17 +29,21 @@ class _LegacyMasks(_BeforeALayer):
         return functools.reduce(self.operation, [_with_rank(x, rank) for x in inputs])
 
     def compute_mask(self, inputs, mask=None):
-        given = [one for one in mask or () if one is not None]
-        return functools.reduce(ops.logical_and, given) if given and _are_all_known(inputs, given) else None
+        return self.mask_of_all(inputs, mask) if _are_all_known(inputs, mask) else None
+
+    def mask_of_all(self, inputs, mask):
+        """As `compute_mask`, where the masks are all that come."""
+        return functools.reduce(ops.logical_and, [one for one in mask if one is not None])
 
 
-def _are_all_known(inputs, masks):
-    """Whether no more masks may come than there are.
+def _are_all_known(inputs, mask):
+    """Whether there are masks, and no more may come than there are.
 
     Those of nested models come when a model is called, not before. What it is built with stays: a mask that is one of
     some would then be taken for the whole.
     """
-    return len(masks) == len(inputs) or not any(isinstance(one, keras.KerasTensor) for one in inputs)
+    missing = [one is None for one in mask or [None]]
+    return not all(missing) and not (any(missing) and any(isinstance(one, keras.KerasTensor) for one in inputs))
 
 
 def add(x, y):
@@ -111,12 +115,13 @@ class Concatenate(keras.layers.Concatenate):
     """`keras.layers.Concatenate` whose result counts where all of its masked inputs do."""
 
     def compute_mask(self, inputs, mask=None):
-        given = [one for one in mask or () if one is not None]
-        if not given or not _are_all_known(inputs, given):
-            return None
+        return self.mask_of_all(inputs, mask) if _are_all_known(inputs, mask) else None
+
+    def mask_of_all(self, inputs, mask):
+        """As `compute_mask`, where the masks are all that come."""
         rank = len(inputs[0].shape)
         if self.axis in (-1, rank - 1) and all(one is None or len(one.shape) < rank for one in mask):
-            return functools.reduce(ops.logical_and, given)
+            return functools.reduce(ops.logical_and, [one for one in mask if one is not None])
         parts = [
             ops.ones_like(x, dtype="bool")
             if one is None

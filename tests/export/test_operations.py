@@ -163,7 +163,7 @@ def test_shapes_that_are_known(rng, path):
     x = keras.Input((5, 4))
     outputs = [ops.reshape(x, (-1, 2, 10)), ops.ravel(x[0]), *ops.unstack(x, axis=1), *ops.split(x, 5, axis=1)]
     outputs += [ops.roll(x, (1, -2), (2, 1)), ops.scatter(np.array([[0], [2], [0]]), x[0, :3], (4, 4))]
-    outputs += [ops.scatter_update(x, np.array([[0, 1], [1, 2]]), x[0, :2])]
+    outputs += [ops.scatter_update(ops.copy(x), np.array([[0, 1], [1, 2]]), x[0, :2])]
     outputs += [ops.tril(x), ops.triu(x, 1), ops.broadcast_to(ops.mean(x, axis=0, keepdims=True), (2, 5, 4))]
     check_model(path, keras.Model(x, outputs), rng.standard_normal((2, 5, 4)).astype("float32"))
 

@@ -180,7 +180,8 @@ WHOLE = """
     bidirectional_none bidirectional_states bidirectional_sum classic_bidirectional_concat
     classic_bidirectional_masked_sequences classic_encoder_decoder classic_rnn_of_cell classic_rnn_of_stacked_cells
     classic_single converted_keras_single_float16 converted_keras_single_uint16 converted_keras_single_uint8
-    convolutional_masked distributed_fixed_batch distributed_masks distributed_states distributed_time_major
+    convolutional_masked distributed_fixed_batch distributed_masks distributed_models distributed_states
+    distributed_time_major
     encoder_decoder initial_state_input initial_states_masked
     locally_connected masked_merges masked_stack masking_sequences merge_by_cosine merges operations_constants
     operations_open_times operations_states rnn_of_cell rnn_of_stacked_cells rnn_of_stacked_cells_masked

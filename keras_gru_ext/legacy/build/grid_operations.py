@@ -75,6 +75,7 @@ def _spread(shapes: Shapes, x: Any, steps: Sequence[int]) -> Any:
         if step == 1:
             continue
         dims = shapes.of(x)
+        limited([*dims[1:axis], dims[axis] * step, *dims[axis + 1 :]])
         apart = ops.pad(
             ops.expand_dims(x, axis + 1), [(0, (step - 1) * (one == axis + 1)) for one in range(len(dims) + 1)]
         )

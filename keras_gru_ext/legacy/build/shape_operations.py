@@ -224,7 +224,8 @@ def _scatter_nd(shapes: Shapes, indices: Any, updates: Any, shape: Any) -> Any:
 
 def _scatter_update(shapes: Shapes, tensor: Any, indices: Any, updates: Any) -> Any:
     tensor, updates = alike([tensor, updates])
-    return ops.scatter_update(tensor, indices if is_tensor(indices) else constant(indices), updates)
+    # On NumPy, Keras writes into what it is given.
+    return ops.scatter_update(ops.copy(tensor), indices if is_tensor(indices) else constant(indices), updates)
 
 
 def _gather_nd(shapes: Shapes, params: Any, indices: Any, batch_dims: int = 0) -> Any:

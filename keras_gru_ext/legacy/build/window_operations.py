@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Any
 
+import keras
 import numpy as np
 from keras import ops
 
@@ -42,14 +43,14 @@ def _pool(input: Any, ksize: Any, strides: Any, padding: Any, data_format: Any, 
     if not isinstance(padding, str):
         raise ConfigError(f"pooling with the padding {padding!r:.100} has no equivalent")
     rank = len(input.shape) - 2
-    function = ops.max_pool if pooling_type == "MAX" else ops.average_pool
-    return function(
-        input,
-        _one_or_all(ksize, rank),
-        _one_or_all(strides, rank),
-        padding=padding.lower(),
-        data_format="channels_last",
-    )
+    is_max = pooling_type == "MAX"
+    sizes, steps = (_one_or_all(one, rank) for one in (ksize, strides))
+    how = {"padding": padding.lower(), "data_format": "channels_last"}
+    if isinstance(sizes, tuple) or isinstance(steps, tuple):
+        # Read back from a file, a tuple of an operation is a list, which JAX does not take here.
+        name = f"{'Max' if is_max else 'Average'}Pooling{rank}D"
+        return getattr(keras.layers, name)(sizes, steps, **how)(input)
+    return (ops.max_pool if is_max else ops.average_pool)(input, sizes, steps, **how)
 
 
 def _pool_of_a_type(

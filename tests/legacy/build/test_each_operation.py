@@ -373,7 +373,9 @@ def computed(name, call):
     made = iter(())
     if tensors:
         model = keras.Model(list(inputs.values()), tensors)
-        made = iter(keras.tree.flatten(model([ARRAYS[one] for one in inputs])))
+        # On NumPy, both sides of a choice are computed, and one may divide by zero.
+        with np.errstate(divide="ignore", invalid="ignore"):
+            made = iter(keras.tree.flatten(model([ARRAYS[one] for one in inputs])))
     return [to_numpy(next(made)) if keras.backend.is_keras_tensor(one) else np.asarray(one) for one in results]
 
 
