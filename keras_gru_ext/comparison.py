@@ -12,7 +12,7 @@ import keras
 import numpy as np
 
 from keras_gru_ext.errors import ArgumentError, VerificationError
-from keras_gru_ext.legacy.build.live import places
+from keras_gru_ext.legacy.build.live import members, places
 
 TOLERANCE = 1e-5
 
@@ -34,12 +34,12 @@ def predict(model: keras.Model, inputs: Sequence[np.ndarray]) -> list[np.ndarray
     return [np.asarray(array) for array in keras.tree.flatten(got)]
 
 
-def _reset_states(model: keras.Model) -> None:
-    for layer in model.layers:
-        if isinstance(layer, keras.Model):
-            _reset_states(layer)
-        elif getattr(layer, "stateful", False):
-            layer.reset_state()
+def _reset_states(layer: keras.Layer) -> None:
+    # Not by `reset_state`, which fails in Keras where a stack of cells has states in lists.
+    for state in keras.tree.flatten(getattr(layer, "states", None) or []):
+        state.assign(keras.ops.zeros_like(state))
+    for _, one in members(layer):
+        _reset_states(one)
 
 
 def check_tolerance(tolerance: float) -> None:

@@ -334,6 +334,15 @@ def test_random_inputs_of_an_embedding_are_words_it_knows():
     assert words.max() < 11
 
 
+@pytest.mark.parametrize("within", [False, True])
+def test_predictions_begin_without_states(within, rng):
+    inputs = keras.Input(batch_shape=(2, 3, 5, 4) if within else (2, 3, 4))
+    layer = keras.layers.RNN([keras.layers.GRUCell(2), keras.layers.LSTMCell(3)], stateful=True)
+    model = keras.Model(inputs, (keras.layers.TimeDistributed(layer) if within else layer)(inputs))
+    x = [rng.standard_normal(inputs.shape).astype("float32")]
+    np.testing.assert_array_equal(predict(model, x)[0], predict(model, x)[0])
+
+
 def test_random_inputs_have_the_fixed_batch_of_a_stateful_model():
     [x] = random_inputs(load_model(named("keras-2.2.4-tensorflow", "stateful").model))
     assert x.shape == (3, 7, 4)
