@@ -249,8 +249,9 @@ def _take_along_axis(graph: Graph, operation: Any, x: Any, indices: Any) -> str:
 
 
 @operation("Scatter")
-def _scatter(graph: Graph, operation: Any, indices: Any, values: Any) -> str:
-    zeros = graph.add("Expand", graph.constant(0, dtype_of(values)), graph.ints(*operation.shape))
+def _scatter(graph: Graph, operation: Any, indices: Any, values: Any, shape: Any = None) -> str:
+    shape = operation.shape if shape is None else shape  # an argument of the call in Keras 3.9
+    zeros = graph.add("Expand", graph.constant(0, dtype_of(values)), graph.ints(*shape))
     return graph.add("ScatterND", zeros, name_of(graph, indices, "int64"), name_of(graph, values), reduction="add")
 
 

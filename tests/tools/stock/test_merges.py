@@ -66,13 +66,8 @@ MERGED = {
 
 
 @on_each_kind
-@pytest.mark.parametrize(
-    "make",
-    [
-        pytest.param(make, id=name, marks=loses_a_named_mask if name == "nested" else ())
-        for name, make in MERGED.items()
-    ],
-)
+@loses_a_named_mask
+@pytest.mark.parametrize("make", MERGED.values(), ids=MERGED)
 def test_merging_of_masked_entries(make, tmp_path):
     check_saved(random_weights(make()), tmp_path)
 
