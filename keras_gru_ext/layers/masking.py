@@ -280,7 +280,7 @@ class TimeDistributed(keras.layers.TimeDistributed):
                 given["mask"] = ops.reshape(mask, (-1, *_sizes(mask, 2)))
             elif runs_through_samples(self.layer):
                 # What is a step of a sample here is one of its sequences, too.
-                given["mask"] = ops.logical_and(ops.reshape(mask, (-1, 1)), ops.ones_like(all_steps[..., 0], "bool"))
+                given["mask"] = mask_of_samples(ops.reshape(mask, (-1, 1)), all_steps)
         outputs = self.layer.call(all_steps, **given)
         steps = _sizes(inputs, 1)[0]
         if self.rule == "as_open" and self._hands_masks_on:
@@ -334,6 +334,12 @@ class TimeDistributed(keras.layers.TimeDistributed):
 def runs_through_samples(layer):
     """Whether the sequences of a recurrent layer in a `TimeDistributed` run through the samples of a batch."""
     return bool(getattr(getattr(layer, "forward_layer", layer), "time_major", False))
+
+
+def mask_of_samples(column, x):
+    """(N, 1) to the mask (N, S) of a tensor (N, S, ...)."""
+    first = x[(slice(None), slice(None), *[0] * (len(x.shape) - 2))]
+    return ops.logical_and(column, ops.ones_like(first, dtype="bool"))
 
 
 class _InSteps(keras.layers.Layer):

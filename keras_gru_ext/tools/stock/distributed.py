@@ -73,8 +73,7 @@ def written_out(entry: Mapping, stock: Mapping[str, Any], prefix: str, axes: Seq
             results.append(result)
             continue
         mask = _mask_of(x, kwargs, axes[number], finder)
-        if not hides:
-            mask = ops.any(mask, axis=tuple(range(masks.OF_STEPS, axes[number])))
+        mask = mask if hides else masks.of_steps(mask)
         # Operations have no mask, so that the one that is handed over is alone.
         results.append(masks.with_mask(masks.hidden(result), mask, dtype, f"{prefix}{number}_masked"))
     return opened.grafted(results, prefix, [inside])

@@ -22,6 +22,13 @@ from keras_gru_ext.errors import ConfigError
 OF_STEPS = 2
 
 
+def of_steps(mask: Any) -> Any:
+    """The steps which have any entry in a mask, (B, T); `None` of none."""
+    if mask is None or len(mask.shape) == OF_STEPS:
+        return mask
+    return ops.any(mask, axis=tuple(range(OF_STEPS, len(mask.shape))))
+
+
 def hidden(x: Any) -> Any:
     """The same tensor without its mask."""
     return ops.add(x, 0)

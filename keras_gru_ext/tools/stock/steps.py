@@ -17,7 +17,7 @@ from typing import Any
 import keras
 from keras import ops
 
-from keras_gru_ext.layers.masking import runs_through_samples
+from keras_gru_ext.layers.masking import mask_of_samples, runs_through_samples
 from keras_gru_ext.legacy.build.operations import Operations
 from keras_gru_ext.legacy.upgrade import masks as masks_of_versions
 from keras_gru_ext.tools.stock import distributed, graphs, inlining, masks
@@ -53,7 +53,7 @@ class StepsInBatch(keras.layers.Layer):
             return None
         if len(mask.shape) > masks.OF_STEPS:
             return _in_batch(mask)
-        return _spread(ops.reshape(mask, (-1, 1)), _in_batch(inputs)) if self.of_samples else None
+        return mask_of_samples(ops.reshape(mask, (-1, 1)), _in_batch(inputs)) if self.of_samples else None
 
     def get_config(self):
         """Returns the config of the layer."""
@@ -89,7 +89,7 @@ class StepsApart(keras.layers.Layer):
             return None
         if made is not None and self.behind == "made":
             return _apart(made, inputs[1])
-        return whole if self.behind == "whole" else _of_steps(whole)
+        return whole if self.behind == "whole" else masks.of_steps(whole)
 
     def get_config(self):
         """Returns the config of the layer."""
@@ -100,21 +100,8 @@ def _in_batch(x: Any) -> Any:
     return ops.reshape(x, (-1, *ops.shape(x)[2:]))
 
 
-def _spread(column: Any, x: Any) -> Any:
-    """(N, 1) to the mask (N, S) of a tensor (N, S, ...)."""
-    return ops.logical_and(
-        column, ops.ones_like(x[(slice(None), slice(None), *[0] * (len(x.shape) - 2))], dtype="bool")
-    )
-
-
 def _apart(x: Any, whole: Any) -> Any:
     return ops.reshape(x, (-1, ops.shape(whole)[1], *ops.shape(x)[1:]))
-
-
-def _of_steps(mask: Any) -> Any:
-    if mask is None or len(mask.shape) == masks.OF_STEPS:
-        return mask
-    return ops.any(mask, axis=tuple(range(masks.OF_STEPS, len(mask.shape))))
 
 
 Moved = Mapping[tuple[str, ...], tuple[str, ...]]
@@ -239,7 +226,7 @@ def _written_in_batch(x: Any, axes: Sequence[int], config: Mapping, finder: mask
         return result, None
     mask = finder.of(x, count)
     if count == masks.OF_STEPS:
-        return result, _spread(_reshaped(operations, mask, [-1, 1]), result)
+        return result, mask_of_samples(_reshaped(operations, mask, [-1, 1]), result)
     operations.shapes.note(mask, sizes[:count])
     return result, _reshaped(operations, mask, [-1, *sizes[2:count]])
 
@@ -255,7 +242,7 @@ def _written_apart(given: Sequence, axes: Sequence[int], config: Mapping, finder
     if not whole:
         return result, None
     mask = finder.of(x, whole)
-    return result, mask if config["behind"] == "whole" else _of_steps(mask)
+    return result, mask if config["behind"] == "whole" else masks.of_steps(mask)
 
 
 def _sizes(operations: Operations, x: Any) -> list[Any]:
